@@ -1,0 +1,34 @@
+"""The seam between the harness and models: an entry knows how to get an ONNX file and how to draw samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from harness.corpus.samples import Feeds
+    from harness.spec.model import Model
+
+__all__ = ["Entry"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the catalogue, or a user's own.
+
+    :param model: what varies and how it is judged.
+    :param onnx: returns the path of the FP32 ONNX file; fetches or makes it on first use.
+    :param samples: ``samples(split, seed)`` yields an endless, deterministic stream of natural-length feeds;
+        ``split`` is ``"calibration"`` or ``"test"`` and the two never share content. A finite source just ends.
+    :param version: changes whenever the recipe would give other bytes; part of every cache key.
+    :param synthetic: the samples are drawn, not real; every record says so.
+    """
+
+    model: Model
+    onnx: Callable[[], Path]
+    samples: Callable[[str, int], Iterator[Feeds]]
+    version: str
+    synthetic: bool = False

@@ -1,0 +1,1 @@
+"""What to run: frozen dataclasses, no I/O, no numpy."""

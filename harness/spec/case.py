@@ -1,0 +1,37 @@
+"""A case: one cell of the matrix, frozen, with an id that reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.spec.calibration import Calibration, Precision, Route
+
+__all__ = ["Case"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """model x runtime x precision x (method x policy x route) x layout.
+
+    :param runtime: ``onnxruntime-1.32.0-cpu``, ``tensorrt-rtx-1.7.1.116``: library, version, device if it matters.
+    :param calibration: None unless ``precision`` is INT8.
+    """
+
+    model: str
+    runtime: str
+    precision: Precision
+    calibration: Calibration | None
+    layout: str
+    route: Route = Route.QDQ
+
+    @property
+    def id(self) -> str:
+        parts = [self.model, self.runtime, self.precision.value]
+        if self.calibration is not None:
+            parts.append(str(self.calibration))
+            if self.route is not Route.QDQ:
+                parts.append(self.route.value)
+        return "-".join([*parts, self.layout])
+
+    def __str__(self) -> str:
+        return self.id
