@@ -6,6 +6,12 @@ classes by its ``kind``: see :func:`from_remote`.
 
 from __future__ import annotations
 
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 __all__ = [
     "BuildFailed",
     "CacheMismatch",
@@ -24,6 +30,7 @@ __all__ = [
     "WorkerDied",
     "WorkerError",
     "WorkerHung",
+    "close_to",
     "from_remote",
 ]
 
@@ -143,3 +150,9 @@ def from_remote(error: dict[str, str]) -> HarnessError:
         todo=error.get("todo", ""),
         detail=error.get("detail", ""),
     )
+
+
+def close_to(word: str, known: Iterable[str]) -> list[str]:
+    """The known words that look like ``word``, the closest first; empty when none does."""
+    by_lower = {name.lower(): name for name in known}
+    return [by_lower[name] for name in difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.5)]

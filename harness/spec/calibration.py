@@ -61,7 +61,9 @@ class Method:
                 f"unknown method {self.name!r}", todo="use minmax, percentile, percentile99.9, entropy or mse"
             )
         if self.name == "percentile" and not (self.percentile and 50.0 < self.percentile < 100.0):
-            raise UsageError(f"percentile {self.percentile} is not between 50 and 100", todo="99.9, 99.99 or 99.999")
+            raise UsageError(
+                f"percentile {self.percentile} is not between 50 and 100", todo="99.9, 99.99 or 99.999"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Method:
