@@ -1,0 +1,255 @@
+"""Runtime and Engine: public methods check state and arguments, a subclass fills in the ``*_impl``."""
+
+from __future__ import annotations
+
+import abc
+import gc
+import os
+import platform
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, TypeVar
+
+import numpy as np
+
+__all__ = ["BatchPlayback", "Engine", "Runtime", "RuntimeFailure", "machine_facts", "read_options"]
+
+Array = "np.ndarray[Any, Any]"
+T = TypeVar("T")
+
+
+class RuntimeFailure(Exception):  # noqa: N818 - a failure is data here; it becomes an error on the other side
+    """What went wrong inside a worker, as plain strings: nothing else survives the way to the coordinator.
+
+    :param kind: ``build``, ``run``, ``calibration``, ``usage``, ``environment`` or ``length``; the coordinator picks
+        its exception class by it.
+    :param what: what was wrong, with the value.
+    :param where: file, tensor or library.
+    :param todo: what the reader can do about it.
+    :param detail: longer evidence: a parser's messages, a log, a traceback.
+    """
+
+    def __init__(self, kind: str, what: str, where: str = "", todo: str = "", detail: str = "") -> None:
+        super().__init__(what)
+        self.kind, self.what, self.where, self.todo, self.detail = kind, what, where, todo, detail
+
+    def as_data(self) -> Dict[str, str]:
+        """All five fields, ready to travel."""
+        return {
+            "kind": self.kind,
+            "what": self.what,
+            "where": self.where,
+            "todo": self.todo,
+            "detail": self.detail,
+        }
+
+
+class Engine(abc.ABC):
+    """One loaded network. ``inputs()`` and ``outputs()`` give ``{name, dtype, shape}``: dtype by its numpy name, shape
+    with None for an axis that varies.
+    """
+
+    def __init__(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
+        self._inputs, self._outputs = [dict(i) for i in inputs], [dict(o) for o in outputs]
+        self._closed = False
+
+    def inputs(self) -> List[Dict[str, Any]]:
+        """``{name, dtype, shape}`` of every input."""
+        return [dict(i) for i in self._inputs]
+
+    def outputs(self) -> List[Dict[str, Any]]:
+        """``{name, dtype, shape}`` of every output."""
+        return [dict(o) for o in self._outputs]
+
+    def run(self, feeds: Mapping[str, Any]) -> Dict[str, Any]:
+        """One inference: ``{input: array}`` in, ``{output: array}`` out.
+
+        :raises RuntimeFailure: ``usage`` when closed; ``run`` when the feed does not fit or the runtime fails.
+        """
+        self._check(feeds)
+        return self.run_impl(feeds)
+
+    def burst(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> List[int]:
+        """Duration of each of ``repeats`` calls in ns, after ``warmup`` calls that are not kept.
+
+        The same prepared inputs every time; the clock stands directly around the native call.
+
+        :raises RuntimeFailure: as :meth:`run`; ``usage`` for a negative count.
+        """
+        self._check(feeds)
+        if warmup < 0 or repeats < 1:
+            raise RuntimeFailure(
+                "usage", f"a burst of {warmup} warm-up and {repeats} timed calls", todo="0 or more, 1 or more"
+            )
+        collecting = gc.isenabled()
+        gc.disable()  # a collection in the middle of a call would be measured as the model's
+        try:
+            return self.burst_impl(feeds, warmup, repeats)
+        finally:
+            if collecting:
+                gc.enable()
+
+    def coverage(self) -> Optional[Dict[str, Any]]:
+        """``{int8, float, operators}``: how many operators with weights compute in INT8 and how many in floating point,
+        and ``{operator type: count}`` of them; None when the runtime does not tell.
+        """
+        self._check_open()
+        return self.coverage_impl()
+
+    def close(self) -> None:
+        """Free the engine. A second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self.close_impl()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeFailure("usage", "the engine is closed", todo="load it again")
+
+    def _check(self, feeds: Mapping[str, Any]) -> None:
+        self._check_open()
+        known = {i["name"]: i for i in self._inputs}
+        for name in feeds:
+            if name not in known:
+                raise RuntimeFailure("run", f"no input is called {name!r}", todo=f"inputs are {', '.join(known)}")
+        for name, spec in known.items():
+            if name not in feeds:
+                raise RuntimeFailure("run", f"input {name!r} is missing", todo=f"feed all of {', '.join(known)}")
+            array = feeds[name]
+            if not isinstance(array, np.ndarray):
+                raise RuntimeFailure("run", f"input {name!r} is a {type(array).__name__}, not an array")
+            if str(array.dtype) != spec["dtype"]:
+                raise RuntimeFailure("run", f"input {name!r} is {array.dtype}, the engine takes {spec['dtype']}")
+            shape = spec["shape"]
+            if len(array.shape) != len(shape) or any(
+                want is not None and want != have for want, have in zip(shape, array.shape)
+            ):
+                wanted = ", ".join("?" if n is None else str(n) for n in shape)
+                raise RuntimeFailure(
+                    "run", f"input {name!r} has shape {list(array.shape)}, the engine takes [{wanted}]"
+                )
+
+    @abc.abstractmethod
+    def run_impl(self, feeds: Mapping[str, Any]) -> Dict[str, Any]: ...
+
+    @abc.abstractmethod
+    def burst_impl(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> List[int]: ...
+
+    def coverage_impl(self) -> Optional[Dict[str, Any]]:
+        return None
+
+    def close_impl(self) -> None:  # noqa: B027 - nothing to free is the common case
+        pass
+
+
+class Runtime(abc.ABC):
+    """One engine family in this interpreter. Options are a plain dict; an unknown one is refused by name."""
+
+    name = ""
+
+    def describe(self) -> Dict[str, Any]:
+        """``library, version, device, providers, precisions, routes, can_run, can_build`` and :func:`machine_facts`."""
+        return {**machine_facts(), **self.describe_impl()}
+
+    def build(self, source: str, target: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+        """Make the engine file ``target`` of the ONNX file ``source``.
+
+        A runtime that executes ONNX itself writes no file: its build is one load, so that a broken artefact is found
+        here and not in the first measurement.
+
+        :returns: facts: ``seconds``, ``bytes``, ``log`` and ``warnings`` (lists of lines), ``coverage``.
+        :raises RuntimeFailure: ``build``, with everything that the parser and the builder said; ``environment`` or
+            ``usage`` when the options cannot be met.
+        """
+        _check_file(source, "build")
+        return self.build_impl(source, target, options)
+
+    def load(self, path: str, options: Mapping[str, Any]) -> Engine:
+        """An engine of an ONNX file or of what :meth:`build` wrote.
+
+        :raises RuntimeFailure: ``build`` for a file that is broken, ``environment`` when it cannot run here.
+        """
+        _check_file(path, "build")
+        return self.load_impl(path, options)
+
+    @abc.abstractmethod
+    def describe_impl(self) -> Dict[str, Any]: ...
+
+    @abc.abstractmethod
+    def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> Dict[str, Any]: ...
+
+    @abc.abstractmethod
+    def load_impl(self, path: str, options: Mapping[str, Any]) -> Engine: ...
+
+
+class BatchPlayback:
+    """Plays prepared calibration batches back, in order, to a library that pulls them from inside its own callback.
+
+    TensorRT swallows what a callback raises and goes on with the batches it has. So the first exception is kept here,
+    and :meth:`check` raises it, or says that batches were left over, when the build has returned.
+    """
+
+    def __init__(self, batches: "Sequence[Mapping[str, np.ndarray[Any, Any]]]") -> None:
+        self._batches: "Iterator[Mapping[str, np.ndarray[Any, Any]]]" = iter(batches)
+        self.supplied = len(batches)
+        self.consumed = 0
+        self.error: Optional[BaseException] = None
+
+    def next(self, use: "Callable[[Mapping[str, np.ndarray[Any, Any]]], T]") -> Optional[T]:
+        """``use(batch)`` of the next batch, None when there is none left or an earlier one failed."""
+        if self.error is not None:
+            return None
+        try:
+            batch = next(self._batches, None)
+            if batch is None:
+                return None
+            result = use(batch)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, check() raises it
+            self.error = error
+            return None
+        self.consumed += 1
+        return result
+
+    def check(self) -> None:
+        """:raises RuntimeFailure: ``calibration`` when a batch failed, or when not every batch was consumed."""
+        if self.error is not None:
+            raise RuntimeFailure(
+                "calibration",
+                f"calibration batch {self.consumed} of {self.supplied} failed: {type(self.error).__name__}: {self.error}",
+            ) from self.error
+        if self.consumed != self.supplied:
+            raise RuntimeFailure(
+                "calibration", f"{self.consumed} of {self.supplied} calibration batches were consumed"
+            )
+
+
+def read_options(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> Dict[str, Any]:
+    """``defaults`` with ``options`` laid over them.
+
+    :raises RuntimeFailure: ``usage``, for an option that is not among the defaults.
+    """
+    unknown = sorted(set(options) - set(defaults))
+    if unknown:
+        raise RuntimeFailure(
+            "usage", f"unknown option {unknown[0]!r}", where, f"options are {', '.join(defaults)}"
+        )
+    return {**defaults, **options}
+
+
+def machine_facts() -> Dict[str, Any]:
+    """``python``, ``numpy``, ``cpu`` (model name), ``cpus`` (that this process may use)."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+            cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    except OSError:
+        pass
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "cpu": cpu,
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    }
+
+
+def _check_file(path: str, kind: str) -> None:
+    if not os.path.isfile(path):  # noqa: PTH113
+        raise RuntimeFailure(kind, "no such file", path)

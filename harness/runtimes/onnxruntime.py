@@ -1,0 +1,171 @@
+"""ONNX Runtime: runs the ONNX file itself, on the CPU or on any provider that is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from typing import Any, Dict, Iterator, List, Mapping, Optional
+
+from .base import Engine, Runtime, RuntimeFailure, read_options
+from .optimized_graph import weighted_operators
+
+__all__ = ["OnnxRuntime", "OnnxRuntimeEngine"]
+
+_DEFAULTS: Dict[str, Any] = {
+    "provider": "CPUExecutionProvider",
+    "provider_options": {},
+    # One thread, no spinning: several live sessions that spin steal the cores from one another, and the order in which
+    # two engines are measured then decides which one is faster.
+    "threads": 1,
+    "spinning": False,
+}
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bool)": "bool",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+
+class OnnxRuntime(Runtime):
+    """Options: ``provider``, ``provider_options``, ``threads`` (1), ``spinning`` (False)."""
+
+    name = "onnxruntime"
+
+    def describe_impl(self) -> Dict[str, Any]:
+        import onnxruntime
+
+        return {
+            "library": self.name,
+            "version": onnxruntime.__version__,
+            "device": onnxruntime.get_device(),
+            "providers": list(onnxruntime.get_available_providers()),
+            "precisions": ["fp32", "fp16", "int8"],
+            "routes": ["qdq"],
+            "can_run": True,
+            "can_build": True,
+        }
+
+    def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+        start = time.perf_counter()
+        engine = self.load_impl(source, options)
+        seconds = time.perf_counter() - start
+        with contextlib.closing(engine):
+            coverage = engine.coverage()
+        return {
+            "seconds": seconds,
+            "bytes": os.path.getsize(source),  # noqa: PTH202
+            "log": [],
+            "warnings": [],
+            "coverage": coverage,
+        }
+
+    def load_impl(self, path: str, options: Mapping[str, Any]) -> "OnnxRuntimeEngine":
+        settings = read_options(options, _DEFAULTS, self.name)
+        return OnnxRuntimeEngine(path, settings, _session(path, settings))
+
+
+class OnnxRuntimeEngine(Engine):
+    """A session; inputs and outputs as the file declares them, symbolic axes as None."""
+
+    def __init__(self, path: str, settings: Dict[str, Any], session: Any) -> None:
+        super().__init__(_signature(session.get_inputs()), _signature(session.get_outputs()))
+        self._path, self._settings, self._session = path, settings, session
+        self._names = [o["name"] for o in self._outputs]
+
+    def run_impl(self, feeds: Mapping[str, Any]) -> Dict[str, Any]:
+        with _native("run", "the model failed on this input"):
+            return dict(zip(self._names, self._session.run(None, dict(feeds))))
+
+    def burst_impl(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> List[int]:
+        import onnxruntime
+
+        # Bound to the device beforehand, so that a GPU provider is not timed while it copies.
+        device = (
+            "cuda"
+            if self._settings["provider"] in {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
+            else "cpu"
+        )
+        binding, call = self._session.io_binding(), self._session.run_with_iobinding
+        with _native("run", "the model failed on this input"):
+            for name, array in feeds.items():
+                binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0))
+            for name in self._names:
+                binding.bind_output(name, device)
+            for _ in range(warmup):
+                call(binding)
+            durations, now = [], time.perf_counter_ns
+            for _ in range(repeats):
+                start = now()
+                call(binding)
+                durations.append(now() - start)
+        return durations
+
+    def coverage_impl(self) -> Optional[Dict[str, Any]]:
+        with tempfile.TemporaryDirectory() as folder:
+            optimized = os.path.join(folder, "optimized.onnx")  # noqa: PTH118
+            try:
+                _session(self._path, self._settings, optimized)
+            except RuntimeFailure:
+                return None  # a provider that compiles whole subgraphs cannot write them back as ONNX
+            with open(optimized, "rb") as file:  # noqa: PTH123
+                return weighted_operators(file.read())
+
+    def close_impl(self) -> None:
+        self._session = None
+
+
+def _session(path: str, settings: Mapping[str, Any], optimized: str = "") -> Any:
+    import onnxruntime
+
+    provider, available = settings["provider"], list(onnxruntime.get_available_providers())
+    if provider not in available:
+        raise RuntimeFailure(
+            "environment",
+            f"provider {provider} is not in this ONNX Runtime ({onnxruntime.__version__})",
+            "onnxruntime",
+            f"available here: {', '.join(available)}",
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = int(settings["threads"])
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings["spinning"] else "0")
+    if optimized:
+        options.optimized_model_filepath = optimized
+    with _native("build", "ONNX Runtime cannot load this model", path):
+        session = onnxruntime.InferenceSession(
+            path, options, providers=[(provider, dict(settings["provider_options"]))]
+        )
+    if provider not in session.get_providers():  # it falls back to the CPU with no more than a line in its log
+        raise RuntimeFailure(
+            "environment",
+            f"provider {provider} is installed but did not start",
+            "onnxruntime",
+            "see the worker's log",
+        )
+    return session
+
+
+def _signature(values: Any) -> List[Dict[str, Any]]:
+    signature = []
+    for value in values:
+        if value.type not in _DTYPES:
+            raise RuntimeFailure("build", f"{value.name!r} is {value.type}; only tensors of numbers can be fed")
+        shape = [n if isinstance(n, int) and n >= 0 else None for n in value.shape]
+        signature.append({"name": value.name, "dtype": _DTYPES[value.type], "shape": shape})
+    return signature
+
+
+@contextlib.contextmanager
+def _native(kind: str, what: str, where: str = "") -> Iterator[None]:
+    try:
+        yield
+    except RuntimeFailure:
+        raise
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base class
+        raise RuntimeFailure(kind, what, where, detail=f"{type(error).__name__}: {error}") from error

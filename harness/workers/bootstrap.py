@@ -1,0 +1,88 @@
+"""The first lines that run in a worker. execnet sends this file's text; nothing of harness is there yet.
+
+CPython 3.10 syntax, standard library only.
+"""
+
+import faulthandler
+import hashlib
+import os
+import resource
+import signal
+import site
+import sys
+from typing import Any, Dict
+
+
+def redirect_output(log: str) -> None:
+    """Standard output and error to the log, before any native library prints: execnet would leave them to the parent."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    faulthandler.enable(file=2)
+
+
+def tie_to_parent(parent: int) -> None:
+    """Die with the coordinator, also when it is killed while native code here holds the interpreter lock. (Linux; the
+    end of the channel ends the worker everywhere, but only once Python code runs again.)
+    """
+    if sys.platform.startswith("linux") and parent:
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(0)
+
+
+def own_packages_only() -> None:
+    """Leave on the path what belongs to this interpreter. It was started isolated (-I), so what is missing is the
+    user's own site-packages, where there is no virtual environment.
+    """
+    os.environ.pop("PYTHONPATH", None)
+    if sys.prefix == sys.base_prefix and os.path.isdir(site.getusersitepackages()):
+        site.addsitedir(site.getusersitepackages())
+
+
+def receive_tree(channel: Any, folder: str, manifest: Dict[str, str]) -> None:
+    """Bring ``folder`` to hold the files of the manifest (name to SHA-256), asking only for those that it lacks."""
+    os.makedirs(folder, exist_ok=True)
+
+    def damaged(name: str) -> bool:
+        try:
+            with open(os.path.join(folder, name), "rb") as file:
+                return hashlib.sha256(file.read()).hexdigest() != manifest[name]
+        except OSError:
+            return True
+
+    channel.send([name for name in manifest if damaged(name)])
+    for name, content in channel.receive().items():
+        scratch = os.path.join(folder, "%s.%d" % (name, os.getpid()))
+        with open(scratch, "wb") as file:
+            file.write(content)
+        os.replace(scratch, os.path.join(folder, name))
+
+
+def main(channel: Any) -> None:
+    settings = channel.receive()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's; it ends its workers itself
+    redirect_output(settings["log"])
+    tie_to_parent(settings["parent"])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is noticed at once, not after gigabytes of core
+    own_packages_only()
+    os.environ.update(settings["variables"])
+    channel.send({"pid": os.getpid(), "python": sys.version.split()[0]})
+    root = os.path.join(settings["cache"], "code", settings["tree"])
+    receive_tree(channel, os.path.join(root, "harness_runtimes"), settings["manifest"])
+    sys.path.insert(0, root)
+    try:
+        from harness_runtimes.serve import serve
+    except ImportError as error:
+        channel.send(str(error))
+        return
+    channel.send("")
+    serve(channel, settings["runtime"], settings["cache"])
+
+
+if __name__ == "__channelexec__":
+    main(channel)  # noqa: F821 - execnet puts it there

@@ -1,0 +1,180 @@
+"""Interpreters that have a runtime: this one, tox environments, and any that are named by their path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from harness.errors import EnvironmentMissing
+from harness.paths import cache_dir
+from harness.runtimes import probe as probe_program
+
+__all__ = ["INSTALL", "Environment", "find_environments", "probe", "select"]
+
+INSTALL = "python -m tox run -e rtx17 --notest"
+_PROBE_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An interpreter and the one runtime that is used in it.
+
+    :param name: ``onnxruntime-1.32.0-cpu``, ``tensorrt-rtx-1.7.1.116``; what ``--runtime`` selects by.
+    :param python: the interpreter's path, symbolic links kept: they are how a virtual environment knows itself.
+    :param runtime: ``onnxruntime``, ``tensorrt-rtx``: the family, see ``harness/runtimes``.
+    :param options: laid under the options of every build and load.
+    :param host: reserved for ssh; empty is this machine.
+    """
+
+    name: str
+    python: str
+    runtime: str
+    version: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    host: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def find_environments(root: Path, extra: Sequence[str] = ()) -> list[Environment]:
+    """This interpreter's environments, those of ``<root>/.tox/*``, and those of the interpreters in ``extra``.
+
+    Where two have the same runtime at the same version, the first in that order stands for both. An interpreter of tox
+    without a runtime is passed over.
+
+    :raises EnvironmentMissing: an interpreter in ``extra`` is not there, or has no runtime that can be imported.
+    """
+    for python in extra:
+        if not os.access(python, os.X_OK):
+            raise EnvironmentMissing("no such interpreter", where=python, todo="give the path of a python program")
+    tox = sorted(str(path) for path in root.glob(".tox/*/bin/python") if os.access(path, os.X_OK))
+    pythons = list(dict.fromkeys([sys.executable, *tox, *extra]))
+    found: dict[str, Environment] = {}
+    for python, answer in zip(pythons, probe(pythons), strict=True):
+        environments = _environments(python, answer)
+        if python in extra and not environments:
+            said = "\n".join(f"{line['runtime']}: {line['error']}" for line in answer if "error" in line)
+            raise EnvironmentMissing(
+                "no runtime can be imported there", where=python, todo=f"install one: {INSTALL}", detail=said
+            )
+        for environment in environments:
+            found.setdefault(environment.name, environment)
+    return list(found.values())
+
+
+def select(environments: Sequence[Environment], patterns: Sequence[str]) -> list[Environment]:
+    """The environments that any pattern names: a family (``onnxruntime``), the start of a name up to a dot or a dash
+    (``tensorrt-rtx-1.7``), or a shell pattern (``*-cpu``). No patterns: all.
+
+    :raises EnvironmentMissing: a pattern names none.
+    """
+    if not patterns:
+        return list(environments)
+    chosen: dict[str, Environment] = {}
+    for pattern in patterns:
+        matching = [e for e in environments if _matches(e, pattern)]
+        if not matching:
+            raise EnvironmentMissing(
+                f"no runtime matches {pattern!r}",
+                where="--runtime",
+                todo=f"there are {', '.join(e.name for e in environments) or 'none'}; TensorRT-RTX comes with: {INSTALL}",
+            )
+        chosen.update((e.name, e) for e in matching)
+    return list(chosen.values())
+
+
+def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:
+    """What ``runtimes/probe.py`` prints in each interpreter, run side by side, remembered until its packages change.
+
+    An interpreter that does not answer within a minute, or does not start, answers an empty list.
+    """
+    memory = {python: cache_dir("environments") / _memory_name(python) for python in pythons}
+    running: dict[str, subprocess.Popen[str]] = {}
+    program = str(Path(probe_program.__file__))
+    try:
+        for python, file in memory.items():
+            if not file.is_file():
+                # Isolated: neither PYTHONPATH nor this folder, whose onnxruntime.py is not the library, is on the path.
+                command = [python, "-I", program]
+                running[python] = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                )
+        fresh = {python: _answer(process) for python, process in running.items()}
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+    for python, lines in fresh.items():
+        if lines and running[python].returncode == 0:
+            _write(memory[python], json.dumps(lines))
+    return [fresh[p] if p in fresh else json.loads(memory[p].read_text("utf-8")) for p in pythons]
+
+
+def _answer(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    try:
+        output, _ = process.communicate(timeout=_PROBE_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, _ = process.communicate()
+    answer = []
+    for line in output.splitlines():
+        try:
+            answer.append(json.loads(line))
+        except ValueError:  # a library that prints while it is imported, or a line cut off by a crash
+            continue
+    return answer
+
+
+def _environments(python: str, answer: Sequence[Mapping[str, Any]]) -> list[Environment]:
+    environments = []
+    for line in answer:
+        if "version" not in line:
+            continue
+        runtime, version = line["runtime"], line["version"]
+        if runtime != "onnxruntime":
+            environments.append(Environment(f"{runtime}-{version}", python, runtime, version))
+            continue
+        environments.append(Environment(f"{runtime}-{version}-cpu", python, runtime, version))
+        if "CUDAExecutionProvider" in line["providers"] and _has_gpu():
+            options = {"provider": "CUDAExecutionProvider"}
+            environments.append(Environment(f"{runtime}-{version}-cuda", python, runtime, version, options))
+    return environments
+
+
+def _has_gpu() -> bool:
+    # Asked of the file system each time: a driver comes and goes without a change in any site-packages, and loading
+    # libcuda is a worker's business.
+    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+
+
+def _matches(environment: Environment, pattern: str) -> bool:
+    if pattern == environment.runtime or fnmatchcase(environment.name, pattern):
+        return True
+    # "tensorrt" is a family of its own, not the start of "tensorrt-rtx".
+    longer = pattern.startswith(environment.runtime + "-")
+    return longer and environment.name.startswith((pattern + ".", pattern + "-"))
+
+
+def _memory_name(python: str) -> str:
+    prefix = Path(python).parent.parent
+    packages = sorted(prefix.glob("lib*/python3*/site-packages"))
+    stamp = [(str(folder), folder.stat().st_mtime_ns) for folder in packages]
+    program = Path(probe_program.__file__).read_text("utf-8")
+    # Without a site-packages beside it (a launcher script, say), what it has can change unseen: this second's answer only.
+    unseen = "" if stamp else os.urandom(8).hex()
+    return hashlib.sha256(repr((python, stamp, program, unseen)).encode()).hexdigest()[:24] + ".json"
+
+
+def _write(path: Path, text: str) -> None:
+    scratch = path.with_suffix(f".{os.getpid()}")
+    scratch.write_text(text, "utf-8")
+    scratch.replace(path)

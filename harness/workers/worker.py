@@ -1,0 +1,451 @@
+"""A worker: the process in another interpreter where everything native happens. A crash or a hang is a result."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import execnet
+import numpy as np
+
+from harness.errors import (
+    BuildFailed,
+    EnvironmentMissing,
+    HarnessError,
+    RunFailed,
+    UsageError,
+    WorkerDied,
+    WorkerError,
+    WorkerHung,
+    from_remote,
+)
+from harness.paths import cache_dir
+from harness.runtimes.wire import pack_all, unpack_all
+from harness.workers import bootstrap, store
+from harness.workers.environments import Environment
+
+__all__ = ["RemoteEngine", "Worker", "Workers"]
+
+Feed = Mapping[str, np.ndarray[Any, Any]]
+
+_CHUNK_BYTES = 4 << 20
+_LOG_TAIL_LINES = 20
+_START_DEADLINE_S = 60.0
+# Libraries below the runtime have thread pools of their own; the runtime's threads are an option of its engine.
+_THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_serial = itertools.count(1)
+
+
+class Worker:
+    """A process that runs ``harness/runtimes`` in an environment's interpreter, and nothing else of the coordinator's.
+
+    Starts when it is made; use it as a context manager, or :meth:`close` it. Every call has a deadline: a worker that
+    does not answer in time is killed (:class:`WorkerHung`), one that ends during a call is noticed at once
+    (:class:`WorkerDied`, with signal or exit code and the end of its log). After either, calls are refused until
+    :meth:`restart`. Not for use by two threads at a time.
+
+    :param log_dir: where its output is kept; without one, in the cache, and removed again when it ends well.
+    :param deadline_s: for every call that does not name its own.
+    :param cache: the worker's own cache folder, when it is not the coordinator's: files are then sent to it.
+    :raises EnvironmentMissing: the interpreter is not there, or lacks numpy.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        log_dir: Path | None = None,
+        deadline_s: float = 60.0,
+        cache: Path | None = None,
+    ) -> None:
+        if environment.host:
+            raise EnvironmentMissing("workers on other hosts are not supported yet", where=environment.host)
+        self.environment, self.deadline_s = environment, deadline_s
+        self._own_cache = cache
+        self._cache = (cache or cache_dir()).resolve()
+        self._log_dir = log_dir
+        self.generation = 0
+        self._start()
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether calls can be made."""
+        return self._ended is None and self._process.poll() is None
+
+    def restart(self) -> None:
+        """A new process, whatever became of the old one; its engines are gone."""
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        """End the process, softly if it listens. A second call does nothing."""
+        if self._ended is None:
+            self._ended = WorkerDied("the worker was closed", where=self.environment.name, todo="start a new one")
+            self._hang_up(patience_s=2.0)
+            if self._log_dir is None:
+                self.log.unlink(missing_ok=True)
+
+    def _start(self) -> None:
+        self.generation += 1
+        self._calls = itertools.count(1)
+        self._names: dict[str, str] = {}
+        self._description: dict[str, Any] | None = None
+        folder = self._log_dir or cache_dir("logs")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder.resolve() / f"{self.environment.name}-{os.getpid()}-{next(_serial)}.log"
+        self._group = execnet.Group()
+        # -I: neither PYTHONPATH nor the current folder is on the worker's path.
+        python = shlex.quote(os.path.normpath(self.environment.python))
+        try:
+            gateway = self._group.makegateway(f"popen//python={python} -I")
+        except (OSError, EOFError) as error:
+            raise EnvironmentMissing(
+                f"the interpreter does not start: {error}",
+                where=f"{self.environment.name} ({self.environment.python})",
+            ) from error
+        self._io = gateway._io  # noqa: SLF001 - execnet offers no other way to the process, its kill and its exit code
+        self._process: subprocess.Popen[bytes] = self._io.popen
+        self._ended: WorkerError | None = None
+        with self._watched("start", _START_DEADLINE_S):
+            self._channel = gateway.remote_exec(bootstrap)
+            self._hand_over_code()
+
+    def _hand_over_code(self) -> None:
+        tree, files = store.code_tree()
+        # The kernel's death signal follows the thread that started the process: only the main one lives long enough.
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        settings = {
+            "log": str(self.log),
+            "parent": os.getpid() if in_main_thread else 0,
+            "variables": _THREADS,
+            "cache": str(self._cache),
+            "tree": tree,
+            "manifest": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+            "runtime": self.environment.runtime,
+        }
+        self._channel.send(settings)
+        self.pid: int = self._channel.receive()["pid"]
+        self._channel.send({name: files[name] for name in self._channel.receive()})
+        problem = self._channel.receive()
+        if problem:
+            self._ended = WorkerDied("the worker did not start", where=self.environment.name)
+            self._hang_up(patience_s=2.0)
+            raise EnvironmentMissing(
+                problem, where=f"{self.environment.name} ({self.environment.python})", todo="install numpy there"
+            )
+
+    def _hang_up(self, patience_s: float) -> None:
+        """Close the channel, which ends the worker's loop, and take its exit status so that no zombie is left."""
+        self._group.terminate(timeout=patience_s)
+        self._process.wait()
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """What :meth:`harness.runtimes.base.Runtime.describe` says, once a process."""
+        if self._description is None:
+            self._description = dict(self._call("describe"))
+        return dict(self._description)
+
+    def put(self, path: Path) -> str:
+        """Make one self-contained file known to the worker.
+
+        :returns: its SHA-256, by which the worker has it.
+        :raises BuildFailed: the file cannot be read.
+        """
+        path = Path(path)
+        try:
+            digest = store.file_digest(path)
+            if self._own_cache is None:
+                store.keep(path, digest)
+        except OSError as error:
+            raise BuildFailed(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+        self._names[digest] = str(path)
+        if not self._call("has", digest):
+            with path.open("rb") as file:
+                left = path.stat().st_size
+                while True:
+                    chunk = file.read(_CHUNK_BYTES)
+                    left -= len(chunk)
+                    self._call("receive", digest, chunk, left <= 0)
+                    if left <= 0:
+                        break
+        return digest
+
+    def build(
+        self, source: Path, options: Mapping[str, Any] | None = None, deadline_s: float | None = None
+    ) -> tuple[dict[str, Any], Path]:
+        """Build an engine of an ONNX file, or take it from the cache if this runtime on this device built it before.
+
+        :returns: the facts (``seconds``, ``bytes``, ``log``, ``warnings``, ``coverage``, ``cached``), and the file to
+            :meth:`load`: the engine, or ``source`` itself for a runtime that executes ONNX.
+        :raises BuildFailed: with everything that the runtime said.
+        """
+        source, digest = Path(source), self.put(Path(source))
+        merged = self._plain({**self.environment.options, **(options or {})})
+        memory = cache_dir("engines") / (self._engine_key(digest, merged) + ".json")
+        if memory.is_file():
+            facts = json.loads(memory.read_text("utf-8"))
+            if store.blob(facts["artefact"]).is_file():
+                return {**facts, "cached": True}, store.blob(facts["artefact"])
+        facts = self._call("build", digest, merged, deadline_s=deadline_s, on=str(source))
+        if facts["artefact"] == digest:
+            return {**facts, "cached": False}, source
+        engine = self._fetch(facts["artefact"])
+        scratch = memory.with_suffix(f".{os.getpid()}")
+        scratch.write_text(json.dumps(facts), "utf-8")
+        scratch.replace(memory)
+        return {**facts, "cached": False}, engine
+
+    def load(
+        self, path: Path, options: Mapping[str, Any] | None = None, deadline_s: float | None = None
+    ) -> RemoteEngine:
+        """Load an ONNX file or an engine.
+
+        :raises BuildFailed: the file is broken. :raises EnvironmentMissing: it cannot run here.
+        """
+        digest = self.put(Path(path))
+        merged = self._plain({**self.environment.options, **(options or {})})
+        handle, inputs, outputs = self._call("load", digest, merged, deadline_s=deadline_s, on=str(path))
+        return RemoteEngine(self, handle, str(path), inputs, outputs)
+
+    def _plain(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            plain: dict[str, Any] = json.loads(json.dumps(options))
+        except TypeError as error:
+            raise UsageError(
+                f"options must be numbers, texts, lists and dicts: {error}", where=self.environment.name
+            ) from None
+        return plain
+
+    def _fetch(self, digest: str) -> Path:
+        target = store.blob(digest)
+        if not target.is_file():
+            scratch = target.with_suffix(f".{os.getpid()}")
+            with scratch.open("wb") as file:
+                while chunk := self._call("fetch", digest, file.tell(), _CHUNK_BYTES):
+                    file.write(chunk)
+            if store.file_digest(scratch) != digest:
+                scratch.unlink()
+                raise WorkerError("a file was damaged on its way from the worker", where=self.environment.name)
+            scratch.replace(target)
+        return target
+
+    def _engine_key(self, digest: str, options: Mapping[str, Any]) -> str:
+        environment = self.environment
+        parts = [environment.runtime, environment.version, self.describe()["device"], digest, options]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+    def _call(self, method: str, *arguments: object, deadline_s: float | None = None, on: str = "") -> Any:  # noqa: ANN401 - plain data
+        if self._ended is not None:
+            raise WorkerDied(f"the worker has ended earlier: {self._ended}", todo="restart it, or start a new one")
+        number = next(self._calls)
+        doing = f"{method}({on})" if on else method
+        with self._watched(doing, self.deadline_s if deadline_s is None else deadline_s):
+            self._channel.send((number, method, arguments))
+            answered, fine, value = self._channel.receive()
+            assert answered == number, "answers come in the order of the calls"
+        if not fine:
+            raise self._error(value, on)
+        return value
+
+    @contextmanager
+    def _watched(self, doing: str, deadline_s: float) -> Iterator[None]:
+        """Kill the process when the deadline passes, whether sending or receiving hangs; turn its end into an error."""
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._io.kill()
+
+        timer = threading.Timer(deadline_s, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (EOFError, OSError, execnet.RemoteError) as error:
+            self._ended = self._obituary(doing, deadline_s if expired.is_set() else None, error)
+            raise self._ended from None
+        except HarnessError:
+            raise
+        except BaseException:  # Ctrl-C, say: the answer is still on its way, so the process is of no more use
+            self._io.kill()
+            self._ended = WorkerDied(
+                f"{doing} was interrupted", where=self.environment.name, todo="restart the worker"
+            )
+            self._hang_up(patience_s=0.5)
+            raise
+        finally:
+            timer.cancel()
+
+    def _obituary(self, doing: str, deadline_s: float | None, error: BaseException) -> WorkerError:
+        try:
+            self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self._io.kill()
+        self._hang_up(patience_s=0.5)
+        name, tail = self.environment.name, self._log_tail()
+        if isinstance(error, execnet.RemoteError):
+            tail += "\n" + str(error)
+        where = f"{name}, {doing}"
+        if deadline_s is not None:
+            return WorkerHung(
+                f"no answer within {deadline_s:g} s; the worker was killed",
+                where=where,
+                todo=f"allow it more time, or see {self.log}",
+                detail=tail,
+            )
+        return WorkerDied(
+            f"the worker ended with {_how(self._process.returncode)}",
+            where=where,
+            todo=f"see {self.log}",
+            detail=tail,
+        )
+
+    def _log_tail(self) -> str:
+        try:
+            lines = self.log.read_text("utf-8", errors="replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(lines[-_LOG_TAIL_LINES:])
+
+    def _error(self, data: Mapping[str, str], on: str) -> HarnessError:
+        """The worker knows files by digest; its message should name what the caller gave."""
+        named = dict(data)
+        for digest, name in self._names.items():
+            blob = str(self._cache / "blobs" / digest)
+            named = {key: text.replace(blob, name) for key, text in named.items()}
+        named["where"] = ", ".join(
+            dict.fromkeys(part for part in (self.environment.name, on, named["where"]) if part)
+        )
+        return from_remote(named)
+
+
+class RemoteEngine:
+    """An engine in a worker. Arrays go in and come out; the engine is gone with the process that loaded it.
+
+    :param source: the file it was loaded from, for messages.
+    """
+
+    def __init__(
+        self, worker: Worker, handle: int, source: str, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]
+    ) -> None:
+        self._worker, self._handle, self._source = worker, handle, source
+        self._inputs, self._outputs = inputs, outputs
+        self._generation = worker.generation
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """``{name, dtype, shape}`` of every input; None for an axis that varies."""
+        return [dict(i) for i in self._inputs]
+
+    def outputs(self) -> list[dict[str, Any]]:
+        """``{name, dtype, shape}`` of every output; None for an axis that varies."""
+        return [dict(o) for o in self._outputs]
+
+    def run(self, feeds: Feed, deadline_s: float | None = None) -> dict[str, np.ndarray[Any, Any]]:
+        """One inference.
+
+        :raises RunFailed: the feed does not fit, or the runtime failed.
+        """
+        return unpack_all(self._call("run", self._pack(feeds), deadline_s=deadline_s))
+
+    def burst(self, feeds: Feed, warmup: int, repeats: int, deadline_s: float | None = None) -> list[int]:
+        """Duration of each of ``repeats`` calls in ns, after ``warmup`` untimed ones; one message to the worker.
+
+        :raises RunFailed: as :meth:`run`.
+        """
+        return list(self._call("burst", self._pack(feeds), warmup, repeats, deadline_s=deadline_s))
+
+    def coverage(self) -> dict[str, Any] | None:
+        """``{int8, float, operators}``: weighted operators by what they really compute in; None when unknown."""
+        counted: dict[str, Any] | None = self._call("coverage")
+        return counted
+
+    def close(self) -> None:
+        """Free the engine, if its process still lives."""
+        if self._worker.alive and self._worker.generation == self._generation:
+            self._call("close")
+
+    def _pack(self, feeds: Feed) -> dict[str, Any]:
+        try:
+            return pack_all(feeds)
+        except TypeError as error:
+            raise RunFailed(str(error), where=f"{self._worker.environment.name}, {self._source}") from None
+
+    def _call(self, method: str, *arguments: object, deadline_s: float | None = None) -> Any:  # noqa: ANN401 - plain data
+        if self._worker.generation != self._generation:
+            raise WorkerDied(
+                "the engine's worker process has ended", where=self._source, todo="load the engine again"
+            )
+        return self._worker._call(method, self._handle, *arguments, deadline_s=deadline_s, on=self._source)  # noqa: SLF001 - two halves of one thing
+
+
+class Workers:
+    """One worker an environment, kept between cases; one that died is replaced by a new one."""
+
+    def __init__(self, log_dir: Path | None = None, deadline_s: float = 60.0) -> None:
+        self._log_dir, self._deadline_s = log_dir, deadline_s
+        self._workers: dict[str, Worker] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def get(self, environment: Environment) -> Worker:
+        """A living worker of that environment.
+
+        :raises EnvironmentMissing: as :class:`Worker`.
+        """
+        worker = self._workers.get(environment.name)
+        if worker is None:
+            worker = self._workers[environment.name] = Worker(environment, self._log_dir, self._deadline_s)
+        elif not worker.alive:
+            worker.restart()
+        return worker
+
+    def close(self) -> None:
+        """End all of them."""
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+
+
+def _how(code: int | None) -> str:
+    if code is not None and code < 0:
+        try:
+            return f"signal {signal.Signals(-code).name}"
+        except ValueError:
+            return f"signal {-code}"
+    return f"exit code {code}"
