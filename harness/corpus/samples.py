@@ -1,4 +1,4 @@
-"""Samples and corpora. A sample is ``{input name: array}``; a corpus is an ordered, hashed list of them on disk."""
+"""Samples and corpora: a sample is ``{input name: array}``, a corpus an ordered, hashed list of them on disk."""
 
 from __future__ import annotations
 

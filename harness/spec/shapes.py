@@ -46,9 +46,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         if not self.profiles:
-            raise LayoutError(
-                "a layout without profiles", where=self.name, todo="give at least one MIN-OPT-MAX"
-            )
+            raise LayoutError("a layout without profiles", where=self.name, todo="give at least one MIN-OPT-MAX")
         for left, right in zip(self.profiles, self.profiles[1:], strict=False):
             if right.min <= left.max:
                 raise LayoutError(

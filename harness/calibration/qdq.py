@@ -1,0 +1,110 @@
+"""Write a Q/DQ graph from our ranges with ONNX Runtime's writer, in one of two dialects.
+
+The dialects differ in more than the zero point. ``u8s8`` is what x86 kernels fuse: asymmetric uint8 activations,
+int32 bias, Q/DQ on outputs (the writer's defaults). ``s8s8`` is what TensorRT parses: zero point 0, float bias,
+Q/DQ on the inputs of weighted operators only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import CalibrationFailed
+from harness.spec.calibration import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import onnx
+
+    from harness.calibration.ranges import Ranges
+
+__all__ = ["WEIGHTED_TYPES", "tensors_to_observe", "write_qdq"]
+
+WEIGHTED_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def tensors_to_observe(model: onnx.ModelProto, nodes: Sequence[str], dialect: Dialect) -> list[str]:
+    """Names of the float activations that get a range: inputs of ``nodes``, and for ``u8s8`` their outputs too.
+
+    :param nodes: names of the weighted nodes to quantize.
+    """
+    chosen = set(nodes)
+    picked = [node for node in model.graph.node if node.name in chosen]
+    names = [node.input[0] for node in picked]
+    if dialect is Dialect.U8S8:
+        names += [node.output[0] for node in picked]
+    return list(dict.fromkeys(names))
+
+
+def write_qdq(prepared: Path, nodes: Sequence[str], ranges: Ranges, dialect: Dialect, target: Path) -> None:
+    """Write ``target``: ``prepared`` (FP32, opset >= 17) with Q/DQ around ``nodes``, weights per channel.
+
+    :param nodes: names of the weighted nodes to quantize; all others stay float.
+    :param ranges: (low, high) of every tensor that :func:`tensors_to_observe` names.
+    :raises CalibrationFailed: a range is missing or not finite.
+    """
+    import onnxruntime.quantization as ortq
+    from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
+
+    for name, (low, high) in ranges.items():
+        if not (np.isfinite(low) and np.isfinite(high) and low <= 0 <= high and low < high):
+            raise CalibrationFailed(
+                f"range [{low}, {high}] is not finite, empty, or leaves out 0", where=f"tensor {name!r}"
+            )
+    symmetric = dialect is Dialect.S8S8
+    extra: dict[str, object] = {"ActivationSymmetric": symmetric, "WeightSymmetric": True}
+    if symmetric:
+        # TensorRT: "input has type Int32 but must have type ... Int8" for a quantized bias
+        extra |= {"QuantizeBias": False, "OpTypesToExcludeOutputQuantization": list(WEIGHTED_TYPES)}
+    data = TensorsData(
+        ortq.CalibrationMethod.MinMax,
+        {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()},
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="qdq.", dir=target.parent) as scratch:
+        cache, out = Path(scratch, "ranges.json"), Path(scratch, "model.onnx")
+        save_tensors_data(data, cache)
+        try:
+            with _quiet():
+                ortq.quantize_static(
+                    prepared,
+                    out,
+                    None,
+                    quant_format=ortq.QuantFormat.QDQ,
+                    per_channel=True,
+                    nodes_to_quantize=list(nodes),
+                    op_types_to_quantize=list(WEIGHTED_TYPES),
+                    activation_type=ortq.QuantType.QInt8 if symmetric else ortq.QuantType.QUInt8,
+                    weight_type=ortq.QuantType.QInt8,
+                    extra_options=extra,
+                    calibration_cache_path=cache,
+                )
+        except ValueError as error:
+            raise CalibrationFailed(
+                f"ONNX Runtime's Q/DQ writer refused the ranges: {error}",
+                where=str(prepared),
+                todo="observe every tensor that tensors_to_observe names",
+            ) from error
+        os.replace(out, target)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The writer logs advice on the root logger (run pre-processing first, ...) that does not apply here."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(level)
