@@ -26,15 +26,18 @@ from harness.onnx_facts import (
 from harness.paths import cache_dir
 
 if TYPE_CHECKING:
-    from harness.spec.model import Model
+    from harness.spec.model import Axis, Model
 
 __all__ = [
     "ModelFacts",
     "TensorFacts",
     "check_axes",
+    "check_axis",
     "inspect",
     "prepare",
     "read_facts",
+    "refuse_fixed",
+    "refuse_quantized",
     "varying_axes",
     "weighted_nodes",
 ]
@@ -61,6 +64,16 @@ def inspect(path: Path | str) -> ModelFacts:
         every dimension of every input is fixed, or only the batch varies.
     """
     facts = read_facts(path)
+    refuse_quantized(facts)
+    refuse_fixed(facts)
+    return facts
+
+
+def refuse_quantized(facts: ModelFacts) -> None:
+    """Refuse a file that holds quantized operators: their number, kinds and the first one are named.
+
+    :raises ModelRefused: it does.
+    """
     quantized = [(op, count) for op, count in facts.op_counts if _QUANTIZED.fullmatch(op.rpartition("::")[2])]
     if quantized:
         total = sum(count for _, count in quantized)
@@ -71,6 +84,13 @@ def inspect(path: Path | str) -> ModelFacts:
             where=str(facts.path),
             todo="give the FP32 model it was made from",
         )
+
+
+def refuse_fixed(facts: ModelFacts) -> None:
+    """Refuse a file in which nothing varies, or only the batch.
+
+    :raises ModelRefused: the message lists the inputs and their dimensions.
+    """
     if not varying_axes(facts):
         batch = any(isinstance(dim, str) for tensor in facts.inputs for dim in tensor.dims)
         raise ModelRefused(
@@ -80,31 +100,37 @@ def inspect(path: Path | str) -> ModelFacts:
             todo="export it with a dynamic axis (torch.onnx.export: dynamic_axes={'input': {1: 'length'}}) "
             "and name it: --axis input:1=length",
         )
-    return facts
 
 
 def check_axes(facts: ModelFacts, model: Model) -> None:
     """Refuse a model description that does not fit the file.
 
     :raises UsageError: an axis, length input or padded input that is not there, or an axis that is fixed.
+    :raises ModelRefused: nothing varies, or only the batch, and no batch axis was named.
     """
     for axis in model.axes:
-        tensor = facts.input(axis.input)
-        if not 0 <= axis.dim < len(tensor.dims):
-            raise UsageError(
-                f"input {tensor} has no dimension {axis.dim}",
-                where=str(facts.path),
-                todo=f"dimensions are counted from 0 to {len(tensor.dims) - 1}",
-            )
-        if isinstance(tensor.dims[axis.dim], int):
-            varying = ", ".join(f"{t.name}:{i} ({t.dims[i]})" for t, i in varying_axes(facts))
-            raise UsageError(
-                f"dimension {axis.dim} of {tensor} is fixed to {tensor.dims[axis.dim]}",
-                where=str(facts.path),
-                todo=f"these vary: {varying}" if varying else "no dimension of this model varies",
-            )
+        check_axis(facts, axis)
     for name in (*model.length_inputs, *(name for name, _ in model.pad_values)):
         facts.input(name)
+
+
+def check_axis(facts: ModelFacts, axis: Axis) -> None:
+    """Refuse an axis that the file does not have, or that is fixed there; raises as :func:`check_axes`."""
+    tensor = facts.input(axis.input)
+    if not 0 <= axis.dim < len(tensor.dims):
+        raise UsageError(
+            f"input {tensor} has no dimension {axis.dim}",
+            where=str(facts.path),
+            todo=f"dimensions are counted from 0 to {len(tensor.dims) - 1}",
+        )
+    if isinstance(tensor.dims[axis.dim], int):
+        refuse_fixed(facts)
+        varying = ", ".join(f"{t.name}:{i} ({t.dims[i]})" for t, i in varying_axes(facts))
+        raise UsageError(
+            f"dimension {axis.dim} of {tensor} is fixed to {tensor.dims[axis.dim]}",
+            where=str(facts.path),
+            todo=f"these vary: {varying}",
+        )
 
 
 def prepare(path: Path | str, model: Model | None = None) -> Path:
@@ -119,8 +145,11 @@ def prepare(path: Path | str, model: Model | None = None) -> Path:
     """
     import onnxruntime
 
-    facts = inspect(path)
-    if model is not None:
+    facts = read_facts(path)
+    refuse_quantized(facts)
+    if model is None:
+        refuse_fixed(facts)
+    else:  # who names a leading axis as the one that varies may do so
         check_axes(facts, model)
     key = f"{facts.digest[:32]}-ort{onnxruntime.__version__}-p{PREPARATION_VERSION}"
     target = cache_dir("prepared") / f"{key}.onnx"
@@ -162,9 +191,7 @@ def _prepared(facts: ModelFacts) -> ModelProto:
             todo="export it without If, Loop and Scan (trace it, not script it; fix what selects the branch)",
         )
     _tidy_opsets(model)
-    model.ir_version = max(
-        8, onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
-    )
+    model.ir_version = max(8, onnx.helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True))
     _name_nodes(model)
     model = onnx.shape_inference.infer_shapes(model)
     if not weighted_nodes(model):
@@ -213,9 +240,7 @@ def _folded(model: ModelProto, facts: ModelFacts) -> ModelProto:
         written = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(written)
         try:
-            onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its pybind exceptions share no base class but Exception
             raise ModelRefused(
                 "ONNX Runtime cannot load it",
@@ -236,9 +261,7 @@ def _tidy_opsets(model: ModelProto) -> None:
         if domain in used:
             versions[domain] = max(entry.version, versions.get(domain, 0))
     del model.opset_import[:]
-    model.opset_import.extend(
-        onnx.helper.make_opsetid(domain, versions[domain]) for domain in sorted(versions)
-    )
+    model.opset_import.extend(onnx.helper.make_opsetid(domain, versions[domain]) for domain in sorted(versions))
 
 
 def _name_nodes(model: ModelProto) -> None:

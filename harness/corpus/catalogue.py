@@ -25,6 +25,8 @@ class Entry:
         ``split`` is ``"calibration"`` or ``"test"`` and the two never share content. A finite source just ends.
     :param version: changes whenever the recipe would give other bytes; part of every cache key.
     :param synthetic: the samples are drawn, not real; every record says so.
+    :param draw: ``draw(length, seed)`` makes one random sample of exactly that length, the same one every time;
+        None where content is cut from real samples (see :mod:`harness.corpus.content`).
     """
 
     model: Model
@@ -32,3 +34,4 @@ class Entry:
     samples: Callable[[str, int], Iterator[Feeds]]
     version: str
     synthetic: bool = False
+    draw: Callable[[int, int], Feeds] | None = None
