@@ -6,21 +6,22 @@ import abc
 import gc
 import os
 import platform
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, TypeVar
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Sequence, TypeVar
 
 import numpy as np
 
 __all__ = ["BatchPlayback", "Engine", "Runtime", "RuntimeFailure", "machine_facts", "read_options"]
 
-Array = "np.ndarray[Any, Any]"
+Batch = Mapping[str, np.ndarray[Any, Any]]
 T = TypeVar("T")
 
 
-class RuntimeFailure(Exception):  # noqa: N818 - a failure is data here; it becomes an error on the other side
-    """What went wrong inside a worker, as plain strings: nothing else survives the way to the coordinator.
+class RuntimeFailure(Exception):
+    """What went wrong inside a worker, as plain strings: nothing else survives the way out of it.
 
-    :param kind: ``build``, ``run``, ``calibration``, ``usage``, ``environment`` or ``length``; the coordinator picks
-        its exception class by it.
+    :param kind: ``build``, ``run``, ``calibration``, ``usage``, ``environment`` or ``length``; the coordinator
+        picks its exception class by it.
     :param what: what was wrong, with the value.
     :param where: file, tensor or library.
     :param todo: what the reader can do about it.
@@ -31,7 +32,7 @@ class RuntimeFailure(Exception):  # noqa: N818 - a failure is data here; it beco
         super().__init__(what)
         self.kind, self.what, self.where, self.todo, self.detail = kind, what, where, todo, detail
 
-    def as_data(self) -> Dict[str, str]:
+    def as_data(self) -> dict[str, str]:
         """All five fields, ready to travel."""
         return {
             "kind": self.kind,
@@ -43,23 +44,24 @@ class RuntimeFailure(Exception):  # noqa: N818 - a failure is data here; it beco
 
 
 class Engine(abc.ABC):
-    """One loaded network. ``inputs()`` and ``outputs()`` give ``{name, dtype, shape}``: dtype by its numpy name, shape
-    with None for an axis that varies.
+    """One loaded network.
+
+    ``inputs()`` and ``outputs()`` give ``{name, dtype, shape}``: dtype by its numpy name, None for a varying axis.
     """
 
     def __init__(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         self._inputs, self._outputs = [dict(i) for i in inputs], [dict(o) for o in outputs]
         self._closed = False
 
-    def inputs(self) -> List[Dict[str, Any]]:
+    def inputs(self) -> list[dict[str, Any]]:
         """``{name, dtype, shape}`` of every input."""
         return [dict(i) for i in self._inputs]
 
-    def outputs(self) -> List[Dict[str, Any]]:
+    def outputs(self) -> list[dict[str, Any]]:
         """``{name, dtype, shape}`` of every output."""
         return [dict(o) for o in self._outputs]
 
-    def run(self, feeds: Mapping[str, Any]) -> Dict[str, Any]:
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """One inference: ``{input: array}`` in, ``{output: array}`` out.
 
         :raises RuntimeFailure: ``usage`` when closed; ``run`` when the feed does not fit or the runtime fails.
@@ -67,7 +69,7 @@ class Engine(abc.ABC):
         self._check(feeds)
         return self.run_impl(feeds)
 
-    def burst(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> List[int]:
+    def burst(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> list[int]:
         """Duration of each of ``repeats`` calls in ns, after ``warmup`` calls that are not kept.
 
         The same prepared inputs every time; the clock stands directly around the native call.
@@ -87,9 +89,10 @@ class Engine(abc.ABC):
             if collecting:
                 gc.enable()
 
-    def coverage(self) -> Optional[Dict[str, Any]]:
-        """``{int8, float, operators}``: how many operators with weights compute in INT8 and how many in floating point,
-        and ``{operator type: count}`` of them; None when the runtime does not tell.
+    def coverage(self) -> dict[str, Any] | None:
+        """``{int8, float, operators}``, or None when the runtime does not tell.
+
+        How many operators with weights compute in INT8, how many in float, and ``{operator type: count}``.
         """
         self._check_open()
         return self.coverage_impl()
@@ -120,7 +123,7 @@ class Engine(abc.ABC):
                 raise RuntimeFailure("run", f"input {name!r} is {array.dtype}, the engine takes {spec['dtype']}")
             shape = spec["shape"]
             if len(array.shape) != len(shape) or any(
-                want is not None and want != have for want, have in zip(shape, array.shape)
+                want is not None and want != have for want, have in zip(shape, array.shape, strict=True)
             ):
                 wanted = ", ".join("?" if n is None else str(n) for n in shape)
                 raise RuntimeFailure(
@@ -128,12 +131,12 @@ class Engine(abc.ABC):
                 )
 
     @abc.abstractmethod
-    def run_impl(self, feeds: Mapping[str, Any]) -> Dict[str, Any]: ...
+    def run_impl(self, feeds: Mapping[str, Any]) -> dict[str, Any]: ...
 
     @abc.abstractmethod
-    def burst_impl(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> List[int]: ...
+    def burst_impl(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> list[int]: ...
 
-    def coverage_impl(self) -> Optional[Dict[str, Any]]:
+    def coverage_impl(self) -> dict[str, Any] | None:
         return None
 
     def close_impl(self) -> None:  # noqa: B027 - nothing to free is the common case
@@ -145,21 +148,24 @@ class Runtime(abc.ABC):
 
     name = ""
 
-    def describe(self) -> Dict[str, Any]:
-        """``library, version, device, providers, precisions, routes, can_run, can_build`` and :func:`machine_facts`."""
+    def describe(self) -> dict[str, Any]:
+        """What is here, and what it can do.
+
+        ``library, version, device, providers, precisions, routes, can_run, can_build`` and :func:`machine_facts`.
+        """
         return {**machine_facts(), **self.describe_impl()}
 
-    def build(self, source: str, target: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+    def build(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Make the engine file ``target`` of the ONNX file ``source``.
 
-        A runtime that executes ONNX itself writes no file: its build is one load, so that a broken artefact is found
-        here and not in the first measurement.
+        A runtime that executes ONNX itself writes no file: its build is one load, so that a broken artefact is
+        found here and not in the first measurement.
 
         :returns: facts: ``seconds``, ``bytes``, ``log`` and ``warnings`` (lists of lines), ``coverage``.
-        :raises RuntimeFailure: ``build``, with everything that the parser and the builder said; ``environment`` or
-            ``usage`` when the options cannot be met.
+        :raises RuntimeFailure: ``build``, with everything that the parser and the builder said; ``environment``
+            or ``usage`` when the options cannot be met.
         """
-        _check_file(source, "build")
+        _check_file(source)
         return self.build_impl(source, target, options)
 
     def load(self, path: str, options: Mapping[str, Any]) -> Engine:
@@ -167,33 +173,33 @@ class Runtime(abc.ABC):
 
         :raises RuntimeFailure: ``build`` for a file that is broken, ``environment`` when it cannot run here.
         """
-        _check_file(path, "build")
+        _check_file(path)
         return self.load_impl(path, options)
 
     @abc.abstractmethod
-    def describe_impl(self) -> Dict[str, Any]: ...
+    def describe_impl(self) -> dict[str, Any]: ...
 
     @abc.abstractmethod
-    def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> Dict[str, Any]: ...
+    def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]: ...
 
     @abc.abstractmethod
     def load_impl(self, path: str, options: Mapping[str, Any]) -> Engine: ...
 
 
 class BatchPlayback:
-    """Plays prepared calibration batches back, in order, to a library that pulls them from inside its own callback.
+    """Plays prepared calibration batches back, in order, to a library that pulls them by a callback.
 
-    TensorRT swallows what a callback raises and goes on with the batches it has. So the first exception is kept here,
-    and :meth:`check` raises it, or says that batches were left over, when the build has returned.
+    TensorRT swallows what a callback raises and goes on with the batches it has. So the first exception is kept
+    here, and :meth:`check` raises it, or says that batches were left over, when the build has returned.
     """
 
-    def __init__(self, batches: "Sequence[Mapping[str, np.ndarray[Any, Any]]]") -> None:
-        self._batches: "Iterator[Mapping[str, np.ndarray[Any, Any]]]" = iter(batches)
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        self._batches: Iterator[Batch] = iter(batches)
         self.supplied = len(batches)
         self.consumed = 0
-        self.error: Optional[BaseException] = None
+        self.error: BaseException | None = None
 
-    def next(self, use: "Callable[[Mapping[str, np.ndarray[Any, Any]]], T]") -> Optional[T]:
+    def next(self, use: Callable[[Batch], T]) -> T | None:
         """``use(batch)`` of the next batch, None when there is none left or an earlier one failed."""
         if self.error is not None:
             return None
@@ -213,7 +219,7 @@ class BatchPlayback:
         if self.error is not None:
             raise RuntimeFailure(
                 "calibration",
-                f"calibration batch {self.consumed} of {self.supplied} failed: {type(self.error).__name__}: {self.error}",
+                f"calibration batch {self.consumed} of {self.supplied} failed: {self.error!r}",
             ) from self.error
         if self.consumed != self.supplied:
             raise RuntimeFailure(
@@ -221,7 +227,7 @@ class BatchPlayback:
             )
 
 
-def read_options(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> Dict[str, Any]:
+def read_options(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> dict[str, Any]:
     """``defaults`` with ``options`` laid over them.
 
     :raises RuntimeFailure: ``usage``, for an option that is not among the defaults.
@@ -234,11 +240,11 @@ def read_options(options: Mapping[str, Any], defaults: Mapping[str, Any], where:
     return {**defaults, **options}
 
 
-def machine_facts() -> Dict[str, Any]:
+def machine_facts() -> dict[str, Any]:
     """``python``, ``numpy``, ``cpu`` (model name), ``cpus`` (that this process may use)."""
     cpu = platform.processor() or platform.machine()
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
     except OSError:
         pass
@@ -250,6 +256,6 @@ def machine_facts() -> Dict[str, Any]:
     }
 
 
-def _check_file(path: str, kind: str) -> None:
-    if not os.path.isfile(path):  # noqa: PTH113
-        raise RuntimeFailure(kind, "no such file", path)
+def _check_file(path: str) -> None:
+    if not Path(path).is_file():
+        raise RuntimeFailure("build", "no such file", path)

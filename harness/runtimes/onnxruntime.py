@@ -1,23 +1,25 @@
 """ONNX Runtime: runs the ONNX file itself, on the CPU or on any provider that is installed."""
 
+# ruff: noqa: ANN401 - what comes from a native library or over the channel has no types
+
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from pathlib import Path
+from typing import Any, Iterator, Mapping
 
 from .base import Engine, Runtime, RuntimeFailure, read_options
 from .optimized_graph import weighted_operators
 
 __all__ = ["OnnxRuntime", "OnnxRuntimeEngine"]
 
-_DEFAULTS: Dict[str, Any] = {
+_DEFAULTS: dict[str, Any] = {
     "provider": "CPUExecutionProvider",
     "provider_options": {},
-    # One thread, no spinning: several live sessions that spin steal the cores from one another, and the order in which
-    # two engines are measured then decides which one is faster.
+    # One thread, no spinning: live sessions that spin steal the cores from one another, and then the order in
+    # which two engines are measured decides which one is faster.
     "threads": 1,
     "spinning": False,
 }
@@ -35,7 +37,7 @@ class OnnxRuntime(Runtime):
 
     name = "onnxruntime"
 
-    def describe_impl(self) -> Dict[str, Any]:
+    def describe_impl(self) -> dict[str, Any]:
         import onnxruntime
 
         return {
@@ -49,7 +51,7 @@ class OnnxRuntime(Runtime):
             "can_build": True,
         }
 
-    def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> Dict[str, Any]:
+    def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         start = time.perf_counter()
         engine = self.load_impl(source, options)
         seconds = time.perf_counter() - start
@@ -57,7 +59,7 @@ class OnnxRuntime(Runtime):
             coverage = engine.coverage()
         return {
             "seconds": seconds,
-            "bytes": os.path.getsize(source),  # noqa: PTH202
+            "bytes": Path(source).stat().st_size,
             "log": [],
             "warnings": [],
             "coverage": coverage,
@@ -71,16 +73,16 @@ class OnnxRuntime(Runtime):
 class OnnxRuntimeEngine(Engine):
     """A session; inputs and outputs as the file declares them, symbolic axes as None."""
 
-    def __init__(self, path: str, settings: Dict[str, Any], session: Any) -> None:
+    def __init__(self, path: str, settings: dict[str, Any], session: Any) -> None:
         super().__init__(_signature(session.get_inputs()), _signature(session.get_outputs()))
         self._path, self._settings, self._session = path, settings, session
         self._names = [o["name"] for o in self._outputs]
 
-    def run_impl(self, feeds: Mapping[str, Any]) -> Dict[str, Any]:
+    def run_impl(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         with _native("run", "the model failed on this input"):
-            return dict(zip(self._names, self._session.run(None, dict(feeds))))
+            return dict(zip(self._names, self._session.run(None, dict(feeds)), strict=True))
 
-    def burst_impl(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> List[int]:
+    def burst_impl(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> list[int]:
         import onnxruntime
 
         # Bound to the device beforehand, so that a GPU provider is not timed while it copies.
@@ -104,15 +106,14 @@ class OnnxRuntimeEngine(Engine):
                 durations.append(now() - start)
         return durations
 
-    def coverage_impl(self) -> Optional[Dict[str, Any]]:
+    def coverage_impl(self) -> dict[str, Any] | None:
         with tempfile.TemporaryDirectory() as folder:
-            optimized = os.path.join(folder, "optimized.onnx")  # noqa: PTH118
+            optimized = Path(folder, "optimized.onnx")
             try:
-                _session(self._path, self._settings, optimized)
+                _session(self._path, self._settings, str(optimized))
             except RuntimeFailure:
                 return None  # a provider that compiles whole subgraphs cannot write them back as ONNX
-            with open(optimized, "rb") as file:  # noqa: PTH123
-                return weighted_operators(file.read())
+            return weighted_operators(optimized.read_bytes())
 
     def close_impl(self) -> None:
         self._session = None
@@ -151,7 +152,7 @@ def _session(path: str, settings: Mapping[str, Any], optimized: str = "") -> Any
     return session
 
 
-def _signature(values: Any) -> List[Dict[str, Any]]:
+def _signature(values: Any) -> list[dict[str, Any]]:
     signature = []
     for value in values:
         if value.type not in _DTYPES:
@@ -167,5 +168,5 @@ def _native(kind: str, what: str, where: str = "") -> Iterator[None]:
         yield
     except RuntimeFailure:
         raise
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base class
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class
         raise RuntimeFailure(kind, what, where, detail=f"{type(error).__name__}: {error}") from error

@@ -1,14 +1,14 @@
 """Counts what an optimized ONNX graph computes in INT8 and what in floating point.
 
-A worker has numpy and ONNX Runtime, not necessarily ``onnx``; so this reads the few fields it needs from the protobuf
-wire format itself, which is frozen. ONNX Runtime's profiler would name the executed operators too, but it needs a feed
-and a run, and its events do not say which operand is a weight.
+A worker has numpy and ONNX Runtime, not necessarily ``onnx``; so this reads the few fields it needs from the
+protobuf wire format itself, which is frozen. ONNX Runtime's profiler would name the executed operators too, but it
+needs a feed and a run, and its events do not say which operand is a weight.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any, Iterator
 
 __all__ = ["weighted_operators"]
 
@@ -57,14 +57,16 @@ _MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 7, 1, 5, 15
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OP_TYPE, _TENSOR_NAME, _SPARSE_VALUES = 1, 2, 4, 8, 1
 
 
-def weighted_operators(model: bytes) -> Dict[str, Any]:
-    """``{int8, float, operators}`` of a serialized ModelProto: operators with at least one constant weight, counted by
-    what they compute in, and ``{operator type: count}``. A float operator behind Q/DQ that no kernel fused is float.
+def weighted_operators(model: bytes) -> dict[str, Any]:
+    """``{int8, float, operators}`` of a serialized ModelProto.
+
+    Operators with at least one constant weight, counted by what they compute in, and ``{operator type: count}``.
+    An operator between Q/DQ nodes that no kernel fused computes in floating point, and is counted there.
 
     :raises ValueError: the bytes are no protobuf message.
     """
-    nodes: List[Tuple[str, List[str], List[str]]] = []
-    constants: Set[str] = set()
+    nodes: list[tuple[str, list[str], list[str]]] = []
+    constants: set[str] = set()
     for number, value in _fields(_only(model, _MODEL_GRAPH)):
         if number == _GRAPH_NODE:
             nodes.append(_node(value))
@@ -86,7 +88,7 @@ def weighted_operators(model: bytes) -> Dict[str, Any]:
     }
 
 
-def _node(data: bytes) -> Tuple[str, List[str], List[str]]:
+def _node(data: bytes) -> tuple[str, list[str], list[str]]:
     op_type, inputs, outputs = "", [], []
     for number, value in _fields(data):
         if number == _NODE_INPUT:
@@ -102,7 +104,7 @@ def _only(data: bytes, wanted: int) -> bytes:
     return next((value for number, value in _fields(data) if number == wanted), b"")
 
 
-def _fields(data: bytes) -> Iterator[Tuple[int, bytes]]:
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
     """(field number, content) of every length-delimited field; numbers are skipped."""
     at, view = 0, memoryview(data)
     while at < len(view):
@@ -112,11 +114,11 @@ def _fields(data: bytes) -> Iterator[Tuple[int, bytes]]:
             _, at = _varint(view, at)
         elif wire_type == 1:
             at += 8
-        elif wire_type == 2:  # noqa: PLR2004 - the numbers are the wire format's own
+        elif wire_type == 2:
             size, at = _varint(view, at)
             yield key >> 3, bytes(view[at : at + size])
             at += size
-        elif wire_type == 5:  # noqa: PLR2004
+        elif wire_type == 5:
             at += 4
         else:
             raise ValueError(f"wire type {wire_type} at byte {at}: no protobuf message")
@@ -124,7 +126,7 @@ def _fields(data: bytes) -> Iterator[Tuple[int, bytes]]:
         raise ValueError("a field reaches beyond the end: no whole protobuf message")
 
 
-def _varint(view: "memoryview[int]", at: int) -> Tuple[int, int]:
+def _varint(view: "memoryview[int]", at: int) -> tuple[int, int]:
     result, shift = 0, 0
     while True:
         if at >= len(view):

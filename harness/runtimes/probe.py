@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import os
 import platform
 import site
 import sys
-from typing import Any, Dict, List
+from pathlib import Path
+from typing import Any
 
 __all__ = ["gpu_count", "probe"]
 
@@ -35,9 +35,10 @@ def gpu_count() -> int:
     return count.value
 
 
-def probe(runtime: str) -> Dict[str, Any]:
-    """``{runtime, version, providers}`` of one importable runtime, ``{runtime, error}`` of one that is there but
-    cannot be imported, ``{}`` of one that is not there.
+def probe(runtime: str) -> dict[str, Any]:
+    """``{runtime, version, providers}`` of an importable runtime.
+
+    ``{runtime, error}`` of one that is there but cannot be imported, ``{}`` of one that is not there.
     """
     module_name = _MODULES[runtime]
     if importlib.util.find_spec(module_name) is None:
@@ -46,15 +47,15 @@ def probe(runtime: str) -> Dict[str, Any]:
         module = importlib.import_module(module_name)
     except Exception as error:  # noqa: BLE001 - native packages raise what they like while being imported
         return {"runtime": runtime, "error": f"{type(error).__name__}: {error}"}
-    found: Dict[str, Any] = {"runtime": runtime, "version": str(getattr(module, "__version__", "unknown"))}
-    providers: List[str] = list(module.get_available_providers()) if runtime == "onnxruntime" else []
+    found: dict[str, Any] = {"runtime": runtime, "version": str(getattr(module, "__version__", "unknown"))}
+    providers: list[str] = list(module.get_available_providers()) if runtime == "onnxruntime" else []
     return {**found, "providers": providers}
 
 
 def _main() -> None:
-    # Started isolated (-I) so that neither PYTHONPATH nor the current folder shadows a package; that also hides the
-    # user's own site-packages, which do belong to an interpreter that is no virtual environment.
-    if sys.prefix == sys.base_prefix and os.path.isdir(site.getusersitepackages()):  # noqa: PTH112
+    # Started isolated (-I) so that neither PYTHONPATH nor the current folder shadows a package; that also hides
+    # the user's own site-packages, which do belong to an interpreter that is no virtual environment.
+    if sys.prefix == sys.base_prefix and Path(site.getusersitepackages()).is_dir():
         site.addsitedir(site.getusersitepackages())
     print(json.dumps({"python": platform.python_version(), "prefix": sys.prefix}), flush=True)
     for runtime in _MODULES:

@@ -1,5 +1,8 @@
 """The loop inside a worker: (call id, method, arguments) in, (call id, answer or error) out."""
 
+# ruff: noqa: ANN401 - what comes from a native library or over the channel has no types
+# ruff: noqa: FBT001 - calls arrive with positional arguments
+
 from __future__ import annotations
 
 import hashlib
@@ -7,7 +10,8 @@ import importlib
 import os
 import tempfile
 import traceback
-from typing import Any, Dict, List, Tuple
+from pathlib import Path
+from typing import Any
 
 from .base import Engine, Runtime, RuntimeFailure
 from .wire import pack_all, unpack_all
@@ -39,12 +43,12 @@ class Blobs:
     """Files by their SHA-256 in ``<cache>/blobs``: whole and right, or not there."""
 
     def __init__(self, cache: str) -> None:
-        self.folder = os.path.join(cache, "blobs")
-        os.makedirs(self.folder, exist_ok=True)
-        self._incoming: Dict[str, Tuple[Any, Any]] = {}
+        self.folder = Path(cache, "blobs")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._incoming: dict[str, tuple[Any, Any]] = {}
 
-    def path(self, digest: str) -> str:
-        return os.path.join(self.folder, digest)
+    def path(self, digest: str) -> Path:
+        return self.folder / digest
 
     def receive(self, digest: str, chunk: bytes, last: bool) -> None:
         """The next chunk of a file; the last one checks the whole.
@@ -52,7 +56,8 @@ class Blobs:
         :raises RuntimeFailure: ``environment``, when what arrived is not what was announced.
         """
         if digest not in self._incoming:
-            self._incoming[digest] = (tempfile.NamedTemporaryFile(dir=self.folder, delete=False), hashlib.sha256())
+            scratch = self.folder / f"{digest}.{os.getpid()}"
+            self._incoming[digest] = (scratch.open("wb"), hashlib.sha256())
         file, seen = self._incoming[digest]
         file.write(chunk)
         seen.update(chunk)
@@ -60,20 +65,20 @@ class Blobs:
             del self._incoming[digest]
             file.close()
             if seen.hexdigest() != digest:
-                os.unlink(file.name)
+                Path(file.name).unlink()
                 raise RuntimeFailure("environment", "a file was damaged on its way to the worker", digest[:12])
-            os.replace(file.name, self.path(digest))
+            Path(file.name).replace(self.path(digest))
 
-    def adopt(self, path: str) -> str:
+    def adopt(self, path: Path) -> str:
         """Move a file that was made here into the store.
 
         :returns: its digest.
         """
         seen = hashlib.sha256()
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             for chunk in iter(lambda: file.read(1 << 20), b""):
                 seen.update(chunk)
-        os.replace(path, self.path(seen.hexdigest()))
+        path.replace(self.path(seen.hexdigest()))
         return seen.hexdigest()
 
 
@@ -82,41 +87,41 @@ class Service:
 
     def __init__(self, runtime: Runtime, cache: str) -> None:
         self._runtime, self._blobs = runtime, Blobs(cache)
-        self._engines: Dict[int, Engine] = {}
+        self._engines: dict[int, Engine] = {}
         self._next = 1
 
-    def describe(self) -> Dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         return self._runtime.describe()
 
     def has(self, digest: str) -> bool:
-        return os.path.isfile(self._blobs.path(digest))
+        return self._blobs.path(digest).is_file()
 
     def receive(self, digest: str, chunk: bytes, last: bool) -> None:
         self._blobs.receive(digest, chunk, last)
 
     def fetch(self, digest: str, offset: int, size: int) -> bytes:
-        with open(self._blobs.path(digest), "rb") as file:
+        with self._blobs.path(digest).open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
-    def build(self, digest: str, options: Dict[str, Any]) -> Dict[str, Any]:
+    def build(self, digest: str, options: dict[str, Any]) -> dict[str, Any]:
         """Facts of the build, with ``artefact``: the digest of what :meth:`load` takes."""
         with tempfile.TemporaryDirectory(dir=self._blobs.folder) as folder:
-            target = os.path.join(folder, "engine")
-            facts = self._runtime.build(self._blobs.path(digest), target, options)
-            facts["artefact"] = self._blobs.adopt(target) if os.path.exists(target) else digest
+            target = Path(folder, "engine")
+            facts = self._runtime.build(str(self._blobs.path(digest)), str(target), options)
+            facts["artefact"] = self._blobs.adopt(target) if target.exists() else digest
         return facts
 
-    def load(self, digest: str, options: Dict[str, Any]) -> Tuple[int, List[Any], List[Any]]:
-        engine = self._runtime.load(self._blobs.path(digest), options)
+    def load(self, digest: str, options: dict[str, Any]) -> tuple[int, list[Any], list[Any]]:
+        engine = self._runtime.load(str(self._blobs.path(digest)), options)
         handle, self._next = self._next, self._next + 1
         self._engines[handle] = engine
         return handle, engine.inputs(), engine.outputs()
 
-    def run(self, handle: int, feeds: Dict[str, Any]) -> Dict[str, Any]:
+    def run(self, handle: int, feeds: dict[str, Any]) -> dict[str, Any]:
         return pack_all(self._engine(handle).run(unpack_all(feeds)))
 
-    def burst(self, handle: int, feeds: Dict[str, Any], warmup: int, repeats: int) -> List[int]:
+    def burst(self, handle: int, feeds: dict[str, Any], warmup: int, repeats: int) -> list[int]:
         return self._engine(handle).burst(unpack_all(feeds), warmup, repeats)
 
     def coverage(self, handle: int) -> Any:

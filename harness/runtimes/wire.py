@@ -1,14 +1,16 @@
 """Arrays as plain data: ``(dtype, shape, bytes)``, the same on both sides of the channel."""
 
+# ruff: noqa: ANN401 - what comes from a native library or over the channel has no types
+
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Mapping
 
 import numpy as np
 
 __all__ = ["Packed", "pack", "pack_all", "unpack", "unpack_all"]
 
-Packed = Tuple[str, Tuple[int, ...], bytes]
+Packed = tuple[str, tuple[int, ...], bytes]
 
 
 def pack(array: Any) -> Packed:
@@ -23,7 +25,7 @@ def pack(array: Any) -> Packed:
     return array.dtype.str, tuple(int(n) for n in array.shape), array.tobytes()
 
 
-def unpack(packed: Packed) -> "np.ndarray[Any, Any]":
+def unpack(packed: Packed) -> np.ndarray[Any, Any]:
     """A writable array that owns its memory."""
     dtype, shape, data = packed
     array = np.empty(shape, dtype)
@@ -32,7 +34,7 @@ def unpack(packed: Packed) -> "np.ndarray[Any, Any]":
     return array
 
 
-def pack_all(arrays: Mapping[str, Any]) -> Dict[str, Packed]:
+def pack_all(arrays: Mapping[str, Any]) -> dict[str, Packed]:
     """Every array of a feed or of a result.
 
     :raises TypeError: as :func:`pack`, naming the array.
@@ -46,6 +48,6 @@ def pack_all(arrays: Mapping[str, Any]) -> Dict[str, Packed]:
     return packed
 
 
-def unpack_all(packed: Mapping[str, Packed]) -> "Dict[str, np.ndarray[Any, Any]]":
+def unpack_all(packed: Mapping[str, Packed]) -> dict[str, np.ndarray[Any, Any]]:
     """The inverse of :func:`pack_all`."""
     return {name: unpack(item) for name, item in packed.items()}

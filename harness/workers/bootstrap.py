@@ -3,6 +3,8 @@
 CPython 3.10 syntax, standard library only.
 """
 
+# ruff: noqa: ANN401 - the channel is execnet's
+
 import faulthandler
 import hashlib
 import os
@@ -10,11 +12,12 @@ import resource
 import signal
 import site
 import sys
-from typing import Any, Dict
+from pathlib import Path
+from typing import Any
 
 
 def redirect_output(log: str) -> None:
-    """Standard output and error to the log, before any native library prints: execnet would leave them to the parent."""
+    """Standard output and error to the log, before any native library prints: execnet would share the parent's."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -23,8 +26,9 @@ def redirect_output(log: str) -> None:
 
 
 def tie_to_parent(parent: int) -> None:
-    """Die with the coordinator, also when it is killed while native code here holds the interpreter lock. (Linux; the
-    end of the channel ends the worker everywhere, but only once Python code runs again.)
+    """Die with the coordinator, also when it is killed while native code here holds the interpreter lock.
+
+    Linux only. Elsewhere the end of the channel ends the worker, but not before Python code runs again.
     """
     if sys.platform.startswith("linux") and parent:
         import ctypes
@@ -36,31 +40,30 @@ def tie_to_parent(parent: int) -> None:
 
 
 def own_packages_only() -> None:
-    """Leave on the path what belongs to this interpreter. It was started isolated (-I), so what is missing is the
-    user's own site-packages, where there is no virtual environment.
+    """Leave on the path what belongs to this interpreter.
+
+    It was started isolated (-I), so what is missing is the user's own site-packages, outside virtual environments.
     """
     os.environ.pop("PYTHONPATH", None)
-    if sys.prefix == sys.base_prefix and os.path.isdir(site.getusersitepackages()):
+    if sys.prefix == sys.base_prefix and Path(site.getusersitepackages()).is_dir():
         site.addsitedir(site.getusersitepackages())
 
 
-def receive_tree(channel: Any, folder: str, manifest: Dict[str, str]) -> None:
-    """Bring ``folder`` to hold the files of the manifest (name to SHA-256), asking only for those that it lacks."""
-    os.makedirs(folder, exist_ok=True)
+def receive_tree(channel: Any, folder: Path, manifest: dict[str, str]) -> None:
+    """Bring ``folder`` to hold the files of the manifest (name to SHA-256), asking only for what it lacks."""
+    folder.mkdir(parents=True, exist_ok=True)
 
     def damaged(name: str) -> bool:
         try:
-            with open(os.path.join(folder, name), "rb") as file:
-                return hashlib.sha256(file.read()).hexdigest() != manifest[name]
+            return hashlib.sha256((folder / name).read_bytes()).hexdigest() != manifest[name]
         except OSError:
             return True
 
     channel.send([name for name in manifest if damaged(name)])
     for name, content in channel.receive().items():
-        scratch = os.path.join(folder, "%s.%d" % (name, os.getpid()))
-        with open(scratch, "wb") as file:
-            file.write(content)
-        os.replace(scratch, os.path.join(folder, name))
+        scratch = folder / f"{name}.{os.getpid()}"
+        scratch.write_bytes(content)
+        scratch.replace(folder / name)
 
 
 def main(channel: Any) -> None:
@@ -72,11 +75,11 @@ def main(channel: Any) -> None:
     own_packages_only()
     os.environ.update(settings["variables"])
     channel.send({"pid": os.getpid(), "python": sys.version.split()[0]})
-    root = os.path.join(settings["cache"], "code", settings["tree"])
-    receive_tree(channel, os.path.join(root, "harness_runtimes"), settings["manifest"])
-    sys.path.insert(0, root)
+    root = Path(settings["cache"], "code", settings["tree"])
+    receive_tree(channel, root / "harness_runtimes", settings["manifest"])
+    sys.path.insert(0, str(root))
     try:
-        from harness_runtimes.serve import serve
+        from harness_runtimes.serve import serve  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         channel.send(str(error))
         return
@@ -85,4 +88,4 @@ def main(channel: Any) -> None:
 
 
 if __name__ == "__channelexec__":
-    main(channel)  # noqa: F821 - execnet puts it there
+    main(channel)  # type: ignore[name-defined]  # noqa: F821 - execnet puts it there

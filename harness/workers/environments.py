@@ -7,15 +7,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import EnvironmentMissing
 from harness.paths import cache_dir
 from harness.runtimes import probe as probe_program
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["INSTALL", "Environment", "find_environments", "probe", "select"]
 
@@ -46,10 +48,10 @@ class Environment:
 
 
 def find_environments(root: Path, extra: Sequence[str] = ()) -> list[Environment]:
-    """This interpreter's environments, those of ``<root>/.tox/*``, and those of the interpreters in ``extra``.
+    """Environments of the running interpreter, of ``<root>/.tox/*``, and of the interpreters in ``extra``.
 
-    Where two have the same runtime at the same version, the first in that order stands for both. An interpreter of tox
-    without a runtime is passed over.
+    Where two have the same runtime at the same version, the first in that order stands for both. A tox
+    environment without a runtime is passed over.
 
     :raises EnvironmentMissing: an interpreter in ``extra`` is not there, or has no runtime that can be imported.
     """
@@ -72,8 +74,10 @@ def find_environments(root: Path, extra: Sequence[str] = ()) -> list[Environment
 
 
 def select(environments: Sequence[Environment], patterns: Sequence[str]) -> list[Environment]:
-    """The environments that any pattern names: a family (``onnxruntime``), the start of a name up to a dot or a dash
-    (``tensorrt-rtx-1.7``), or a shell pattern (``*-cpu``). No patterns: all.
+    """The environments that any pattern names; without patterns, all.
+
+    A pattern is a family (``onnxruntime``), the start of a name up to a dot or a dash (``tensorrt-rtx-1.7``), or a
+    shell pattern (``*-cpu``).
 
     :raises EnvironmentMissing: a pattern names none.
     """
@@ -86,14 +90,14 @@ def select(environments: Sequence[Environment], patterns: Sequence[str]) -> list
             raise EnvironmentMissing(
                 f"no runtime matches {pattern!r}",
                 where="--runtime",
-                todo=f"there are {', '.join(e.name for e in environments) or 'none'}; TensorRT-RTX comes with: {INSTALL}",
+                todo=f"there are: {', '.join(e.name for e in environments)}; TensorRT-RTX comes with: {INSTALL}",
             )
         chosen.update((e.name, e) for e in matching)
     return list(chosen.values())
 
 
 def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:
-    """What ``runtimes/probe.py`` prints in each interpreter, run side by side, remembered until its packages change.
+    """What ``runtimes/probe.py`` prints in each interpreter; remembered until its packages change.
 
     An interpreter that does not answer within a minute, or does not start, answers an empty list.
     """
@@ -103,7 +107,8 @@ def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:
     try:
         for python, file in memory.items():
             if not file.is_file():
-                # Isolated: neither PYTHONPATH nor this folder, whose onnxruntime.py is not the library, is on the path.
+                # Isolated: PYTHONPATH is off the path, and so is the folder of the program, whose onnxruntime.py
+                # is not the library.
                 command = [python, "-I", program]
                 running[python] = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -151,8 +156,8 @@ def _environments(python: str, answer: Sequence[Mapping[str, Any]]) -> list[Envi
 
 
 def _has_gpu() -> bool:
-    # Asked of the file system each time: a driver comes and goes without a change in any site-packages, and loading
-    # libcuda is a worker's business.
+    # Asked of the file system each time: a driver comes and goes without a change in any site-packages, and
+    # loading libcuda is a worker's business.
     return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
 
 
@@ -169,7 +174,7 @@ def _memory_name(python: str) -> str:
     packages = sorted(prefix.glob("lib*/python3*/site-packages"))
     stamp = [(str(folder), folder.stat().st_mtime_ns) for folder in packages]
     program = Path(probe_program.__file__).read_text("utf-8")
-    # Without a site-packages beside it (a launcher script, say), what it has can change unseen: this second's answer only.
+    # Without a site-packages beside it (a launcher script, say), what it has can change unseen.
     unseen = "" if stamp else os.urandom(8).hex()
     return hashlib.sha256(repr((python, stamp, program, unseen)).encode()).hexdigest()[:24] + ".json"
 

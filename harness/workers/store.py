@@ -1,4 +1,4 @@
-"""Files by content on the coordinator's side: the code tree that workers run, and models and engines by SHA-256."""
+"""Files by content, on the coordinator's side: the code that workers run, and models and engines by SHA-256."""
 
 from __future__ import annotations
 

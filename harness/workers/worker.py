@@ -1,4 +1,4 @@
-"""A worker: the process in another interpreter where everything native happens. A crash or a hang is a result."""
+"""A worker: the process in another interpreter where everything native happens. Its crash is a result."""
 
 from __future__ import annotations
 
@@ -10,20 +10,16 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import execnet
-import numpy as np
 
 from harness.errors import (
     BuildFailed,
     EnvironmentMissing,
     HarnessError,
-    RunFailed,
     UsageError,
     WorkerDied,
     WorkerError,
@@ -31,27 +27,30 @@ from harness.errors import (
     from_remote,
 )
 from harness.paths import cache_dir
-from harness.runtimes.wire import pack_all, unpack_all
 from harness.workers import bootstrap, store
-from harness.workers.environments import Environment
+from harness.workers.remote_engine import RemoteEngine
 
-__all__ = ["RemoteEngine", "Worker", "Workers"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
 
-Feed = Mapping[str, np.ndarray[Any, Any]]
+    from harness.workers.environments import Environment
+
+__all__ = ["Worker"]
 
 _CHUNK_BYTES = 4 << 20
 _LOG_TAIL_LINES = 20
 _START_DEADLINE_S = 60.0
 # Libraries below the runtime have thread pools of their own; the runtime's threads are an option of its engine.
-_THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _serial = itertools.count(1)
 
 
 class Worker:
-    """A process that runs ``harness/runtimes`` in an environment's interpreter, and nothing else of the coordinator's.
+    """A process that runs ``harness/runtimes`` in an environment's interpreter, and nothing else of ours.
 
-    Starts when it is made; use it as a context manager, or :meth:`close` it. Every call has a deadline: a worker that
-    does not answer in time is killed (:class:`WorkerHung`), one that ends during a call is noticed at once
+    Starts when it is made; use it as a context manager, or :meth:`close` it. Every call has a deadline: a worker
+    that does not answer in time is killed (:class:`WorkerHung`), one that ends during a call is noticed at once
     (:class:`WorkerDied`, with signal or exit code and the end of its log). After either, calls are refused until
     :meth:`restart`. Not for use by two threads at a time.
 
@@ -75,9 +74,8 @@ class Worker:
         self._cache = (cache or cache_dir()).resolve()
         self._log_dir = log_dir
         self.generation = 0
+        self._ended: WorkerError | None = None
         self._start()
-
-    # -- life ---------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         return self
@@ -123,16 +121,17 @@ class Worker:
                 f"the interpreter does not start: {error}",
                 where=f"{self.environment.name} ({self.environment.python})",
             ) from error
-        self._io = gateway._io  # noqa: SLF001 - execnet offers no other way to the process, its kill and its exit code
+        # execnet offers no other way to the process, its kill and its exit code
+        self._io = cast("Any", gateway._io)  # noqa: SLF001
         self._process: subprocess.Popen[bytes] = self._io.popen
-        self._ended: WorkerError | None = None
+        self._ended = None
         with self._watched("start", _START_DEADLINE_S):
             self._channel = gateway.remote_exec(bootstrap)
             self._hand_over_code()
 
     def _hand_over_code(self) -> None:
         tree, files = store.code_tree()
-        # The kernel's death signal follows the thread that started the process: only the main one lives long enough.
+        # The kernel's death signal follows the thread that started the process: only the main one lives long.
         in_main_thread = threading.current_thread() is threading.main_thread()
         settings = {
             "log": str(self.log),
@@ -159,12 +158,10 @@ class Worker:
         self._group.terminate(timeout=patience_s)
         self._process.wait()
 
-    # -- calls --------------------------------------------------------------------------------------------------------
-
     def describe(self) -> dict[str, Any]:
         """What :meth:`harness.runtimes.base.Runtime.describe` says, once a process."""
         if self._description is None:
-            self._description = dict(self._call("describe"))
+            self._description = dict(self.call("describe"))
         return dict(self._description)
 
     def put(self, path: Path) -> str:
@@ -181,13 +178,13 @@ class Worker:
         except OSError as error:
             raise BuildFailed(f"cannot be read: {error.strerror or error}", where=str(path)) from error
         self._names[digest] = str(path)
-        if not self._call("has", digest):
+        if not self.call("has", digest):
             with path.open("rb") as file:
                 left = path.stat().st_size
                 while True:
                     chunk = file.read(_CHUNK_BYTES)
                     left -= len(chunk)
-                    self._call("receive", digest, chunk, left <= 0)
+                    self.call("receive", digest, chunk, left <= 0)
                     if left <= 0:
                         break
         return digest
@@ -195,10 +192,10 @@ class Worker:
     def build(
         self, source: Path, options: Mapping[str, Any] | None = None, deadline_s: float | None = None
     ) -> tuple[dict[str, Any], Path]:
-        """Build an engine of an ONNX file, or take it from the cache if this runtime on this device built it before.
+        """Build an engine of an ONNX file, or take it from the cache if this runtime on this device made it.
 
-        :returns: the facts (``seconds``, ``bytes``, ``log``, ``warnings``, ``coverage``, ``cached``), and the file to
-            :meth:`load`: the engine, or ``source`` itself for a runtime that executes ONNX.
+        :returns: the facts (``seconds``, ``bytes``, ``log``, ``warnings``, ``coverage``, ``cached``), and the file
+            to :meth:`load`: the engine, or ``source`` itself for a runtime that executes ONNX.
         :raises BuildFailed: with everything that the runtime said.
         """
         source, digest = Path(source), self.put(Path(source))
@@ -208,7 +205,7 @@ class Worker:
             facts = json.loads(memory.read_text("utf-8"))
             if store.blob(facts["artefact"]).is_file():
                 return {**facts, "cached": True}, store.blob(facts["artefact"])
-        facts = self._call("build", digest, merged, deadline_s=deadline_s, on=str(source))
+        facts = self.call("build", digest, merged, deadline_s=deadline_s, on=str(source))
         if facts["artefact"] == digest:
             return {**facts, "cached": False}, source
         engine = self._fetch(facts["artefact"])
@@ -226,7 +223,7 @@ class Worker:
         """
         digest = self.put(Path(path))
         merged = self._plain({**self.environment.options, **(options or {})})
-        handle, inputs, outputs = self._call("load", digest, merged, deadline_s=deadline_s, on=str(path))
+        handle, inputs, outputs = self.call("load", digest, merged, deadline_s=deadline_s, on=str(path))
         return RemoteEngine(self, handle, str(path), inputs, outputs)
 
     def _plain(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,7 +240,7 @@ class Worker:
         if not target.is_file():
             scratch = target.with_suffix(f".{os.getpid()}")
             with scratch.open("wb") as file:
-                while chunk := self._call("fetch", digest, file.tell(), _CHUNK_BYTES):
+                while chunk := self.call("fetch", digest, file.tell(), _CHUNK_BYTES):
                     file.write(chunk)
             if store.file_digest(scratch) != digest:
                 scratch.unlink()
@@ -256,7 +253,13 @@ class Worker:
         parts = [environment.runtime, environment.version, self.describe()["device"], digest, options]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
-    def _call(self, method: str, *arguments: object, deadline_s: float | None = None, on: str = "") -> Any:  # noqa: ANN401 - plain data
+    def call(self, method: str, *arguments: object, deadline_s: float | None = None, on: str = "") -> Any:  # noqa: ANN401
+        """One call of a method of :class:`harness.runtimes.serve.Service`; plain data in and out.
+
+        :param on: the file that it is about, for messages.
+        :raises HarnessError: what :func:`harness.errors.from_remote` makes of the worker's answer.
+        :raises WorkerHung: no answer within the deadline. :raises WorkerDied: the process ended, now or earlier.
+        """
         if self._ended is not None:
             raise WorkerDied(f"the worker has ended earlier: {self._ended}", todo="restart it, or start a new one")
         number = next(self._calls)
@@ -271,7 +274,7 @@ class Worker:
 
     @contextmanager
     def _watched(self, doing: str, deadline_s: float) -> Iterator[None]:
-        """Kill the process when the deadline passes, whether sending or receiving hangs; turn its end into an error."""
+        """Kill the process when the deadline passes, sending or receiving; turn its end into an error."""
         expired = threading.Event()
 
         def expire() -> None:
@@ -339,107 +342,6 @@ class Worker:
             dict.fromkeys(part for part in (self.environment.name, on, named["where"]) if part)
         )
         return from_remote(named)
-
-
-class RemoteEngine:
-    """An engine in a worker. Arrays go in and come out; the engine is gone with the process that loaded it.
-
-    :param source: the file it was loaded from, for messages.
-    """
-
-    def __init__(
-        self, worker: Worker, handle: int, source: str, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]
-    ) -> None:
-        self._worker, self._handle, self._source = worker, handle, source
-        self._inputs, self._outputs = inputs, outputs
-        self._generation = worker.generation
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def inputs(self) -> list[dict[str, Any]]:
-        """``{name, dtype, shape}`` of every input; None for an axis that varies."""
-        return [dict(i) for i in self._inputs]
-
-    def outputs(self) -> list[dict[str, Any]]:
-        """``{name, dtype, shape}`` of every output; None for an axis that varies."""
-        return [dict(o) for o in self._outputs]
-
-    def run(self, feeds: Feed, deadline_s: float | None = None) -> dict[str, np.ndarray[Any, Any]]:
-        """One inference.
-
-        :raises RunFailed: the feed does not fit, or the runtime failed.
-        """
-        return unpack_all(self._call("run", self._pack(feeds), deadline_s=deadline_s))
-
-    def burst(self, feeds: Feed, warmup: int, repeats: int, deadline_s: float | None = None) -> list[int]:
-        """Duration of each of ``repeats`` calls in ns, after ``warmup`` untimed ones; one message to the worker.
-
-        :raises RunFailed: as :meth:`run`.
-        """
-        return list(self._call("burst", self._pack(feeds), warmup, repeats, deadline_s=deadline_s))
-
-    def coverage(self) -> dict[str, Any] | None:
-        """``{int8, float, operators}``: weighted operators by what they really compute in; None when unknown."""
-        counted: dict[str, Any] | None = self._call("coverage")
-        return counted
-
-    def close(self) -> None:
-        """Free the engine, if its process still lives."""
-        if self._worker.alive and self._worker.generation == self._generation:
-            self._call("close")
-
-    def _pack(self, feeds: Feed) -> dict[str, Any]:
-        try:
-            return pack_all(feeds)
-        except TypeError as error:
-            raise RunFailed(str(error), where=f"{self._worker.environment.name}, {self._source}") from None
-
-    def _call(self, method: str, *arguments: object, deadline_s: float | None = None) -> Any:  # noqa: ANN401 - plain data
-        if self._worker.generation != self._generation:
-            raise WorkerDied(
-                "the engine's worker process has ended", where=self._source, todo="load the engine again"
-            )
-        return self._worker._call(method, self._handle, *arguments, deadline_s=deadline_s, on=self._source)  # noqa: SLF001 - two halves of one thing
-
-
-class Workers:
-    """One worker an environment, kept between cases; one that died is replaced by a new one."""
-
-    def __init__(self, log_dir: Path | None = None, deadline_s: float = 60.0) -> None:
-        self._log_dir, self._deadline_s = log_dir, deadline_s
-        self._workers: dict[str, Worker] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def get(self, environment: Environment) -> Worker:
-        """A living worker of that environment.
-
-        :raises EnvironmentMissing: as :class:`Worker`.
-        """
-        worker = self._workers.get(environment.name)
-        if worker is None:
-            worker = self._workers[environment.name] = Worker(environment, self._log_dir, self._deadline_s)
-        elif not worker.alive:
-            worker.restart()
-        return worker
-
-    def close(self) -> None:
-        """End all of them."""
-        for worker in self._workers.values():
-            worker.close()
-        self._workers.clear()
 
 
 def _how(code: int | None) -> str:
