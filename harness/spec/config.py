@@ -1,0 +1,233 @@
+"""Configuration: ``harness.toml``, or ``[tool.harness]`` in ``pyproject.toml``, read strictly.
+
+The nearest folder upwards from the working directory that has one counts, and in it ``harness.toml`` wins. Paths
+are relative to the file. Everything is optional::
+
+    catalogue = "fixtures/catalogue.py"
+    results = "results"
+    matrix = "quick"                     # or full, or a TOML file
+    deadline_s = 600
+    require = ["tensorrt-*"]             # runtimes without which a run fails
+
+    [environments]
+    trt85 = "/opt/trt85/bin/python"
+    gpu = { python = "python3", host = "user@gpu1" }
+
+    [[models]]
+    path = "encoder.onnx"
+    axes = ["feats:1=frames"]
+    range = "16:300:2000"
+    data = "samples/"
+    length_inputs = ["feats_len=frames"]
+    bounds = { "*" = { sqnr_db = 10.0 } }
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from harness.errors import ConfigError, close_to
+from harness.spec.model import Bounds
+
+__all__ = ["Config", "EnvironmentConfig", "OwnModel", "find_config", "read_config"]
+
+_Positive = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class _BoundsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    sqnr_db: float | None = None
+    cosine: float | None = None
+    worst: float | None = None
+    score: float | None = None
+
+
+class _ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    path: str
+    axes: list[str]
+    range: str
+    key: str = ""
+    data: str | None = None
+    length_inputs: list[str] = []
+    pads: list[str] = []
+    constants: list[str] = []
+    score: str = ""
+    output: str = ""
+    bounds: dict[str, _BoundsTable] = {}
+
+
+class _EnvironmentTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    python: str
+    host: str = ""
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    catalogue: str | None = None
+    models: list[_ModelTable] = []
+    environments: dict[str, str | _EnvironmentTable] = {}
+    results: str = "results"
+    matrix: str = "quick"
+    deadline_s: _Positive = 600.0
+    require: list[str] = []
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A ``[[models]]`` table: the options of :func:`harness.corpus.own.own_entry`, paths made absolute."""
+
+    path: Path
+    axes: tuple[str, ...]
+    range: str
+    key: str = ""
+    data: str | None = None
+    length_inputs: tuple[str, ...] = ()
+    pads: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
+    score: str = ""
+    output: str = ""
+    bounds: tuple[tuple[str, Bounds], ...] = ()
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    """An interpreter that has a runtime.
+
+    :param python: its path; relative ones with a ``/`` are taken from the configuration's folder.
+    :param host: ``user@host`` for ssh; empty is this machine.
+    """
+
+    name: str
+    python: str
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the configuration says, defaults filled in.
+
+    :param root: folder of the file; the working directory where there is none.
+    :param file: None where there is none.
+    :param passed_over: a ``pyproject.toml`` with ``[tool.harness]`` beside the ``harness.toml`` that won.
+    :param deadline_s: longest a call into a worker may take.
+    :param require: patterns of runtimes without which a run fails.
+    """
+
+    root: Path
+    file: Path | None = None
+    passed_over: Path | None = None
+    catalogue: Path | None = None
+    models: tuple[OwnModel, ...] = ()
+    environments: tuple[EnvironmentConfig, ...] = ()
+    results: Path = Path("results")
+    matrix: str = "quick"
+    deadline_s: float = 600.0
+    require: tuple[str, ...] = ()
+
+
+def find_config(start: Path | None = None) -> Config:
+    """The configuration that holds in a folder (the working directory): its own, or the nearest one above.
+
+    :raises ConfigError: the file is no TOML, or has a field that is unknown or of another type.
+    """
+    start = (start or Path.cwd()).absolute()
+    for folder in (start, *start.parents):
+        own, project = folder / "harness.toml", folder / "pyproject.toml"
+        in_project = project.is_file() and "harness" in _toml(project).get("tool", {})
+        if own.is_file():
+            return read_config(own, passed_over=project if in_project else None)
+        if in_project:
+            return read_config(project)
+    return Config(root=start, results=start / "results")
+
+
+def read_config(file: Path, passed_over: Path | None = None) -> Config:
+    """One file: the whole of it, or ``[tool.harness]`` where it is a ``pyproject.toml``.
+
+    :raises ConfigError: see :func:`find_config`.
+    """
+    file = file.absolute()
+    values, prefix = _toml(file), ""
+    if file.name == "pyproject.toml":
+        values, prefix = values.get("tool", {}).get("harness", {}), "tool.harness."
+    try:
+        table = msgspec.convert(values, _Table)
+    except msgspec.ValidationError as error:
+        raise _explained(error, file, prefix) from error
+    root = file.parent
+    return Config(
+        root=root,
+        file=file,
+        passed_over=passed_over,
+        catalogue=root / table.catalogue if table.catalogue else None,
+        models=tuple(_own_model(root, model) for model in table.models),
+        environments=tuple(_environment(root, name, value) for name, value in table.environments.items()),
+        results=root / table.results,
+        matrix=str(root / table.matrix) if table.matrix.endswith(".toml") else table.matrix,
+        deadline_s=table.deadline_s,
+        require=tuple(table.require),
+    )
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"no TOML: {error}", where=str(file), todo="mend the line it names") from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(file), todo="check the path") from error
+
+
+def _own_model(root: Path, table: _ModelTable) -> OwnModel:
+    constants = []
+    for text in table.constants:
+        name, equals, value = text.rpartition("=")
+        constants.append(f"{name}{equals}{root / value}" if value.endswith(".npy") else text)
+    return OwnModel(
+        path=root / table.path,
+        axes=tuple(table.axes),
+        range=table.range,
+        key=table.key,
+        data=str(root / table.data) if table.data else None,
+        length_inputs=tuple(table.length_inputs),
+        pads=tuple(table.pads),
+        constants=tuple(constants),
+        score=table.score,
+        output=table.output,
+        bounds=tuple((bucket, Bounds(**msgspec.structs.asdict(b))) for bucket, b in table.bounds.items()),
+    )
+
+
+def _environment(root: Path, name: str, value: str | _EnvironmentTable) -> EnvironmentConfig:
+    table = _EnvironmentTable(python=value) if isinstance(value, str) else value
+    here = "/" in table.python and not table.host
+    return EnvironmentConfig(name, str(root / table.python) if here else table.python, table.host)
+
+
+_FIELDS: dict[str, type[msgspec.Struct]] = {
+    "": _Table,
+    "models": _ModelTable,
+    "environments": _EnvironmentTable,
+    "bounds": _BoundsTable,
+}
+
+
+def _explained(error: msgspec.ValidationError, file: Path, prefix: str) -> ConfigError:
+    what, _, path = str(error).partition(" - at `$")
+    path = path.rstrip("`").lstrip(".").replace("[...]", ".*")
+    todo = "see the example in harness/spec/config.py, or docs/user-guide"
+    if match := re.search(r"unknown field `(.+)`", what):
+        tables = [word for word in re.findall(r"[a-z_]+", path) if word in _FIELDS]
+        known = [field.encode_name for field in msgspec.structs.fields(_FIELDS[tables[-1] if tables else ""])]
+        close = close_to(match[1], known)
+        what = f"unknown key {prefix}{path + '.' if path else ''}{match[1]}"
+        todo = f"did you mean {close[0]!r}?" if close else f"the keys here are {', '.join(known)}"
+    elif match := re.search(r"missing required field `(.+)`", what):
+        what = f"missing key {match[1]!r} in {prefix}{path}"
+    else:
+        what = f"{prefix}{path}: {what[0].lower() + what[1:].replace('`', '')}"
+    return ConfigError(what, where=str(file), todo=todo)
