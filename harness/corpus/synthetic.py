@@ -55,13 +55,13 @@ def synthetic_feeds(
     """One random sample of exactly ``length``, the same for the same arguments on any machine.
 
     Floating-point inputs are standard normal; length inputs hold the length; bool inputs, and integer inputs with
-    a pad value (masks), are ones; other integers are uniform in 0..15; constants are what they are.
+    a pad value or with "mask" in their name, are ones; other integers are uniform in 0..15; constants are what they are.
 
     :raises DataError: an input of a type that cannot be drawn.
     """
     random = np.random.default_rng([seed, length])
     feeds: Feeds = {}
-    masks = {name for name, _ in model.pad_values}
+    masks = {name for name, _ in model.pad_values} | {t.name for t in inputs if "mask" in t.name.lower()}
     for tensor in inputs:
         shape = shape_at(model, tensor, length)
         if tensor.name in constants:
