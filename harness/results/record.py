@@ -51,7 +51,7 @@ def record(
     *,
     case: Case | None = None,
     model: Mapping[str, str] | None = None,
-    corpus: str | None = None,
+    corpus: Mapping[str, str] | None = None,
     seed: int | None = None,
     synthetic: bool = False,
     verdict: str = "",
@@ -62,7 +62,7 @@ def record(
     :param run: the run's id.
     :param values: what was measured, units in the names.
     :param model: digests of the files that took part, by role (``fp32``, ``int8``).
-    :param corpus: the corpus' digest.
+    :param corpus: digests of the corpora that took part, by split (``calibration``, ``test``).
     :param synthetic: the samples were drawn, not real.
     :param verdict: ``pass``, ``fail``, ``unknown`` or another word; empty where nothing was judged.
     :param environment: added to :func:`fingerprint`, or replacing parts of it: what the worker's side knows.
@@ -91,7 +91,7 @@ def record(
         }
     out |= {
         "model": dict(model or {}),
-        "corpus": corpus,
+        "corpus": dict(corpus or {}),
         "seed": seed,
         "synthetic": synthetic,
         "verdict": verdict,

@@ -1,0 +1,1 @@
+"""Measuring: interleaved blocks of short bursts."""

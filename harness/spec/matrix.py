@@ -1,0 +1,122 @@
+"""The matrix: which cases a run holds."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import ConfigError, UsageError
+from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
+from harness.spec.case import Case
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["DEFAULT_METHOD", "DEFAULT_POLICY", "FULL", "Matrix", "expand", "read_matrix"]
+
+DEFAULT_METHOD = "percentile"
+DEFAULT_POLICY = Policy.RAGGED
+
+_METHODS = ("minmax", "percentile99.9", "percentile", "percentile99.999", "entropy", "mse")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The axes of the matrix; each a list of words as the options take them.
+
+    :param samples: calibration samples a model.
+    :param tests: test samples a length bucket.
+    :param draws: hypothesis examples a case.
+    :param blocks: random-order blocks a latency case and length.
+    """
+
+    name: str = "quick"
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+    methods: tuple[str, ...] = (DEFAULT_METHOD,)
+    policies: tuple[str, ...] = (DEFAULT_POLICY.value,)
+    layouts: tuple[str, ...] = ("single", "buckets3")
+    compared: tuple[str, ...] = ("minmax-ragged", "minmax-pad", "percentile-pad", "percentile-window")
+    samples: int = 24
+    tests: int = 4
+    draws: int = 10
+    blocks: int = 15
+
+    def with_options(self, **given: Sequence[str]) -> Matrix:
+        """Replace the axes that were given on the command line (empty ones are left as they are)."""
+        return replace(self, **{name: tuple(values) for name, values in given.items() if values})  # type: ignore[arg-type]
+
+
+FULL = Matrix(
+    name="full",
+    methods=_METHODS,
+    policies=tuple(policy.value for policy in Policy if policy is not Policy.REINTERPRET),
+    layouts=("single", "buckets3", "geometric5"),
+    samples=64,
+    tests=12,
+    draws=50,
+    blocks=40,
+    compared=tuple(f"{m}-{p.value}" for m in ("minmax", "percentile", "entropy", "mse") for p in Policy),
+)
+
+
+def read_matrix(text: str) -> Matrix:
+    """``quick``, ``full``, or a TOML file with any of the fields of :class:`Matrix`.
+
+    :raises ConfigError: the file has a field that no matrix has, or one of another type.
+    """
+    if text == "quick":
+        return Matrix()
+    if text == "full":
+        return FULL
+    path = Path(text)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{text!r} is neither quick, full nor a readable file: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"no TOML: {error}", where=text) from error
+    known = {item.name: item for item in fields(Matrix)}
+    for name, value in table.items():
+        if name not in known:
+            raise ConfigError(f"unknown field {name!r}", where=text, todo=f"one of {', '.join(known)}")
+        wanted = type(getattr(Matrix(), name))
+        kind = list if wanted is tuple else wanted
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ConfigError(f"{name} = {value!r} is no {kind.__name__}", where=text)
+        table[name] = tuple(value) if wanted is tuple else value
+    return Matrix(**{"name": path.stem, **table})
+
+
+def expand(matrix: Matrix, models: Iterable[str], runtimes: Iterable[str]) -> list[Case]:
+    """Every case of the matrix, models outermost, so that neighbours share a model.
+
+    :param runtimes: names of environments (``onnxruntime-1.32.0-cpu``).
+    :raises UsageError: a word that is no precision, method or policy.
+    """
+    calibrations = [
+        Calibration(Method.parse(method), _policy(policy))
+        for method, policy in itertools.product(matrix.methods, matrix.policies)
+    ]
+    cases = []
+    for model, runtime, layout, word in itertools.product(models, runtimes, matrix.layouts, matrix.precisions):
+        precision = _precision(word)
+        chosen: Sequence[Calibration | None] = calibrations if precision is Precision.INT8 else [None]
+        cases += [Case(model, runtime, precision, calibration, layout, Route.QDQ) for calibration in chosen]
+    return cases
+
+
+def _policy(word: str) -> Policy:
+    try:
+        return Policy(word)
+    except ValueError:
+        raise UsageError(f"unknown policy {word!r}", todo=f"one of {', '.join(Policy)}") from None
+
+
+def _precision(word: str) -> Precision:
+    try:
+        return Precision(word)
+    except ValueError:
+        raise UsageError(f"unknown precision {word!r}", todo=f"one of {', '.join(Precision)}") from None

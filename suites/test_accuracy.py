@@ -1,0 +1,85 @@
+"""Accuracy against FP32: pooled over a real corpus in every length bucket, and on examples that hypothesis draws.
+
+A failing example is shrunk to the shortest length that fails and printed as a command that runs it again.
+"""
+
+import dataclasses
+
+import hypothesis
+import pytest
+from hypothesis import given, settings
+
+from harness.corpus.content import make
+from harness.corpus.strategies import draws
+from harness.spec.shapes import length_buckets
+from harness.workbench import bucket_name
+
+
+@pytest.mark.cases(precisions=("int8", "fp16"))
+def test_corpus(case, bench, plan):
+    found = bench.accuracy(case, bench.served(case))
+    reasons = [
+        f"{bucket}: {reason}"
+        for bucket, aggregate in found.items()
+        for reason in bench.verdict(case.model, bucket, aggregate)
+    ]
+    bench.record(
+        "accuracy",
+        case,
+        "below bounds" if reasons else "pass",
+        buckets={bucket: dataclasses.asdict(aggregate.comparison) for bucket, aggregate in found.items()},
+        reasons=reasons,
+    )
+    if reasons and is_comparison(case, plan):
+        pytest.xfail("a comparison arm, not asked for by name: " + "; ".join(reasons))
+    assert not reasons, "\n".join(reasons)
+
+
+@pytest.mark.cases(precisions=("int8",), default_calibration=True)
+def test_drawn(case, bench, plan):
+    served, reference = bench.served(case), bench.reference(case)
+    entry, corpus = bench.entries[case.model], bench.corpus(case.model, "test")
+    buckets = length_buckets(entry.model)
+    seen = []
+
+    def check(draw):
+        feeds = make(draw, entry, None if entry.synthetic else corpus)
+        comparison = bench.compare(case.model, reference.run(feeds), served.run(feeds))
+        bucket = bucket_name(buckets, draw.length)
+        seen.append({"bucket": bucket, **dataclasses.asdict(draw), **dataclasses.asdict(comparison)})
+        reasons = bench.verdict(case.model, "drawn", comparison)
+        numbers = f"{draw.length},{draw.index},{draw.offset},{draw.gain}"
+        assert not reasons, (
+            f"{case}: {'; '.join(reasons)} at length {draw.length} ({bucket})\n"
+            f"  again: pytest suites/test_accuracy.py -k test_drawn --seed {bench.seed} "
+            f"--models {case.model} --layouts {case.layout} --draw {numbers}"
+        )
+
+    failed = True
+    try:
+        if plan.draw is not None:
+            check(plan.draw)
+        else:
+            examples = settings(
+                max_examples=bench.matrix.draws,
+                deadline=None,  # latency is not a property of one call
+                database=None,
+                suppress_health_check=list(hypothesis.HealthCheck),
+                print_blob=False,
+            )
+            strategy = draws(served.layout, None if entry.synthetic else corpus)
+            hypothesis.seed(bench.seed)(examples(given(strategy)(check)))()
+        failed = False
+    finally:
+        bench.record("accuracy", case, "below bounds" if failed else "pass", examples=len(seen), worst=_worst(seen))
+
+
+def is_comparison(case, plan):
+    """Whether the case stands beside the default only to be compared with it."""
+    default = f"{plan.matrix.methods[0]}-{plan.matrix.policies[0]}"
+    return case.precision == "int8" and not plan.chose_calibration and str(case.calibration) != default
+
+
+def _worst(seen):
+    finite = [example for example in seen if isinstance(example["sqnr_db"], float)]
+    return min(finite, key=lambda example: example["sqnr_db"], default=None)

@@ -1,0 +1,84 @@
+"""Shape policies and methods side by side; what is supplied is consumed; the pointer contract's hazard is shown."""
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+
+from harness.calibration import policies
+from harness.calibration.observe import Extremes, observe
+from harness.calibration.qdq import tensors_to_observe
+from harness.corpus.samples import cut, length_of, pad
+from harness.modelfile import weighted_nodes
+from harness.spec.calibration import Calibration, Dialect, Method, Policy
+
+
+@pytest.mark.cases(precisions=("int8",), default_calibration=True, one_layout=True)
+def test_compared(case, bench):
+    """Each compared method and policy: consumed equals supplied, ranges are usable, accuracy per bucket is recorded."""
+    default = str(case.calibration)
+    for text in bench.matrix.compared:
+        method, _, policy = text.rpartition("-")
+        calibration = Calibration(Method.parse(method), Policy(policy))
+        if str(calibration) == default:
+            continue
+        arm = dataclasses.replace(case, calibration=calibration)
+        found = bench.calibrated(case.model, calibration, bench.layout(arm), bench.dialect(arm))
+        assert found.consumed == found.seen.batches, f"{text}: {found.consumed} of {found.seen.batches} consumed"
+        accuracy = bench.accuracy(arm, bench.served(arm))
+        assert all(aggregate.comparison.finite for aggregate in accuracy.values()), f"{text}: NaN or infinite outputs"
+        bench.record(
+            "calibration",
+            arm,
+            "compared",
+            supplied=found.seen.supplied,
+            batches=found.seen.batches,
+            consumed=found.consumed,
+            left_out=found.seen.left_out,
+            padded_fraction=found.seen.padded_fraction,
+            lost_fraction=found.seen.lost_fraction,
+            buckets={bucket: dataclasses.asdict(aggregate.comparison) for bucket, aggregate in accuracy.items()},
+        )
+
+
+@pytest.mark.cases(precisions=("int8",), default_calibration=True, one_layout=True)
+def test_reinterpret_is_wrong(case, bench):
+    """Handing TensorRT arrays of other lengths: what it reads is not the data, and the ranges show it."""
+    model, layout = bench.model(case.model), bench.layout(case)
+    corpus = bench.corpus(case.model, "calibration")
+    profile = layout.profiles[policies.calibration_profile(layout, corpus.lengths)]
+    other = [feeds for feeds in corpus if length_of(model, feeds) != profile.opt]
+    if not other:
+        pytest.skip("every calibration sample has the opt length: nothing is reinterpreted")
+    seen = policies.Seen()
+    batches = list(policies.apply(model, other, Policy.REINTERPRET, profile, seen))
+    wrong = sum(not _is_the_data(model, feeds, batch, profile.opt) for feeds, batch in zip(other, batches, strict=True))
+
+    proto = onnx.load(bench.prepared(case.model))
+    tensors = tensors_to_observe(proto, weighted_nodes(proto), Dialect.S8S8)
+    true = observe(proto, tensors, other, statistic=Extremes).tensors
+    read = observe(proto, tensors, batches, statistic=Extremes).tensors
+    factor = np.array([_largest(read[name]) / _largest(true[name]) for name in tensors if _largest(true[name])])
+    bench.record(
+        "calibration",
+        dataclasses.replace(case, calibration=Calibration(Method("minmax"), Policy.REINTERPRET)),
+        "compared",
+        samples=len(other),
+        wrong_batches=wrong,
+        lost_fraction=seen.lost_fraction,
+        range_factor={"least": factor.min(), "median": float(np.median(factor)), "most": factor.max()},
+    )
+    assert wrong, "every batch was a faithful cut of its sample"
+    assert np.abs(np.log(factor)).max() > np.log(1.05), f"no range moved by 5 %: {factor.min()}..{factor.max()}"
+
+
+def _is_the_data(model, feeds, batch, opt):
+    """Whether a batch is the sample itself, cut or padded to opt as it should be, in every varying input."""
+    right = cut(model, feeds, 0, opt) if length_of(model, feeds) >= opt else pad(model, feeds, opt)
+    whole = length_of(model, feeds) <= opt  # a cut loses the tail: that is not the data either
+    return whole and all(np.array_equal(batch[axis.input], right[axis.input]) for axis in model.axes)
+
+
+def _largest(statistic):
+    return max(-statistic.minimum, statistic.maximum)
