@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
+import numpy as np
+
 from .base import Engine, Runtime, RuntimeFailure, read_options
 from .optimized_graph import weighted_operators
 
@@ -94,7 +96,9 @@ class OnnxRuntimeEngine(Engine):
         binding, call = self._session.io_binding(), self._session.run_with_iobinding
         with _native("run", "the model failed on this input"):
             for name, array in feeds.items():
-                binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0))
+                binding.bind_ortvalue_input(
+                    name, onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), device, 0)
+                )
             for name in self._names:
                 binding.bind_output(name, device)
             for _ in range(warmup):

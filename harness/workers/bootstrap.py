@@ -22,7 +22,7 @@ def redirect_output(log: str) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    faulthandler.enable(file=2)
+    faulthandler.enable(file=2, all_threads=False)
 
 
 def tie_to_parent(parent: int) -> None:

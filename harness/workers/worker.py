@@ -173,10 +173,17 @@ class Worker:
         path = Path(path)
         try:
             digest = store.file_digest(path)
-            if self._own_cache is None:
-                store.keep(path, digest)
         except OSError as error:
             raise BuildFailed(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+        if self._own_cache is None:
+            try:
+                store.keep(path, digest)
+            except OSError as error:
+                raise WorkerError(
+                    f"cannot be copied into the cache: {error.strerror or error}",
+                    where=str(path),
+                    todo=f"make room in {self._cache}, or set TRT_INT8_HARNESS_CACHE to another folder",
+                ) from error
         self._names[digest] = str(path)
         if not self.call("has", digest):
             with path.open("rb") as file:
@@ -302,15 +309,18 @@ class Worker:
             timer.cancel()
 
     def _obituary(self, doing: str, deadline_s: float | None, error: BaseException) -> WorkerError:
+        where = f"{self.environment.name}, {doing}"
+        if isinstance(error, execnet.RemoteError):  # our own code in there failed; the process would wait for more
+            self._io.kill()
+            self._hang_up(patience_s=0.5)
+            said = str(error).rstrip()
+            return WorkerDied(f"the worker gave up: {said.splitlines()[-1]}", where=where, detail=said)
         try:
             self._process.wait(5.0)
         except subprocess.TimeoutExpired:
             self._io.kill()
         self._hang_up(patience_s=0.5)
-        name, tail = self.environment.name, self._log_tail()
-        if isinstance(error, execnet.RemoteError):
-            tail += "\n" + str(error)
-        where = f"{name}, {doing}"
+        tail = self._log_tail()
         if deadline_s is not None:
             return WorkerHung(
                 f"no answer within {deadline_s:g} s; the worker was killed",
@@ -330,7 +340,8 @@ class Worker:
             lines = self.log.read_text("utf-8", errors="replace").splitlines()
         except OSError:
             return ""
-        return "\n".join(lines[-_LOG_TAIL_LINES:])
+        # execnet's frames, which have no file, would push out what the library said before it crashed.
+        return "\n".join([line for line in lines if not line.startswith('  File "<string>"')][-_LOG_TAIL_LINES:])
 
     def _error(self, data: Mapping[str, str], on: str) -> HarnessError:
         """The worker knows files by digest; its message should name what the caller gave."""
