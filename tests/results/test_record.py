@@ -28,14 +28,21 @@ def strict(line):
 
 def test_a_record_carries_what_is_needed_to_trust_it():
     one = record(
-        "accuracy", "r1", {"sqnr_db": 12.5}, case=CASE, corpus="ab", seed=3, synthetic=True, verdict="pass"
+        "accuracy",
+        "r1",
+        {"sqnr_db": 12.5},
+        case=CASE,
+        corpus={"test": "ab"},
+        seed=3,
+        synthetic=True,
+        verdict="pass",
     )
     back = decode(encode(one))
     assert back["schema"] == SCHEMA
     assert back["case"] == CASE.id
     assert back["fields"]["method"] == "entropy"
     assert back["fields"]["policy"] == "pad"
-    assert (back["corpus"], back["seed"], back["synthetic"], back["verdict"]) == ("ab", 3, True, "pass")
+    assert (back["corpus"], back["seed"], back["synthetic"], back["verdict"]) == ({"test": "ab"}, 3, True, "pass")
     assert datetime.fromisoformat(back["time"]).utcoffset().total_seconds() == 0
     environment = back["environment"]
     assert environment["libraries"]["numpy"] == np.__version__
