@@ -32,9 +32,7 @@ __all__ = [
     "varying_axes",
 ]
 
-_BATCH_NAME = re.compile(
-    r"n|b|bs|batch.*|n_?batch|.*batch_?size|unk_.*|.*dynamicdimension.*|\?", re.IGNORECASE
-)
+_BATCH_NAME = re.compile(r"n|b|bs|batch.*|n_?batch|.*batch_?size|unk_.*|.*dynamicdimension.*|\?", re.IGNORECASE)
 _FIRST_PRINTABLE = 0x20
 
 
@@ -285,8 +283,4 @@ def _all_tensors(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def called(node: NodeProto) -> str:
-    return (
-        f"{node.op_type} {node.name!r}"
-        if node.name
-        else f"{node.op_type} (unnamed, output {node.output[0]!r})"
-    )
+    return f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} (unnamed, output {node.output[0]!r})"

@@ -249,10 +249,7 @@ def test_names_are_unique_and_the_same_every_time(tmp_path, monkeypatch):
         "g",
         [helper.make_tensor_value_info("x", 1, ["L", 4])],
         [helper.make_tensor_value_info("y", 1, ["L", 4])],
-        [
-            numpy_helper.from_array(np.eye(4, dtype=np.float32) + i, name)
-            for i, name in enumerate(["w", "w2"])
-        ],
+        [numpy_helper.from_array(np.eye(4, dtype=np.float32) + i, name) for i, name in enumerate(["w", "w2"])],
     )
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)

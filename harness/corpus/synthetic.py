@@ -55,7 +55,7 @@ def synthetic_feeds(
     """One random sample of exactly ``length``, the same for the same arguments on any machine.
 
     Floating-point inputs are standard normal; length inputs hold the length; bool inputs, and integer inputs with
-    a pad value or with "mask" in their name, are ones; other integers are uniform in 0..15; constants are as given.
+    a pad value or with "mask" in their name, are ones; other integers are uniform in 0..15; constants as given.
 
     :raises DataError: an input of a type that cannot be drawn.
     """
