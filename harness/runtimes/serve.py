@@ -16,9 +16,9 @@ from typing import Any
 from .base import Engine, Runtime, RuntimeFailure
 from .wire import pack_all, unpack_all
 
-__all__ = ["Blobs", "Service", "make_runtime", "serve"]
+__all__ = ["RUNTIMES", "Blobs", "Service", "make_runtime", "serve"]
 
-_RUNTIMES = {
+RUNTIMES = {
     "onnxruntime": ("onnxruntime", "OnnxRuntime"),
     "tensorrt-rtx": ("tensorrt_rtx", "TensorRtRtx"),
 }
@@ -29,11 +29,9 @@ def make_runtime(name: str) -> Runtime:
 
     :raises RuntimeFailure: ``usage``, for a name that no module here implements.
     """
-    if name not in _RUNTIMES:
-        raise RuntimeFailure(
-            "usage", f"no runtime is called {name!r}", todo=f"runtimes are {', '.join(_RUNTIMES)}"
-        )
-    module, cls = _RUNTIMES[name]
+    if name not in RUNTIMES:
+        raise RuntimeFailure("usage", f"no runtime is called {name!r}", todo=f"runtimes are {', '.join(RUNTIMES)}")
+    module, cls = RUNTIMES[name]
     runtime = getattr(importlib.import_module("." + module, __package__), cls)()
     assert isinstance(runtime, Runtime)
     return runtime

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import EnvironmentMissing
 from harness.paths import cache_dir
 from harness.runtimes import probe as probe_program
+from harness.runtimes.serve import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,9 +58,7 @@ def find_environments(root: Path, extra: Sequence[str] = ()) -> list[Environment
 
     :raises EnvironmentMissing: an interpreter in ``extra`` is not there, or has no runtime that can be imported.
     """
-    for python in extra:
-        if not os.access(python, os.X_OK):
-            raise EnvironmentMissing("no such interpreter", where=python, todo="give the path of a python program")
+    extra = [_interpreter(name) for name in extra]
     tox = sorted(str(path) for path in root.glob(".tox/*/bin/python") if os.access(path, os.X_OK))
     pythons = list(dict.fromkeys([sys.executable, *tox, *extra]))
     found: dict[str, Environment] = {}
@@ -113,7 +114,8 @@ def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:
                 running[python] = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
                 )
-        fresh = {python: _answer(process) for python, process in running.items()}
+        deadline = time.monotonic() + _PROBE_DEADLINE_S
+        fresh = {python: _answer(process, deadline) for python, process in running.items()}
     finally:
         for process in running.values():
             process.kill()
@@ -124,9 +126,16 @@ def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:
     return [fresh[p] if p in fresh else json.loads(memory[p].read_text("utf-8")) for p in pythons]
 
 
-def _answer(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+def _interpreter(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise EnvironmentMissing("no such interpreter", where=name, todo="give the path of a python program")
+    return str(Path(found).absolute())  # not resolved: the link is how a virtual environment knows itself
+
+
+def _answer(process: subprocess.Popen[str], deadline: float) -> list[dict[str, Any]]:
     try:
-        output, _ = process.communicate(timeout=_PROBE_DEADLINE_S)
+        output, _ = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()
@@ -142,7 +151,7 @@ def _answer(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
 def _environments(python: str, answer: Sequence[Mapping[str, Any]]) -> list[Environment]:
     environments = []
     for line in answer:
-        if "version" not in line:
+        if "version" not in line or line["runtime"] not in RUNTIMES:
             continue
         runtime, version = line["runtime"], line["version"]
         if runtime != "onnxruntime":

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -100,7 +101,7 @@ class Worker:
         if self._ended is None:
             self._ended = WorkerDied("the worker was closed", where=self.environment.name, todo="start a new one")
             self._hang_up(patience_s=2.0)
-            if self._log_dir is None:
+            if self._log_dir is None and self._process.returncode == 0:
                 self.log.unlink(missing_ok=True)
 
     def _start(self) -> None:
@@ -112,8 +113,8 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder.resolve() / f"{self.environment.name}-{os.getpid()}-{next(_serial)}.log"
         self._group = execnet.Group()
-        # -I: neither PYTHONPATH nor the current folder is on the worker's path.
-        python = shlex.quote(os.path.normpath(self.environment.python))
+        # -I: neither PYTHONPATH nor the current folder is on the worker's path. execnet splits its text at "//".
+        python = shlex.quote(re.sub("//+", "/", self.environment.python))
         try:
             gateway = self._group.makegateway(f"popen//python={python} -I")
         except (OSError, EOFError) as error:

@@ -243,6 +243,13 @@ def test_the_log_stays_only_when_it_tells_something(here, tmp_path):
         with pytest.raises(WorkerDied):
             ill.call("describe")
     assert ill.log.exists()
+    with Workers() as workers:
+        unnoticed = workers.get(here)
+        first = unnoticed.log
+        os.kill(unnoticed.pid, signal.SIGSEGV)
+        unnoticed._process.wait()
+        workers.get(here)
+    assert "Segmentation fault" in first.read_text()
     with Worker(here, log_dir=tmp_path / "logs") as kept:
         pass
     assert kept.log.parent == tmp_path / "logs"
