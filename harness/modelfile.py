@@ -26,7 +26,10 @@ from harness.onnx_facts import (
 from harness.paths import cache_dir
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness.spec.model import Axis, Model
+    from harness.spec.shapes import Profile
 
 __all__ = [
     "ModelFacts",
@@ -35,6 +38,7 @@ __all__ = [
     "check_axis",
     "inspect",
     "prepare",
+    "profiles_for",
     "read_facts",
     "refuse_fixed",
     "refuse_quantized",
@@ -131,6 +135,26 @@ def check_axis(facts: ModelFacts, axis: Axis) -> None:
             where=str(facts.path),
             todo=f"these vary: {varying}",
         )
+
+
+def profiles_for(model: Model, facts: ModelFacts, profiles: Iterable[Profile]) -> list[dict[str, list[list[int]]]]:
+    """What a build is told of its profiles: input -> its shape at min, at opt and at max; one dict a profile.
+
+    Dimensions that follow the length take the profile's; other dynamic ones (a batch) are 1.
+    """
+    following = {(axis.input, axis.dim) for axis in model.axes}
+
+    def shape(tensor: TensorFacts, length: int) -> list[int]:
+        sizes = (size if isinstance(size, int) else 1 for size in tensor.dims)
+        return [length if (tensor.name, dim) in following else size for dim, size in enumerate(sizes)]
+
+    return [
+        {
+            tensor.name: [shape(tensor, length) for length in (profile.min, profile.opt, profile.max)]
+            for tensor in facts.inputs
+        }
+        for profile in profiles
+    ]
 
 
 def prepare(path: Path | str, model: Model | None = None) -> Path:
