@@ -30,6 +30,7 @@ __all__ = [
     "WorkerDied",
     "WorkerError",
     "WorkerHung",
+    "WriteFailed",
     "close_to",
     "from_remote",
 ]
@@ -105,6 +106,10 @@ class EnvironmentMissing(HarnessError):
 
 class ResultsError(HarnessError):
     """Records that cannot be written or read."""
+
+
+class WriteFailed(HarnessError):
+    """A file that cannot be written: a full disk, a folder without permission."""
 
 
 class WorkerError(HarnessError):

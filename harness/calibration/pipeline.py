@@ -21,7 +21,7 @@ from harness.paths import cache_dir
 from harness.spec.calibration import Calibration, Dialect, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from harness.corpus.samples import Corpus, Feeds
@@ -64,26 +64,28 @@ def calibrate(
     *,
     threads: int = 1,
     on_sample: Callable[[int], None] | None = None,
+    tensors: Sequence[str] | None = None,
 ) -> Calibrated:
     """Observe the FP32 model over ``samples`` under a policy and choose ranges.
 
     :param prepared: see :func:`harness.modelfile.prepare`.
     :param samples: iterated once, or once a profile under ``per_profile``; one sample is held at a time.
     :param lengths: the samples' lengths, to choose the calibration profile.
+    :param tensors: what to find ranges for; without it, what the dialect's Q/DQ graph needs.
     :raises CalibrationFailed: no sample fits, a sample does not run, NaN, or not every batch was consumed.
     :raises LengthOutOfRange: a sample is outside the layout.
     """
     proto = onnx.load(prepared)
-    tensors = tensors_to_observe(proto, weighted_nodes(proto), dialect)
+    wanted = list(tensors or tensors_to_observe(proto, weighted_nodes(proto), dialect))
     lengths = list(lengths)
     found = [
         _observe_profile(
-            proto, tensors, model, samples, calibration.policy, layout, profile, own,
+            proto, wanted, model, samples, calibration.policy, layout, profile, own,
             statistic=statistic_for(calibration.method), threads=threads, on_sample=on_sample,
         )
         for profile, own in _plan(layout, lengths, calibration.policy)
     ]  # fmt: skip
-    return from_observed(found, calibration, layout, lengths, dialect, tensors)
+    return from_observed(found, calibration, layout, lengths, dialect, wanted)
 
 
 def observed(

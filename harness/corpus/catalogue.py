@@ -27,6 +27,8 @@ class Entry:
     :param synthetic: the samples are drawn, not real; every record says so.
     :param draw: ``draw(length, seed)`` makes one random sample of exactly that length, the same one every time;
         None where content is cut from real samples (see :mod:`harness.corpus.content`).
+    :param every: ``every()`` yields all samples of a finite source, both splits, in its own order; None where the
+        stream is endless. For calibration that is not followed by a test.
     """
 
     model: Model
@@ -35,3 +37,4 @@ class Entry:
     version: str
     synthetic: bool = False
     draw: Callable[[int, int], Feeds] | None = None
+    every: Callable[[], Iterator[Feeds]] | None = None

@@ -103,11 +103,13 @@ def own_entry(
         )
     source = open_source(data)
     stamp.update(source.version().encode())
+    samples = _Samples(source, Fitting(model, facts.inputs, given))
     return Entry(
         model=model,
         onnx=lambda: facts.path,
-        samples=_Samples(source, Fitting(model, facts.inputs, given)),
+        samples=samples,
         version=stamp.hexdigest()[:16],
+        every=partial(samples, "all", 0),
     )
 
 

@@ -219,15 +219,17 @@ class Script:
 def split_of(source: Source, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """One of two halves that never share a sample: ``calibration`` has the even-numbered, ``test`` the odd ones.
 
-    A lone sample serves both, with a warning: what it was calibrated on says little about accuracy.
+    ``all`` has both, in the source's own order. A lone sample serves both halves, with a warning: what it was
+    calibrated on says little about accuracy.
 
     :raises DataError: there is no sample at all.
     """
     empty = True
-    for item in source.read(slice(0 if split == "calibration" else 1, None, 2)):
+    wanted = {"all": slice(None), "calibration": slice(0, None, 2)}.get(split, slice(1, None, 2))
+    for item in source.read(wanted):
         empty = False
         yield item
-    if empty and split != "calibration":
+    if empty and split not in {"all", "calibration"}:
         for item in source.read(slice(0, 1)):
             warnings.warn("only one sample: it serves for calibration and for the test", stacklevel=2)
             empty = False

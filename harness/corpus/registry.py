@@ -11,12 +11,13 @@ from harness.corpus.own import own_entry
 from harness.errors import ConfigError, UsageError, close_to
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+    from types import ModuleType
 
     from harness.spec.config import Config, OwnModel
 
-__all__ = ["configured_entry", "load_catalogue", "pick"]
+__all__ = ["catalogue_fetcher", "configured_entry", "load_catalogue", "pick"]
 
 
 def load_catalogue(config: Config) -> dict[str, Entry]:
@@ -40,6 +41,14 @@ def load_catalogue(config: Config) -> dict[str, Entry]:
     return entries
 
 
+def catalogue_fetcher(config: Config) -> Callable[[], object] | None:
+    """The catalogue module's ``fetch_all``, which brings everything offline use and tests need, if it has one.
+
+    :raises ConfigError: as :func:`load_catalogue`.
+    """
+    return getattr(_module(config.catalogue), "fetch_all", None) if config.catalogue else None
+
+
 def configured_entry(own: OwnModel) -> Entry:
     """The entry of one ``[[models]]`` table; raises as :func:`harness.corpus.own.own_entry`."""
     return own_entry(
@@ -57,9 +66,10 @@ def configured_entry(own: OwnModel) -> Entry:
     )
 
 
-def pick(entries: Mapping[str, Entry], keys: Iterable[str]) -> list[Entry]:
+def pick(entries: Mapping[str, Entry], keys: Iterable[str], where: str = "--models") -> list[Entry]:
     """The entries of these keys, in this order; all of them where no key is given.
 
+    :param where: what the keys were given to, for the message.
     :raises UsageError: a key that no model has; close ones are named.
     """
     wanted = list(keys) or list(entries)
@@ -68,13 +78,22 @@ def pick(entries: Mapping[str, Entry], keys: Iterable[str]) -> list[Entry]:
             close = close_to(key, entries)
             raise UsageError(
                 f"no model {key!r}",
-                where="--models",
+                where=where,
                 todo=f"did you mean {close[0]!r}?" if close else f"the models are {', '.join(entries) or 'none'}",
             )
     return [entries[key] for key in wanted]
 
 
 def _module_entries(file: Path) -> Mapping[str, Entry]:
+    entries = getattr(_module(file), "ENTRIES", None)
+    if not isinstance(entries, dict) or not all(isinstance(entry, Entry) for entry in entries.values()):
+        raise ConfigError(
+            "the catalogue has no ENTRIES", where=str(file), todo="ENTRIES: dict[str, Entry] = {...}"
+        )
+    return entries
+
+
+def _module(file: Path) -> ModuleType:
     if not file.is_file():
         raise ConfigError("no such catalogue", where=str(file), todo="set catalogue to a Python file with ENTRIES")
     package = (file.parent / "__init__.py").exists()
@@ -96,9 +115,4 @@ def _module_entries(file: Path) -> Mapping[str, Entry]:
             where=str(file),
             todo="rename the catalogue or its folder",
         )
-    entries = getattr(module, "ENTRIES", None)
-    if not isinstance(entries, dict) or not all(isinstance(entry, Entry) for entry in entries.values()):
-        raise ConfigError(
-            "the catalogue has no ENTRIES", where=str(file), todo="ENTRIES: dict[str, Entry] = {...}"
-        )
-    return entries
+    return module

@@ -1,0 +1,94 @@
+"""The command line: what each command is called, and how an error ends."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness import __version__
+from harness.commands.calibrate import calibrate
+from harness.commands.console import complain
+from harness.commands.environments import environments
+from harness.commands.fetch import fetch
+from harness.commands.models import models
+from harness.errors import HarnessError, WriteFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["cli", "main"]
+
+_INTERRUPTED = 130
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+_EPILOG = """\
+\b
+Two examples:
+  harness calibrate wave --emit qdq-u8s8 -o wave.int8.onnx
+      a model of the catalogue, with its own data
+  harness calibrate encoder.onnx --axis feats:1=frames --range 16:2000 \\
+          --data samples/ --emit qdq-s8s8 -o encoder.int8.onnx
+      your own model and data of any length, for TensorRT
+
+The suites are run by pytest: pytest suites/ --models wave
+"""
+
+
+class _Group(click.Group):
+    """A group that ends an interrupted command itself: click would print an empty line and exit with 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            complain("interrupted")
+            ctx.exit(_INTERRUPTED)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.version_option(__version__, prog_name="harness", message="%(prog)s %(version)s")
+def cli() -> None:
+    """INT8 for ONNX models whose input length varies: calibrate from ragged data, check and measure."""
+
+
+for _command in (calibrate, fetch, models, environments):
+    cli.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. A :class:`HarnessError` ends as its message, on stderr.
+
+    :param arguments: without the program's name; ``sys.argv``'s where None.
+    """
+    try:
+        result = cli.main(None if arguments is None else list(arguments), "harness", standalone_mode=False)
+    except HarnessError as error:
+        complain(str(error))
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        complain(error.format_message() + _advice(error))
+        return error.exit_code
+    except click.Abort:
+        complain("interrupted")
+        return _INTERRUPTED
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        failed = WriteFailed(
+            f"cannot write: {error.strerror}",
+            where=str(error.filename or ""),
+            todo="free some space, or set TRT_INT8_HARNESS_CACHE to a folder with room",
+        )
+        complain(str(failed))
+        return failed.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def _advice(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"\n  -> see {context.command_path} --help" if context else ""

@@ -1,0 +1,1 @@
+"""One module a command of ``harness``; nothing heavy is imported before a command runs."""

@@ -1,0 +1,114 @@
+"""``harness calibrate``: ranges from samples of any length, as a Q/DQ graph, a TensorRT cache or JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.errors import UsageError
+from harness.spec.calibration import Calibration, Dialect, Method, Policy
+from harness.spec.matrix import DEFAULT_METHOD, DEFAULT_POLICY
+
+if TYPE_CHECKING:
+    from harness.commands.emit import Form
+
+__all__ = ["calibrate"]
+
+_EMITS = ("qdq-s8s8", "qdq-u8s8", "trt-cache", "json")
+_POLICIES, _DIALECTS = [policy.value for policy in Policy], [dialect.value for dialect in Dialect]
+_TRT_VERSION, _TRT_ALGORITHM = "8601", "MinMaxCalibration"
+
+
+_HELP = """\
+Find INT8 ranges for MODEL from samples of any length, and write them as a file.
+
+MODEL is a key of `harness models`, or an FP32 ONNX file with --axis, --range and --data. All samples of your own
+data are used, one at a time. With --policy per_profile and several profiles there is one file a profile.
+
+\b
+harness calibrate vad --emit trt-cache -o vad.cache
+harness calibrate asr.onnx --axis x:1=frames --range 16:2000 \\
+        --data samples/ --emit qdq-u8s8 -o asr.int8.onnx
+"""
+
+
+@click.command(no_args_is_help=True, help=_HELP)
+@click.argument("model")
+@click.option("--data", metavar="DIR|LOADER.py", help=".npz files, one a sample, or a script with load_data().")
+@click.option("--axis", "axes", multiple=True, metavar="INPUT:DIM=NAME", help="What varies. Repeatable.")
+@click.option("--range", "range_", default="", metavar="MIN:MAX|MIN:OPT:MAX", help="The lengths to serve.")
+@click.option(
+    "--length-input", "length_inputs", multiple=True, metavar="INPUT=NAME", help="Holds the valid length."
+)
+@click.option(
+    "--pad", "pads", multiple=True, metavar="INPUT=VALUE", help="What a padded sample ends with (else 0)."
+)
+@click.option("--constant", "constants", multiple=True, metavar="INPUT=VALUE|FILE.npy", help="Never varies.")
+@click.option(
+    "--method", default=DEFAULT_METHOD, show_default=True, help="minmax, percentile[99.9], entropy, mse."
+)
+@click.option("--policy", type=click.Choice(_POLICIES), default=DEFAULT_POLICY.value, show_default=True,
+              help="What is seen of a sample that is not as long as opt.")  # fmt: skip
+@click.option("--layout", "layout_text", default="single", show_default=True, metavar="LAYOUT",
+              help="single, buckets3, geometricN, or MIN-OPT-MAX,MIN-OPT-MAX.")  # fmt: skip
+@click.option("--samples", "count", type=click.IntRange(min=1), metavar="N",
+              help="Samples to take: all of your own data, else 64.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws a catalogue's data.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the FP32 model.")
+@click.option("--emit", type=click.Choice(_EMITS), default="qdq-s8s8", show_default=True,
+              help="Q/DQ ONNX for TensorRT (s8s8) or x86 (u8s8), a calibration cache, or the ranges.")  # fmt: skip
+@click.option("--dialect", type=click.Choice(_DIALECTS), help="Of json's ranges.  [default: s8s8]")
+@click.option("--trt-version", metavar="DIGITS", help=f"In the cache's header.  [default: {_TRT_VERSION}]")
+@click.option("--trt-algorithm", metavar="NAME", help=f"In the cache's header.  [default: {_TRT_ALGORITHM}]")
+@click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="The file to write.")
+def calibrate(
+    model: str,
+    data: str | None,
+    axes: tuple[str, ...],
+    range_: str,
+    length_inputs: tuple[str, ...],
+    pads: tuple[str, ...],
+    constants: tuple[str, ...],
+    method: str,
+    policy: str,
+    layout_text: str,
+    count: int | None,
+    seed: int,
+    threads: int,
+    emit: str,
+    dialect: str | None,
+    trt_version: str | None,
+    trt_algorithm: str | None,
+    out: Path,
+) -> None:
+    """Check what was asked for and run it."""
+    from harness.commands.calibration import Request, run
+    from harness.commands.emit import check_target
+    from harness.commands.entry import find_entry
+
+    calibration = Calibration(Method.parse(method), Policy(policy))
+    form = _form(emit, dialect, trt_version, trt_algorithm)
+    check_target(out)
+    entry = find_entry(
+        model, data=data, axes=axes, range_=range_, length_inputs=length_inputs, pads=pads, constants=constants
+    )
+    run(Request(entry, calibration, layout_text, form, out, count, seed, threads))
+
+
+def _form(emit: str, dialect: str | None, trt_version: str | None, trt_algorithm: str | None) -> Form:
+    from harness.commands.emit import QDQ, Json, TrtCache
+
+    for option, value, belongs in (
+        ("--dialect", dialect, "json"),
+        ("--trt-version", trt_version, "trt-cache"),
+        ("--trt-algorithm", trt_algorithm, "trt-cache"),
+    ):
+        if value is not None and emit != belongs:
+            raise UsageError(f"goes with --emit {belongs}, not {emit}", where=option, todo="leave it out")
+    if emit == "trt-cache":
+        return TrtCache(trt_version or _TRT_VERSION, trt_algorithm or _TRT_ALGORITHM)
+    if emit == "json":
+        return Json(Dialect(dialect or Dialect.S8S8))
+    return QDQ(Dialect(emit.removeprefix("qdq-")))

@@ -1,0 +1,136 @@
+"""The run behind ``harness calibrate``: samples in, files out, a table of what was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from harness import __version__
+from harness.calibration.pipeline import calibrate
+from harness.commands.console import note, progress, show
+from harness.commands.emit import TrtCache, check_target, targets, write_all
+from harness.commands.entry import counted, spooled
+from harness.commands.seen import calibrated_at, summary
+from harness.modelfile import prepare, read_facts
+from harness.spec.calibration import Policy
+from harness.spec.shapes import layout_from_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from harness.calibration.pipeline import Calibrated
+    from harness.commands.emit import Form
+    from harness.corpus.catalogue import Entry
+    from harness.corpus.samples import Corpus, Feeds
+    from harness.spec.calibration import Calibration
+    from harness.spec.shapes import Layout
+
+__all__ = ["Request", "run"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, checked as far as it can be without the model.
+
+    :param layout: see :func:`harness.spec.shapes.layout_from_text`.
+    :param count: samples to take; None for all of a finite source, or 64.
+    """
+
+    entry: Entry
+    calibration: Calibration
+    layout: str
+    form: Form
+    out: Path
+    count: int | None = None
+    seed: int = 0
+    threads: int = 1
+
+
+def run(request: Request) -> list[Path]:
+    """Calibrate, write and show. Returns the files written.
+
+    :raises UsageError, ModelRefused, DataError, CalibrationFailed: see the functions that are called.
+    :raises WriteFailed: the result cannot be written; then nothing is.
+    """
+    entry, model, form = request.entry, request.entry.model, request.form
+    layout = layout_from_text(request.layout, model)
+    source = entry.onnx()
+    check_target(request.out, source)
+    prepared = prepare(source, model)
+    tensors = form.tensors(onnx.load(prepared))
+    passes = len(layout.profiles) if request.calibration.policy is Policy.PER_PROFILE else 1
+    if entry.synthetic:
+        note("no --data: random numbers are observed, and real data will have other ranges")
+    with (
+        spooled(entry, request.count, request.seed) as corpus,
+        progress("observing samples", passes * len(corpus)) as step,
+    ):
+        found = calibrate(
+            prepared,
+            model,
+            _Watched(corpus, step),
+            corpus.lengths,
+            request.calibration,
+            layout,
+            form.dialect,
+            threads=request.threads,
+            tensors=tensors,
+        )
+    facts = _facts(request, source, corpus, found, layout)
+    contents = form.contents(prepared, found, layout, facts)
+    files = dict(zip(targets(request.out, len(contents)), contents, strict=True))
+    for path in files:
+        check_target(path, source)
+    write_all(files)
+    show(summary(model, corpus, found, request.calibration, layout))
+    for path in files:
+        show(f"wrote {path}")
+    if isinstance(form, TrtCache):
+        _note_renamed(source, prepared, tensors)
+    return list(files)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A corpus that may be read several times; every sample counts."""
+
+    samples: Iterable[Feeds]
+    step: Callable[[], None]
+
+    def __iter__(self) -> Iterator[Feeds]:
+        return counted(self.samples, self.step)
+
+
+def _facts(request: Request, source: Path, corpus: Corpus, found: Calibrated, layout: Layout) -> dict[str, Any]:
+    model = read_facts(source)
+    return {
+        "harness": __version__,
+        "model": {"key": request.entry.model.key, "file": source.name, "sha256": model.digest},
+        "method": str(request.calibration.method),
+        "policy": request.calibration.policy.value,
+        "dialect": request.form.dialect.value,
+        "layout": layout.name,
+        "run_at": calibrated_at(found, request.calibration, layout),
+        "corpus": {
+            "digest": corpus.digest,
+            "origin": corpus.origin,
+            "samples": len(corpus),
+            "batches": found.consumed,
+            "lengths": [min(corpus.lengths), max(corpus.lengths)],
+        },
+    }
+
+
+def _note_renamed(source: Path, prepared: Path, tensors: list[str]) -> None:
+    """A cache goes by names; those that preparing the file made are not in the user's own."""
+    graph = onnx.load(source, load_external_data=False).graph
+    known = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
+    new = [name for name in tensors if name not in known]
+    if new:
+        note(
+            f"{len(new)} of {len(tensors)} tensors have names that {source.name} does not have ({new[0]!r}): "
+            f"build from {prepared}"
+        )

@@ -1,0 +1,76 @@
+"""What commands print with: results on stdout, progress and errors on stderr; colours only on a terminal."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console, RenderableType
+
+__all__ = ["complain", "note", "progress", "show"]
+
+_PIPED_WIDTH = 120
+_PLAIN_STEPS = 4
+
+
+def complain(message: str) -> None:
+    """``harness: MESSAGE`` on stderr, its line breaks kept, never wrapped."""
+    from rich.text import Text
+
+    text = Text("harness: ", style="bold red").append(message, style="default not bold")
+    _errors().print(text, soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """One line on stderr, for what is worth knowing but is not the result."""
+    from rich.text import Text
+
+    _errors().print(Text(message), soft_wrap=True)
+
+
+def show(what: RenderableType) -> None:
+    """A table on stdout, as wide as the terminal or 120 columns; or a line, never wrapped."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=_PIPED_WIDTH)
+    console.print(what, soft_wrap=isinstance(what, str))
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """A bar on stderr while something is done; the value is to be called after each step.
+
+    Where stderr is no terminal: a plain line after every quarter of ``total``, and one at the end.
+
+    :param total: steps; None where nobody knows.
+    """
+    console = _errors()
+    if console.is_terminal and not console.is_dumb_terminal:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
+        return
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if total and done < total and done * _PLAIN_STEPS // total > (done - 1) * _PLAIN_STEPS // total:
+            note(f"{what}: {done} of {total}")
+
+    yield step
+    note(f"{what}: {done} done")
+
+
+def _errors() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False)
