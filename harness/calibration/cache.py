@@ -20,6 +20,7 @@ __all__ = ["ALGORITHMS", "CalibrationCache", "from_ranges"]
 
 ALGORITHMS = ("EntropyCalibration", "EntropyCalibration2", "MinMaxCalibration", "LegacyCalibration")
 _HEADER = re.compile(r"TRT-(\d{4,6})-([A-Za-z0-9]+)")
+_DIGITS = re.compile(r"[0-9a-fA-F]{8}")
 _LEVELS = 127.0
 
 
@@ -62,10 +63,9 @@ class CalibrationCache:
             if not line.strip():
                 continue
             name, colon, digits = line.rpartition(":")
-            try:
-                (scale,) = struct.unpack(">f", bytes.fromhex(digits.strip()))
-            except (ValueError, struct.error):
-                scale = float("nan")
+            scale = float("nan")
+            if _DIGITS.fullmatch(digits.strip()):
+                (scale,) = struct.unpack(">f", bytes.fromhex(digits))
             if not colon or not 0 < scale < float("inf"):
                 raise DataError(
                     f"{line!r} is not 'tensor: 8 hex digits' of a positive scale", where=f"{where}:{number}"

@@ -78,7 +78,10 @@ class Histogram(Extremes):
         # little-endian: the second half-word is the upper one
         upper = np.ascontiguousarray(array).reshape(-1).view(np.uint16)[1::2]
         for start in range(0, upper.size, _CHUNK):  # bincount casts to int64: bound that copy
-            self.counts += np.bincount(upper[start : start + _CHUNK], minlength=BINS)
+            part = np.bincount(upper[start : start + _CHUNK])
+            # a tensor's values lie in few octaves: pages of the table that they never touch take no memory
+            codes = np.flatnonzero(part)
+            self.counts[codes] += part[codes]
 
 
 @dataclass(frozen=True)
@@ -111,33 +114,32 @@ def observe(
     :raises CalibrationFailed: there was no sample; a sample does not run; a value is NaN or infinite (the message
         names the sample and the tensor).
     """
-    proto = model if isinstance(model, onnx.ModelProto) else onnx.load(str(model))
-    inputs = {value.name for value in proto.graph.input}
-    inner = [name for name in tensors if name not in inputs]
-    session = _session_with_outputs(proto, inner, threads)
+    inputs, outputs = _ends(model)
     seen = {name: statistic() for name in tensors}
+    inner = [name for name in seen if name not in inputs]
+    session = open_session(model, [name for name in inner if name not in outputs], threads)
     done = 0
     for feeds in samples:
         try:
-            values: list[NDArray[Any]] = session.run(inner, feeds) if inner else []
+            values = dict(zip(inner, session.run(inner, feeds), strict=True)) if inner else {}
         except Exception as error:  # onnxruntime raises a family of its own, and plain ones for bad feeds
             raise CalibrationFailed(
                 f"the FP32 model does not run: {error}",
                 where=f"calibration sample {done}",
                 todo="check the sample's names, dtypes and shapes against the model's inputs",
             ) from error
-        for name in tensors:
-            array = feeds[name] if name in inputs else values[inner.index(name)]
-            try:
-                seen[name].add(np.asarray(array, np.float32))
-            except FloatingPointError:
-                bad = int(np.size(array) - np.isfinite(array).sum())
-                raise CalibrationFailed(
-                    f"{bad} of {np.size(array)} values are NaN or infinite",
-                    where=f"calibration sample {done}, tensor {name!r}",
-                    todo="repair or drop the sample; no range can be chosen from it",
-                ) from None
-        del values
+        missing = [name for name in tensors if name in inputs and name not in feeds]
+        if missing:  # where only inputs are observed, no run has refused the sample
+            raise CalibrationFailed(
+                f"no input {missing[0]!r}; it has {', '.join(sorted(feeds)) or 'nothing'}",
+                where=f"calibration sample {done}",
+                todo="name the arrays as the model names its inputs",
+            )
+        for name, statistic_of_it in seen.items():
+            # Nothing of a sample may be alive when the next one runs: ONNX Runtime's arena would grow around it.
+            array = feeds[name] if name in inputs else values.pop(name)
+            _take_in(statistic_of_it, array, name, done)
+            del array
         done += 1
         if on_sample is not None:
             on_sample(done)
@@ -148,17 +150,39 @@ def observe(
     return Observation(seen, done)
 
 
-def _session_with_outputs(proto: onnx.ModelProto, names: Sequence[str], threads: int) -> Any:  # noqa: ANN401
+def open_session(model: onnx.ModelProto | Path, more_outputs: Sequence[str], threads: int) -> Any:  # noqa: ANN401
+    """An ONNX Runtime session on the CPU, as :func:`observe` runs its samples in.
+
+    :param more_outputs: tensors to give out besides the graph's own outputs.
+    """
     import onnxruntime
 
-    augmented = onnx.ModelProto()
-    augmented.CopyFrom(proto)
-    present = {value.name for value in augmented.graph.output}
-    augmented.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in names if n not in present)
+    serialized = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model.read_bytes()
+    # A message appended to another is merged into it (Protocol Buffers, "Encoding", last one wins): the outputs are
+    # added without a copy of the model in objects, which would stay in the process as freed but not returned memory.
+    named = [onnx.helper.make_empty_tensor_value_info(name) for name in more_outputs]
+    serialized += onnx.ModelProto(graph=onnx.GraphProto(output=named)).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # samples differ in shape: patterns would be planned anew and kept for each of them
     options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(augmented.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+
+
+def _ends(model: onnx.ModelProto | Path) -> tuple[set[str], set[str]]:
+    graph = (model if isinstance(model, onnx.ModelProto) else onnx.load(str(model))).graph
+    return {value.name for value in graph.input}, {value.name for value in graph.output}
+
+
+def _take_in(statistic: Statistic, array: NDArray[Any], name: str, sample: int) -> None:
+    try:
+        statistic.add(np.asarray(array, np.float32))
+    except FloatingPointError:
+        bad = int(np.size(array) - np.isfinite(array).sum())
+        raise CalibrationFailed(
+            f"{bad} of {np.size(array)} values are NaN or infinite",
+            where=f"calibration sample {sample}, tensor {name!r}",
+            todo="repair or drop the sample; no range can be chosen from it",
+        ) from None

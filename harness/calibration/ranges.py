@@ -39,6 +39,8 @@ _HALF = BINS // 2
 _LINEAR_BINS = 2048
 _LEVELS = 128
 _ENTROPY_FLOOR_PERCENTILE = 99.99
+_NOTHING = 2.0**-110
+"""Extremes nearer to each other than this could give a scale that float32 holds as a denormal or as 0."""
 
 
 def statistic_for(method: Method) -> Callable[[], Statistic]:
@@ -56,7 +58,7 @@ def choose(observation: Observation, method: Method, dialect: Dialect) -> Ranges
 
 def _range(name: str, seen: Statistic, method: Method, dialect: Dialect) -> Range:
     low, high = min(seen.minimum, 0.0), max(seen.maximum, 0.0)
-    if not seen.count or low == high:
+    if not seen.count or high - low < _NOTHING:
         return -1.0, 1.0  # a tensor that is always zero quantizes exactly at any scale; 0 is no legal scale
     if method.name == "minmax":
         return low, high
@@ -119,11 +121,13 @@ def percentile_threshold(seen: Histogram, percentile: float) -> float:
     cumulative = np.cumsum(counts)
     target = percentile / 100.0 * total
     index = int(np.searchsorted(cumulative, target))
+    largest = max(-seen.minimum, seen.maximum)
+    if index == 0:
+        return float(largest)  # bin 0 is zeros: a tensor that is almost all zeros keeps its extremes
     below = cumulative[index] - counts[index]
     share = (target - below) / counts[index]
     value = _EDGES[index] + share * (_EDGES[index + 1] - _EDGES[index])
-    largest = max(-seen.minimum, seen.maximum)
-    return float(min(value, largest)) or largest  # a tensor that is almost all zeros keeps its extremes
+    return float(min(value, largest))
 
 
 def entropy_threshold(seen: Histogram) -> float:

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from harness.calibration import pipeline
+from harness.calibration.pipeline import calibrate, from_observed, observed
+from harness.calibration.qdq import tensors_to_observe
+from harness.corpus.samples import Corpus
+from harness.errors import CalibrationFailed, LengthOutOfRange
+from harness.spec.calibration import Calibration, Dialect, Method, Policy
+from harness.spec.shapes import Layout, Profile, single
+
+LAYOUT = Layout("three", (Profile(3, 10, 20), Profile(21, 30, 40), Profile(41, 60, 400)))
+METHODS = [Method.parse(word) for word in ("minmax", "percentile", "entropy", "mse")]
+
+
+@pytest.fixture
+def corpus(tmp_path, model, samples):
+    return Corpus.write(tmp_path / "corpus", model, samples, "drawn")
+
+
+def lengths_of(samples):
+    return [feeds["x"].shape[2] for feeds in samples]
+
+
+def run(prepared, model, samples, policy, layout=LAYOUT, method=METHODS[0], dialect=Dialect.S8S8, **more):
+    calibration = Calibration(method, policy)
+    return calibrate(prepared, model, samples, lengths_of(samples), calibration, layout, dialect, **more)
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_what_was_consumed_is_what_was_supplied(prepared, model, samples, policy):
+    found = run(prepared, model, samples, policy)
+    assert found.consumed == found.seen.batches > 0
+    assert found.seen.supplied == len(samples)
+    assert sorted(found.seen.lengths) == sorted(lengths_of(samples))
+    assert len(found.ranges) == (3 if policy is Policy.PER_PROFILE else 1)
+    assert found.profile == (None if policy in {Policy.RAGGED, Policy.PER_PROFILE} else 1)
+    assert all(low <= 0 <= high and low < high for ranges in found.ranges for low, high in ranges.values())
+
+
+def test_ragged_minmax_is_the_datas_own(prepared, model, samples):
+    found = run(prepared, model, samples, Policy.RAGGED).for_profile(2)
+    low, high = (f(f(feeds["x"]) for feeds in samples) for f in (min_of, max_of))
+    assert found["x"] == (low, high)
+
+
+def min_of(values):
+    return float(values.min()) if isinstance(values, np.ndarray) else min(values)
+
+
+def max_of(values):
+    return float(values.max()) if isinstance(values, np.ndarray) else max(values)
+
+
+def test_every_profile_gets_the_ranges_of_its_own_samples(prepared, model, samples):
+    samples[-1]["x"] = samples[-1]["x"] * 10  # the longest is the loudest
+    found = run(prepared, model, samples, Policy.PER_PROFILE)
+    highest = [found.for_profile(index)["x"][1] for index in range(3)]
+    own = [[f["x"][..., : p.opt] for f in samples if f["x"].shape[2] in p] for p in LAYOUT.profiles]
+    assert highest == [max_of(max_of(x) for x in group) for group in own]
+    assert found.ranges[0] == found.for_profile(0) != found.for_profile(2)
+
+
+def test_one_set_of_ranges_serves_every_profile(prepared, model, samples):
+    found = run(prepared, model, samples, Policy.PAD)
+    assert found.for_profile(0) is found.for_profile(2)
+
+
+def test_a_profile_without_samples_is_named(prepared, model, samples):
+    short = [feeds for feeds in samples if feeds["x"].shape[2] <= 20]
+    with pytest.raises(CalibrationFailed, match="no calibration sample") as caught:
+        run(prepared, model, short, Policy.PER_PROFILE)
+    assert "tiny, profile 21-30-40" in caught.value.where
+
+
+def test_truncate_without_a_long_sample_says_so(prepared, model, samples):
+    with pytest.raises(CalibrationFailed, match="no calibration sample"):
+        run(prepared, model, samples, Policy.TRUNCATE, Layout("long", (Profile(3, 400, 400),)))
+
+
+def test_a_sample_outside_the_layout_is_refused(prepared, model, samples):
+    with pytest.raises(LengthOutOfRange, match="length 60 is outside") as caught:
+        run(prepared, model, samples, Policy.RAGGED, Layout("short", (Profile(3, 10, 40),)))
+    assert "calibration sample 7" in caught.value.where
+
+
+def test_a_bad_sample_is_named_with_model_and_profile(prepared, model, samples):
+    samples[3]["x"][0, 0, 0] = np.nan
+    with pytest.raises(CalibrationFailed, match="NaN") as caught:
+        run(prepared, model, samples, Policy.RAGGED)
+    assert caught.value.where.startswith("tiny, profile 21-30-40, calibration sample 3, tensor")
+
+
+def test_progress_counts_batches(prepared, model, samples):
+    done = []
+    found = run(prepared, model, samples, Policy.WINDOW, on_sample=done.append)
+    assert done == list(range(1, found.consumed + 1))
+
+
+@pytest.mark.parametrize("policy", [Policy.RAGGED, Policy.PAD, Policy.PER_PROFILE])
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_kept_observations_give_the_ranges_of_a_direct_calibration(
+    prepared, nodes, model, samples, corpus, policy, dialect
+):
+    tensors = tensors_to_observe(onnx.load(prepared), nodes, dialect)
+    for _ in range(2):  # made, then kept
+        found = observed(prepared, model, corpus, policy, LAYOUT)
+        for method in METHODS:
+            kept = from_observed(found, Calibration(method, policy), LAYOUT, corpus.lengths, dialect, tensors)
+            assert kept == run(prepared, model, samples, policy, method=method, dialect=dialect)
+
+
+def test_a_second_call_needs_neither_the_model_nor_the_data(prepared, model, corpus, monkeypatch):
+    first = observed(prepared, model, corpus, Policy.RAGGED, LAYOUT)
+    for file in corpus.folder.glob("*.npz"):
+        file.unlink()
+    monkeypatch.setattr(pipeline, "observe", lambda *_, **__: pytest.fail("the model was run"))
+    second = observed(prepared, model, corpus, Policy.RAGGED, LAYOUT)
+    ((a, seen_a), (b, seen_b)) = first[0], second[0]
+    assert seen_a == seen_b
+    assert a.samples == b.samples
+    for name, statistic in a.tensors.items():
+        other = b.tensors[name]
+        assert (statistic.count, statistic.minimum, statistic.maximum) == (
+            other.count,
+            other.minimum,
+            other.maximum,
+        )
+        assert np.array_equal(statistic.counts, other.counts)
+
+
+def test_ragged_is_kept_once_for_all_layouts_of_one_range_and_the_others_by_profile(
+    prepared, model, corpus, own_cache, tmp_path
+):
+    def kept():
+        return len(list((tmp_path / "cache" / "observations").glob("*.npz")))
+
+    observed(prepared, model, corpus, Policy.RAGGED, LAYOUT)
+    observed(prepared, model, corpus, Policy.RAGGED, single(model))
+    assert kept() == 1
+    observed(prepared, model, corpus, Policy.PAD, LAYOUT)
+    observed(prepared, model, corpus, Policy.PAD, single(model))
+    assert kept() == 3
+    observed(prepared, model, corpus, Policy.PER_PROFILE, LAYOUT)
+    assert kept() == 6
+
+
+def test_other_data_is_observed_anew(prepared, model, samples, corpus, tmp_path):
+    (before,) = observed(prepared, model, corpus, Policy.RAGGED, LAYOUT)
+    louder = [{"x": feeds["x"] * 2} for feeds in samples]
+    (after,) = observed(
+        prepared, model, Corpus.write(tmp_path / "louder", model, louder, "drawn"), Policy.RAGGED, LAYOUT
+    )
+    assert after[0].tensors["x"].maximum == 2 * before[0].tensors["x"].maximum
+
+
+def test_nothing_half_written_is_left(prepared, model, corpus, own_cache, tmp_path):
+    observed(prepared, model, corpus, Policy.RAGGED, LAYOUT)
+    assert [path.suffix for path in (tmp_path / "cache" / "observations").iterdir()] == [".npz"]
