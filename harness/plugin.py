@@ -56,7 +56,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     own.addoption("--axis", action="append", default=[], metavar="INPUT:DIM=NAME", help="what varies")
     own.addoption("--range", dest="length_range", default="", metavar="MIN:MAX|MIN:OPT:MAX", help="its lengths")
     own.addoption("--data", default="", metavar="DIR|LOADER.py", help=".npz files, or a Polygraphy data loader")
-    own.addoption("--length-input", action="append", default=[], metavar="INPUT=NAME", help="holds the valid length")
+    own.addoption(
+        "--length-input", action="append", default=[], metavar="INPUT=NAME", help="holds the valid length"
+    )
     own.addoption("--pad", action="append", default=[], metavar="INPUT=VALUE", help="value beyond the end")
     own.addoption("--constant", action="append", default=[], metavar="INPUT=VALUE|FILE.npy", help="never varies")
     own.addoption("--score", default="", metavar="MODULE:FUNCTION", help="task score of one sample")
@@ -72,11 +74,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "case" not in metafunc.fixturenames:
-        return
     marker = metafunc.definition.get_closest_marker("cases")
+    if marker is None or "case" not in metafunc.fixturenames:  # others may call an argument "case" too
+        return
     try:
-        cases = metafunc.config.stash[_PLAN].cases(**(marker.kwargs if marker else {}))
+        cases = metafunc.config.stash[_PLAN].cases(**marker.kwargs)
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from None
     # session scope: pytest keeps all tests of one case together, and engines stay loaded
@@ -204,7 +206,9 @@ class Plan:
             length, index, offset, gain = text.split(",")
             return Draw(int(length), int(index), int(offset), float(gain))
         except ValueError:
-            raise UsageError(f"--draw {text!r} is not LENGTH,INDEX,OFFSET,GAIN", todo="paste it as printed") from None
+            raise UsageError(
+                f"--draw {text!r} is not LENGTH,INDEX,OFFSET,GAIN", todo="paste it as printed"
+            ) from None
 
     def workbench(self) -> Workbench:
         """A new workbench; made once a session by the fixture."""
@@ -281,4 +285,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in render(workbench.records, workbench.entries, width=max(100, width), seed=workbench.seed):
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"records: {workbench.run.path}")
-

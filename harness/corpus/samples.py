@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Corpus", "Feeds", "cut", "digest_of", "length_of", "pad", "valid_length"]
 
 Feeds = dict[str, "NDArray[Any]"]
+
+_DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def length_of(model: Model, feeds: Mapping[str, NDArray[Any]]) -> int:
@@ -140,8 +144,13 @@ class Corpus:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(str(error), where=str(path), todo="delete the folder; it is made anew") from error
+        except (
+            *_DAMAGED,
+            RuntimeError,
+        ) as error:  # zipfile's own for an encrypted or unknown method: a flipped bit
+            raise DataError(
+                str(error) or "unfinished", where=str(path), todo="delete the folder; it is made anew"
+            ) from error
 
     @classmethod
     def write(cls, folder: Path, model: Model, samples: Iterable[Feeds], origin: str) -> Corpus:
@@ -175,6 +184,6 @@ class Corpus:
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
             corpus = cls(folder, manifest["digest"], tuple(manifest["lengths"]), manifest["origin"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
         return corpus if all((folder / f"{i:05d}.npz").exists() for i in range(len(corpus))) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,6 +20,7 @@ __all__ = ["render"]
 
 _BUCKETS = ("short", "middle", "long")
 _WORST_FIRST = ("failed", "below bounds", "unknown", "unjudged", "compared", "pass")
+_GOOD_FROM = _WORST_FIRST.index("unjudged")
 
 
 def render(
@@ -73,13 +75,12 @@ def _short(runtime: str) -> str:
 
 
 def _cell(cell: Mapping[str, Any]) -> str:
-    parts = [
-        f"{cell['ratio']:.2f}x" if cell.get("ratio") else "",
-        f"{cell['score']:.3f}" if isinstance(cell.get("score"), float) else "",
-        f"{cell['sqnr_db']:.1f}" if isinstance(cell.get("sqnr_db"), float) else "",
-    ]
-    return " | ".join(part for part in parts if part)
+    forms = (("ratio", "{:.2f}x"), ("score", "{:.3f}"), ("sqnr_db", "{:.1f}"))
+    return " | ".join(form.format(cell[name]) for name, form in forms if isinstance(cell.get(name), Real))
 
 
 def _worst(verdicts: Sequence[str]) -> str:
-    return next((word for word in _WORST_FIRST if word in verdicts), verdicts[-1] if verdicts else "")
+    """A word that is not known here may mean anything, so it is shown before those that are good."""
+    unknown = [word for word in verdicts if word not in _WORST_FIRST]
+    bad, good = _WORST_FIRST[:_GOOD_FROM], _WORST_FIRST[_GOOD_FROM:]
+    return next((word for word in (*bad, *unknown, *good) if word in verdicts), "")

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from harness.errors import ConfigError, UsageError
+from harness.spec.calibration import Calibration, Method, Policy, Precision
+from harness.spec.matrix import DEFAULT_METHOD, DEFAULT_POLICY, FULL, Matrix, expand, read_matrix
+
+RUNTIMES = ["onnxruntime-1.32.0-cpu", "tensorrt-rtx-1.7.1.116"]
+
+
+@pytest.mark.parametrize("matrix", [Matrix(), FULL], ids=["quick", "full"])
+def test_every_case_once_with_models_outermost(matrix):
+    cases = expand(matrix, ["vad", "rec"], RUNTIMES)
+    assert len({case.id for case in cases}) == len(cases)
+    per_int8 = len(matrix.methods) * len(matrix.policies)
+    per_layout = per_int8 + len(matrix.precisions) - 1
+    assert len(cases) == 2 * len(RUNTIMES) * len(matrix.layouts) * per_layout
+    assert [key for key, _ in itertools.groupby(cases, lambda case: case.model)] == ["vad", "rec"]
+
+
+def test_only_int8_has_a_calibration():
+    for case in expand(FULL, ["vad"], RUNTIMES):
+        assert (case.calibration is not None) == (case.precision is Precision.INT8)
+
+
+def test_quick_is_the_default_method_and_policy():
+    (case,) = (
+        c for c in expand(Matrix(layouts=("single",)), ["vad"], RUNTIMES[:1]) if c.precision is Precision.INT8
+    )
+    assert case.calibration == Calibration(Method.parse(DEFAULT_METHOD), DEFAULT_POLICY)
+    assert case.layout == "single"
+
+
+def test_the_hazard_is_no_cell_of_the_full_matrix():
+    assert Policy.REINTERPRET.value not in FULL.policies
+    assert set(FULL.policies) == {policy.value for policy in Policy} - {"reinterpret"}
+
+
+@pytest.mark.parametrize("matrix", [Matrix(), FULL], ids=["quick", "full"])
+def test_what_is_compared_are_words_that_mean_something(matrix):
+    for word in matrix.compared:
+        method, _, policy = word.partition("-")
+        Calibration(Method.parse(method), Policy(policy))
+
+
+def test_two_words_for_one_method_are_one_case():
+    cases = expand(Matrix(precisions=("int8",), methods=("percentile", "percentile99.99")), ["vad"], RUNTIMES[:1])
+    assert [case.layout for case in cases] == ["single", "buckets3"]
+
+
+def test_options_replace_the_axes_they_name():
+    matrix = Matrix().with_options(methods=["mse"], layouts=["single"], policies=[], precisions=())
+    assert (matrix.methods, matrix.layouts) == (("mse",), ("single",))
+    assert (matrix.policies, matrix.precisions) == (Matrix().policies, Matrix().precisions)
+
+
+@pytest.mark.parametrize(
+    ("axis", "word", "says"),
+    [
+        ("precisions", "int4", "unknown precision 'int4'"),
+        ("policies", "padd", "unknown policy 'padd'"),
+        ("methods", "max", "unknown method 'max'"),
+        ("methods", "percentile40", "percentile 40.0 is not between"),
+    ],
+)
+def test_an_unknown_word_is_answered_with_the_known_ones(axis, word, says):
+    with pytest.raises(UsageError, match=says) as caught:
+        expand(Matrix().with_options(**{axis: [word]}), ["vad"], RUNTIMES)
+    assert caught.value.todo
+
+
+def test_the_names_that_need_no_file():
+    assert read_matrix("quick") == Matrix()
+    assert read_matrix("full") is FULL
+
+
+def test_a_file_changes_what_it_names(tmp_path):
+    path = tmp_path / "nightly.toml"
+    path.write_text('methods = ["mse", "entropy"]\nsamples = 8\ncompared = []\n')
+    assert read_matrix(str(path)) == Matrix(name="nightly", methods=("mse", "entropy"), samples=8, compared=())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('methds = ["mse"]', "unknown field 'methds'"),
+        ('methods = "mse"', "methods = 'mse' is no list"),
+        ("methods = [1]", "is no list of words"),
+        ("methods = []", "leaves nothing to run"),
+        ('samples = "8"', "samples = '8' is no int"),
+        ("samples = true", "samples = True is no int"),
+        ("samples = 0", "leaves nothing to run"),
+        ("blocks = -3", "leaves nothing to run"),
+        ("samples = 8.5", "samples = 8.5 is no int"),
+        ("samples =", "no TOML"),
+        ("\xff", "no TOML"),
+    ],
+)
+def test_a_file_is_read_strictly(tmp_path, text, says):
+    path = tmp_path / "m.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=says) as caught:
+        read_matrix(str(path))
+    assert caught.value.where == str(path)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match="neither quick, full nor a readable file"):
+        read_matrix(str(tmp_path / "none.toml"))

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import UsageError
+from harness.spec.model import Axis, Bounds, Model
+
+
+def test_a_model_without_an_axis_is_refused():
+    with pytest.raises(UsageError, match="no varying axis") as caught:
+        Model("m", (), "frames", 1, 10, 5)
+    assert "--axis" in caught.value.todo
+
+
+@pytest.mark.parametrize(("low", "high", "opt"), [(0, 10, 5), (5, 4, 4), (1, 10, 11), (5, 10, 4), (-1, 10, 5)])
+def test_a_range_out_of_order_is_refused(low, high, opt):
+    with pytest.raises(UsageError, match="not 1 <= min <= opt <= max") as caught:
+        Model("m", (Axis("x", 0),), "frames", low, high, opt)
+    assert caught.value.where == "m"
+
+
+def test_padding_is_0_unless_it_is_said():
+    model = Model("m", (Axis("x", 0),), "frames", 1, 10, 5, pad_values=(("x", -15.0),))
+    assert model.pad_value("x") == -15.0
+    assert model.pad_value("mask") == 0.0
+
+
+def test_bounds_of_a_bucket_or_the_default_or_none():
+    tight, loose = Bounds(sqnr_db=20.0), Bounds(sqnr_db=5.0)
+    model = Model("m", (Axis("x", 0),), "frames", 1, 10, 5, bounds=(("*", loose), ("short", tight)))
+    assert model.bounds_for("short") is tight
+    assert model.bounds_for("long") is loose
+    assert Model("m", (Axis("x", 0),), "frames", 1, 10, 5).bounds_for("long") == Bounds()
