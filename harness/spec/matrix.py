@@ -76,7 +76,7 @@ def read_matrix(text: str) -> Matrix:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{text!r} is neither quick, full nor a readable file: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"no TOML: {error}", where=text) from error
     known = {item.name: item for item in fields(Matrix)}
     for name, value in table.items():
@@ -86,6 +86,10 @@ def read_matrix(text: str) -> Matrix:
         kind = list if wanted is tuple else wanted
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ConfigError(f"{name} = {value!r} is no {kind.__name__}", where=text)
+        if isinstance(value, list) and not all(isinstance(word, str) for word in value):
+            raise ConfigError(f"{name} = {value!r} is no list of words", where=text, todo="put them in quotes")
+        if (isinstance(value, int) and value < 1) or (value == [] and name != "compared"):
+            raise ConfigError(f"{name} = {value!r} leaves nothing to run", where=text, todo="at least one")
         table[name] = tuple(value) if wanted is tuple else value
     return Matrix(**{"name": path.stem, **table})
 
@@ -105,7 +109,7 @@ def expand(matrix: Matrix, models: Iterable[str], runtimes: Iterable[str]) -> li
         precision = _precision(word)
         chosen: Sequence[Calibration | None] = calibrations if precision is Precision.INT8 else [None]
         cases += [Case(model, runtime, precision, calibration, layout, Route.QDQ) for calibration in chosen]
-    return cases
+    return list(dict.fromkeys(cases))  # percentile and percentile99.99 are one
 
 
 def _policy(word: str) -> Policy:
