@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         failed = WriteFailed(
             f"cannot write: {error.strerror}",
-            where=str(error.filename or ""),
+            where=str(error.filename2 or error.filename or ""),
             todo="free some space, or set TRT_INT8_HARNESS_CACHE to a folder with room",
         )
         complain(str(failed))

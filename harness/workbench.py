@@ -96,6 +96,7 @@ class Workbench:
         self._prepared: dict[str, Path] = {}
         self._facts: dict[str, ModelFacts] = {}
         self._corpora: dict[tuple[str, str], Corpus] = {}
+        self._calibrated: dict[tuple[str, ...], pipeline.Calibrated] = {}
         self._engines: OrderedDict[tuple[str, str, str], RemoteEngine] = OrderedDict()
         self._references: dict[tuple[str, str], list[Outputs]] = {}
 
@@ -113,7 +114,7 @@ class Workbench:
 
     def facts(self, key: str) -> ModelFacts:
         if key not in self._facts:
-            self._facts[key] = inspect(self.prepared(key))
+            self._facts[key] = read_facts(self.prepared(key))
         return self._facts[key]
 
     def corpus(self, key: str, split: str) -> Corpus:
@@ -152,7 +153,9 @@ class Workbench:
             pieces = (f for f in longer if length_of(entry.model, f) > profile.max)
             found[index] += [cut(entry.model, f, 0, profile.opt) for f in pieces][: count - len(found[index])]
         if not any(found):
-            raise DataError("no test sample", where=entry.model.key, todo="give more data (tests are every second one)")
+            raise DataError(
+                "no test sample", where=entry.model.key, todo="give more data (tests are every second one)"
+            )
         return itertools.chain.from_iterable(found)
 
     @cached_property
@@ -177,11 +180,14 @@ class Workbench:
         self, key: str, calibration: Calibration, layout: Layout, dialect: Dialect
     ) -> pipeline.Calibrated:
         """Ranges from the model's calibration corpus; observations are cached by content."""
-        prepared, corpus = self.prepared(key), self.corpus(key, "calibration")
-        found = pipeline.observed(prepared, self.model(key), corpus, calibration.policy, layout)
-        proto = onnx.load(prepared)
-        tensors = tensors_to_observe(proto, weighted_nodes(proto), dialect)
-        return pipeline.from_observed(found, calibration, layout, corpus.lengths, dialect, tensors)
+        prepared, corpus, model = self.prepared(key), self.corpus(key, "calibration"), self.model(key)
+        wanted = (key, str(calibration), str(layout), dialect.value)
+        if wanted not in self._calibrated:
+            found = pipeline.observed(prepared, model, corpus, calibration.policy, layout)
+            self._calibrated[wanted] = pipeline.from_observed(
+                found, prepared, model, corpus, corpus.lengths, calibration, layout, dialect
+            )
+        return self._calibrated[wanted]
 
     def artefacts(self, case: Case) -> tuple[Path, ...]:
         """The ONNX files that the case's engines are built from: one, or one for each profile."""
@@ -228,7 +234,9 @@ class Workbench:
         environment = self.environment(case)
         worker = self.workers.get(environment)
         engines = []
-        for path in self.artefacts(case) if environment.runtime == "onnxruntime" else [p for _, p in self.build(case)]:
+        for path in (
+            self.artefacts(case) if environment.runtime == "onnxruntime" else [p for _, p in self.build(case)]
+        ):
             key = (environment.name, str(path), str(worker.generation))
             engine = self._engines.pop(key, None) or worker.load(path)
             self._engines[key] = engine

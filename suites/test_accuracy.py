@@ -71,7 +71,9 @@ def test_drawn(case, bench, plan):
             hypothesis.seed(bench.seed)(examples(given(strategy)(check)))()
         failed = False
     finally:
-        bench.record("accuracy", case, "below bounds" if failed else "pass", examples=len(seen), worst=_worst(seen))
+        bench.record(
+            "accuracy", case, "below bounds" if failed else "pass", examples=len(seen), worst=_worst(seen)
+        )
 
 
 def is_comparison(case, plan):

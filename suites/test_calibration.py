@@ -27,7 +27,9 @@ def test_compared(case, bench):
         found = bench.calibrated(case.model, calibration, bench.layout(arm), bench.dialect(arm))
         assert found.consumed == found.seen.batches, f"{text}: {found.consumed} of {found.seen.batches} consumed"
         accuracy = bench.accuracy(arm, bench.served(arm))
-        assert all(aggregate.comparison.finite for aggregate in accuracy.values()), f"{text}: NaN or infinite outputs"
+        assert all(aggregate.comparison.finite for aggregate in accuracy.values()), (
+            f"{text}: NaN or infinite outputs"
+        )
         bench.record(
             "calibration",
             arm,
@@ -53,7 +55,9 @@ def test_reinterpret_is_wrong(case, bench):
         pytest.skip("every calibration sample has the opt length: nothing is reinterpreted")
     seen = policies.Seen()
     batches = list(policies.apply(model, other, Policy.REINTERPRET, profile, seen))
-    wrong = sum(not _is_the_data(model, feeds, batch, profile.opt) for feeds, batch in zip(other, batches, strict=True))
+    wrong = sum(
+        not _is_the_data(model, feeds, batch, profile.opt) for feeds, batch in zip(other, batches, strict=True)
+    )
 
     proto = onnx.load(bench.prepared(case.model))
     tensors = tensors_to_observe(proto, weighted_nodes(proto), Dialect.S8S8)

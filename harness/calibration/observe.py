@@ -7,17 +7,21 @@ the number of samples. Nothing depends on the order of samples.
 from __future__ import annotations
 
 import logging
+import mmap
+import shutil
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnx
 
 from harness.errors import CalibrationFailed
+from harness.paths import cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -27,6 +31,7 @@ __all__ = ["BINS", "Extremes", "Histogram", "Observation", "Statistic", "observe
 
 BINS = 1 << 16
 _CHUNK = 1 << 18
+_PAGE = 4096 // 8  # bins in a page of memory: 4 octaves
 log = logging.getLogger(__name__)
 
 
@@ -62,6 +67,11 @@ class Extremes:
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
 
 
+def _untouched_zeros() -> NDArray[np.int64]:
+    # pages of its own, of which only those that are written to take memory; np.zeros may be given used ones
+    return np.frombuffer(mmap.mmap(-1, BINS * np.dtype(np.int64).itemsize), np.int64)
+
+
 @dataclass
 class Histogram(Extremes):
     """Extremes, and a histogram over the upper 16 bits of each float32 (its sign, exponent and 7 mantissa bits).
@@ -71,17 +81,17 @@ class Histogram(Extremes):
     several corpora add up. A threshold read off it is within 0.8 % of the exact one.
     """
 
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    counts: NDArray[np.int64] = field(default_factory=_untouched_zeros)
 
     def add(self, array: NDArray[np.float32]) -> None:
         super().add(array)
         # little-endian: the second half-word is the upper one
         upper = np.ascontiguousarray(array).reshape(-1).view(np.uint16)[1::2]
         for start in range(0, upper.size, _CHUNK):  # bincount casts to int64: bound that copy
-            part = np.bincount(upper[start : start + _CHUNK])
-            # a tensor's values lie in few octaves: pages of the table that they never touch take no memory
-            codes = np.flatnonzero(part)
-            self.counts[codes] += part[codes]
+            part = np.bincount(upper[start : start + _CHUNK], minlength=BINS).reshape(-1, _PAGE)
+            # a tensor's values lie in few octaves: pages that none of them falls into stay untouched
+            used = np.flatnonzero(part.max(axis=1))
+            self.counts.reshape(-1, _PAGE)[used] += part[used]
 
 
 @dataclass(frozen=True)
@@ -157,18 +167,25 @@ def open_session(model: onnx.ModelProto | Path, more_outputs: Sequence[str], thr
     """
     import onnxruntime
 
-    serialized = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model.read_bytes()
-    # A message appended to another is merged into it (Protocol Buffers, "Encoding", last one wins): the outputs are
-    # added without a copy of the model in objects, which would stay in the process as freed but not returned memory.
     named = [onnx.helper.make_empty_tensor_value_info(name) for name in more_outputs]
-    serialized += onnx.ModelProto(graph=onnx.GraphProto(output=named)).SerializeToString()
+    more = onnx.ModelProto(graph=onnx.GraphProto(output=named)).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # samples differ in shape: patterns would be planned anew and kept for each of them
     options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+    # The outputs are added in a file, not in memory: a session that is given bytes keeps them, and a copy of the
+    # model in objects stays in the process as memory that is freed but not returned.
+    with tempfile.TemporaryDirectory(prefix="observe.", dir=cache_dir("scratch")) as folder:
+        augmented = Path(folder, "model.onnx")
+        if isinstance(model, onnx.ModelProto):
+            augmented.write_bytes(model.SerializeToString())
+        else:
+            shutil.copyfile(model, augmented)
+        with augmented.open("ab") as file:
+            file.write(more)  # a message appended to another is merged into it (Protocol Buffers, "Encoding")
+        return onnxruntime.InferenceSession(augmented, options, providers=["CPUExecutionProvider"])
 
 
 def _ends(model: onnx.ModelProto | Path) -> tuple[set[str], set[str]]:

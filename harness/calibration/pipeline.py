@@ -15,10 +15,11 @@ from harness.calibration import policies
 from harness.calibration.observe import Histogram, Observation, Statistic, observe
 from harness.calibration.qdq import tensors_to_observe
 from harness.calibration.ranges import Ranges, choose, statistic_for
+from harness.calibration.selection import best_method, spread_over_lengths
 from harness.errors import CalibrationFailed
 from harness.modelfile import weighted_nodes
 from harness.paths import cache_dir
-from harness.spec.calibration import Calibration, Dialect, Policy
+from harness.spec.calibration import Calibration, Dialect, Method, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OBSERVATION_VERSION", "Calibrated", "calibrate", "from_observed", "observed"]
 
-OBSERVATION_VERSION = 1
+OBSERVATION_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,16 @@ class Calibrated:
     :param seen: what the policy made of the samples.
     :param profile: index of the profile whose opt shape was used; None for ``ragged`` and ``per_profile``.
     :param consumed: batches that the model really ran; always ``seen.batches``.
+    :param methods: what the ranges were chosen by, one entry for each of ``ranges``; ``auto`` is resolved.
+    :param tried: for ``auto``, method -> SQNR in dB on calibration samples, one entry for each of ``ranges``.
     """
 
     ranges: tuple[Ranges, ...]
     seen: policies.Seen
     profile: int | None
     consumed: int
+    methods: tuple[Method, ...] = ()
+    tried: tuple[dict[str, float], ...] = ()
 
     def for_profile(self, index: int) -> Ranges:
         """The ranges that profile ``index`` of the layout is built with."""
@@ -69,23 +74,23 @@ def calibrate(
     """Observe the FP32 model over ``samples`` under a policy and choose ranges.
 
     :param prepared: see :func:`harness.modelfile.prepare`.
-    :param samples: iterated once, or once a profile under ``per_profile``; one sample is held at a time.
+    :param samples: iterated once, or once a profile under ``per_profile``, and once more for ``auto``; one sample is
+        held at a time (``auto``: at most 12).
     :param lengths: the samples' lengths, to choose the calibration profile.
     :param tensors: what to find ranges for; without it, what the dialect's Q/DQ graph needs.
     :raises CalibrationFailed: no sample fits, a sample does not run, NaN, or not every batch was consumed.
     :raises LengthOutOfRange: a sample is outside the layout.
     """
-    proto = onnx.load(prepared)
-    wanted = list(tensors or tensors_to_observe(proto, weighted_nodes(proto), dialect))
+    wanted = list(tensors or _tensors(prepared, dialect))
     lengths = list(lengths)
     found = [
         _observe_profile(
-            proto, wanted, model, samples, calibration.policy, layout, profile, own,
+            prepared, wanted, model, samples, calibration.policy, layout, profile, own,
             statistic=statistic_for(calibration.method), threads=threads, on_sample=on_sample,
         )
         for profile, own in _plan(layout, lengths, calibration.policy)
     ]  # fmt: skip
-    return from_observed(found, calibration, layout, lengths, dialect, wanted)
+    return from_observed(found, prepared, model, samples, lengths, calibration, layout, dialect, tensors=wanted)
 
 
 def observed(
@@ -95,8 +100,7 @@ def observed(
 
     All methods and both dialects are read off these (:func:`harness.calibration.ranges.choose`).
     """
-    proto = onnx.load(prepared)
-    tensors = tensors_to_observe(proto, weighted_nodes(proto), Dialect.U8S8)
+    tensors = _tensors(prepared, Dialect.U8S8)
     results = []
     for profile, own in _plan(layout, corpus.lengths, policy):
         scope = "" if policy is Policy.RAGGED else f"{profile}/{own}"
@@ -105,7 +109,16 @@ def observed(
         cached = _load(path, tensors)
         if cached is None:
             cached = _observe_profile(
-                proto, tensors, model, corpus, policy, layout, profile, own, statistic=Histogram, threads=threads
+                prepared,
+                tensors,
+                model,
+                corpus,
+                policy,
+                layout,
+                profile,
+                own,
+                statistic=Histogram,
+                threads=threads,
             )
             _save(path, *cached)
         results.append(cached)
@@ -113,24 +126,68 @@ def observed(
 
 
 def from_observed(
-    found: list[tuple[Observation, policies.Seen]],
+    found: Sequence[tuple[Observation, policies.Seen]],
+    prepared: Path,
+    model: Model,
+    samples: Iterable[Feeds],
+    lengths: Iterable[int],
     calibration: Calibration,
     layout: Layout,
-    lengths: Iterable[int],
     dialect: Dialect,
-    tensors: Iterable[str],
+    *,
+    tensors: Sequence[str] | None = None,
 ) -> Calibrated:
     """Read one method and dialect off observations made by :func:`observed`.
 
-    :param tensors: which of the observed tensors the dialect quantizes.
+    :param samples: what was observed; ``auto`` runs some of them again.
+    :param tensors: which of the observed tensors to find ranges for; without it, those that the dialect quantizes.
     """
-    wanted = list(tensors)
-    ranges, total, consumed = [], policies.Seen(), 0
-    for observation, seen in found:
-        part = Observation({name: observation.tensors[name] for name in wanted}, observation.samples)
-        ranges.append(choose(part, calibration.method, dialect))
-        total, consumed = total.merged(seen), consumed + observation.samples
-    return Calibrated(tuple(ranges), total, _profile_index(layout, lengths, calibration.policy), consumed)
+    wanted, lengths = list(tensors or _tensors(prepared, dialect)), list(lengths)
+    parts = [
+        (Observation({name: observation.tensors[name] for name in wanted}, observation.samples), seen)
+        for observation, seen in found
+    ]
+    methods = [calibration.method] * len(parts)
+    tried: list[dict[str, float]] = []
+    if calibration.method.name == "auto":
+        for index, ((observation, _), (profile, own)) in enumerate(
+            zip(parts, _plan(layout, lengths, calibration.policy), strict=True)
+        ):
+            chosen = _some(samples, lengths, profile if own else None)
+            methods[index], reached = _best(prepared, observation, dialect, chosen, model.output)
+            tried.append(reached)
+    total = policies.Seen()
+    for _, seen in parts:
+        total = total.merged(seen)
+    return Calibrated(
+        ranges=tuple(choose(o, method, dialect) for (o, _), method in zip(parts, methods, strict=True)),
+        seen=total,
+        profile=_profile_index(layout, lengths, calibration.policy),
+        consumed=sum(observation.samples for observation, _ in parts),
+        methods=tuple(methods),
+        tried=tuple(tried),
+    )
+
+
+def _best(
+    prepared: Path, observation: Observation, dialect: Dialect, samples: Sequence[Feeds], output: str
+) -> tuple[Method, dict[str, float]]:
+    nodes = weighted_nodes(onnx.load(prepared))
+    return best_method(prepared, nodes, observation, dialect, samples, output)
+
+
+def _some(samples: Iterable[Feeds], lengths: Sequence[int], profile: Profile | None) -> list[Feeds]:
+    """A few samples of a profile (or of all), spread over lengths, sorted by length."""
+    inside = [index for index, length in enumerate(lengths) if profile is None or length in profile]
+    picked = [inside[place] for place in spread_over_lengths([lengths[index] for index in inside])]
+    kept = {index: feeds for index, feeds in enumerate(samples) if index in set(picked)}
+    return [kept[index] for index in picked]
+
+
+def _tensors(prepared: Path, dialect: Dialect) -> list[str]:
+    # the model in objects is not kept: while samples run, ONNX Runtime holds the only copy
+    proto = onnx.load(prepared)
+    return tensors_to_observe(proto, weighted_nodes(proto), dialect)
 
 
 def _plan(layout: Layout, lengths: Iterable[int], policy: Policy) -> list[tuple[Profile, bool]]:
@@ -147,7 +204,7 @@ def _profile_index(layout: Layout, lengths: Iterable[int], policy: Policy) -> in
 
 
 def _observe_profile(
-    proto: onnx.ModelProto,
+    prepared: Path,
     tensors: list[str],
     model: Model,
     samples: Iterable[Feeds],
@@ -166,7 +223,9 @@ def _observe_profile(
     batches = policies.apply(model, chosen, policy, profile, seen)
     where = f"{model.key}, profile {profile}"
     try:
-        observation = observe(proto, tensors, batches, statistic=statistic, threads=threads, on_sample=on_sample)
+        observation = observe(
+            prepared, tensors, batches, statistic=statistic, threads=threads, on_sample=on_sample
+        )
     except CalibrationFailed as error:
         raise CalibrationFailed(error.what, where=f"{where}, {error.where}", todo=error.todo) from error
     if observation.samples != seen.batches:

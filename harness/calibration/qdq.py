@@ -11,46 +11,68 @@ import contextlib
 import io
 import logging
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
 
-from harness.errors import CalibrationFailed
+from harness.errors import CalibrationFailed, WriteFailed
 from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import onnx
-
     from harness.calibration.ranges import Ranges
 
-__all__ = ["WEIGHTED_TYPES", "tensors_to_observe", "write_qdq"]
+__all__ = ["WEIGHTED_TYPES", "quantized_tensors", "tensors_to_observe", "write_qdq"]
 
 WEIGHTED_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def tensors_to_observe(model: onnx.ModelProto, nodes: Sequence[str], dialect: Dialect) -> list[str]:
-    """Names of the float activations that get a range: inputs of ``nodes``, and for ``u8s8`` their outputs too.
+    """Names of the float activations to observe: inputs of ``nodes``, and for ``u8s8`` what becomes of their outputs.
+
+    An output that only a ReLU or a Clip reads is observed behind it (see :func:`quantized_tensors`).
 
     :param nodes: names of the weighted nodes to quantize.
     """
+    return list(dict.fromkeys(quantized_tensors(model, nodes, dialect).values()))
+
+
+def quantized_tensors(model: onnx.ModelProto, nodes: Sequence[str], dialect: Dialect) -> dict[str, str]:
+    """Tensor that gets a Q/DQ pair -> tensor whose range it gets; mostly itself.
+
+    What a ReLU is about to cut off needs no codes: an output that nothing but a ReLU or a Clip reads takes the range
+    behind it, which halves the step where the data are symmetric, and changes nothing that comes through.
+    """
     chosen = set(nodes)
     picked = [node for node in model.graph.node if node.name in chosen]
-    names = [node.input[0] for node in picked]
+    found = {node.input[0]: node.input[0] for node in picked}
     if dialect is Dialect.U8S8:
-        names += [node.output[0] for node in picked]
-    return list(dict.fromkeys(names))
+        readers: dict[str, list[onnx.NodeProto]] = {value.name: [] for value in model.graph.output}
+        kept = set(readers)
+        for node in model.graph.node:
+            for name in node.input:
+                readers.setdefault(name, []).append(node)
+        for output in (node.output[0] for node in picked):
+            only = readers.get(output, [])
+            cut_off = len(only) == 1 and only[0].op_type in {"Relu", "Clip"} and output not in kept
+            found.setdefault(output, only[0].output[0] if cut_off else output)
+    return found
 
 
 def write_qdq(prepared: Path, nodes: Sequence[str], ranges: Ranges, dialect: Dialect, target: Path) -> None:
     """Write ``target``: ``prepared`` (FP32, opset >= 17) with Q/DQ around ``nodes``, weights per channel.
 
     :param nodes: names of the weighted nodes to quantize; all others stay float.
-    :param ranges: (low, high) of every tensor that :func:`tensors_to_observe` names.
+    :param ranges: (low, high) of every tensor that :func:`tensors_to_observe` names; a quantized tensor that is
+        named itself keeps its own.
     :raises CalibrationFailed: a range is missing or not finite.
+    :raises WriteFailed, OSError: the disk is full.
     """
     import onnxruntime.quantization as ortq
     from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
@@ -60,6 +82,12 @@ def write_qdq(prepared: Path, nodes: Sequence[str], ranges: Ranges, dialect: Dia
             raise CalibrationFailed(
                 f"range [{low}, {high}] is not finite, empty, or leaves out 0", where=f"tensor {name!r}"
             )
+    taken = quantized_tensors(onnx.load(prepared), nodes, dialect)
+    ranges = {
+        name: ranges[name if name in ranges else source]
+        for name, source in taken.items()
+        if {name, source} & set(ranges)
+    }
     symmetric = dialect is Dialect.S8S8
     extra: dict[str, object] = {"ActivationSymmetric": symmetric, "WeightSymmetric": True}
     if symmetric:
@@ -72,11 +100,13 @@ def write_qdq(prepared: Path, nodes: Sequence[str], ranges: Ranges, dialect: Dia
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="qdq.", dir=target.parent) as scratch:
         cache, out = Path(scratch, "ranges.json"), Path(scratch, "model.onnx")
+        # The writer leaves a file beside its input while it works: another process must not meet it there.
+        source = Path(shutil.copyfile(prepared, Path(scratch, "fp32.onnx")))
         save_tensors_data(data, cache)
         try:
             with _quiet():
                 ortq.quantize_static(
-                    prepared,
+                    source,
                     out,
                     None,
                     quant_format=ortq.QuantFormat.QDQ,
@@ -93,6 +123,12 @@ def write_qdq(prepared: Path, nodes: Sequence[str], ranges: Ranges, dialect: Dia
                 f"ONNX Runtime's Q/DQ writer refused the ranges: {error}",
                 where=str(prepared),
                 todo="observe every tensor that tensors_to_observe names",
+            ) from error
+        except DecodeError as error:  # onnx's C++ does not notice that the disk is full
+            raise WriteFailed(
+                "a temporary file was not written whole",
+                where=str(target.parent),
+                todo="free some space there",
             ) from error
         os.replace(out, target)
 

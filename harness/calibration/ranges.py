@@ -51,8 +51,11 @@ def statistic_for(method: Method) -> Callable[[], Statistic]:
 def choose(observation: Observation, method: Method, dialect: Dialect) -> Ranges:
     """A range (low, high) for every observed tensor, low <= 0 <= high, never empty.
 
-    :raises CalibrationFailed: the method needs histograms and only extremes were observed.
+    :raises CalibrationFailed: the method needs histograms and only extremes were observed, or it is ``auto``, which
+        :mod:`harness.calibration.selection` resolves first.
     """
+    if method.name == "auto":
+        raise CalibrationFailed("auto is no rule for a range", where="choose", todo="resolve it with best_method")
     return {name: _range(name, seen, method, dialect) for name, seen in observation.tensors.items()}
 
 

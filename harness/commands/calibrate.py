@@ -47,7 +47,7 @@ harness calibrate asr.onnx --axis x:1=frames --range 16:2000 \\
 )
 @click.option("--constant", "constants", multiple=True, metavar="INPUT=VALUE|FILE.npy", help="Never varies.")
 @click.option(
-    "--method", default=DEFAULT_METHOD, show_default=True, help="minmax, percentile[99.9], entropy, mse."
+    "--method", default=DEFAULT_METHOD, show_default=True, help="auto, minmax, percentile[99.9], entropy, mse."
 )
 @click.option("--policy", type=click.Choice(_POLICIES), default=DEFAULT_POLICY.value, show_default=True,
               help="What is seen of a sample that is not as long as opt.")  # fmt: skip

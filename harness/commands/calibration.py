@@ -71,7 +71,7 @@ def run(request: Request) -> list[Path]:
         found = calibrate(
             prepared,
             model,
-            _Watched(corpus, step),
+            _Watched(corpus, step, passes),
             corpus.lengths,
             request.calibration,
             layout,
@@ -93,15 +93,21 @@ def run(request: Request) -> list[Path]:
     return list(files)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Watched:
-    """A corpus that may be read several times; every sample counts."""
+    """A corpus that may be read several times. Every sample of the observing passes counts; more are ``auto``'s."""
 
     samples: Iterable[Feeds]
     step: Callable[[], None]
+    passes: int
 
     def __iter__(self) -> Iterator[Feeds]:
-        return counted(self.samples, self.step)
+        self.passes -= 1
+        if self.passes >= 0:
+            return counted(self.samples, self.step)
+        if self.passes == -1:
+            note("trying every method on some of the samples")
+        return iter(self.samples)
 
 
 def _facts(request: Request, source: Path, corpus: Corpus, found: Calibrated, layout: Layout) -> dict[str, Any]:
@@ -110,6 +116,7 @@ def _facts(request: Request, source: Path, corpus: Corpus, found: Calibrated, la
         "harness": __version__,
         "model": {"key": request.entry.model.key, "file": source.name, "sha256": model.digest},
         "method": str(request.calibration.method),
+        "chosen": [str(method) for method in found.methods],
         "policy": request.calibration.policy.value,
         "dialect": request.form.dialect.value,
         "layout": layout.name,

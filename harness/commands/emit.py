@@ -98,7 +98,10 @@ class TrtCache(Form):
             )
 
     def tensors(self, proto: onnx.ModelProto) -> list[str]:
-        return tensors_to_observe(proto, weighted_nodes(proto), Dialect.U8S8)
+        chosen = set(weighted_nodes(proto))
+        outputs = [node.output[0] for node in proto.graph.node if node.name in chosen]
+        after_activation = tensors_to_observe(proto, sorted(chosen), Dialect.U8S8)
+        return list(dict.fromkeys([*super().tensors(proto), *outputs, *after_activation]))
 
     def contents(self, prepared: Path, found: Calibrated, layout: Layout, facts: Facts) -> list[bytes]:
         del prepared, layout, facts

@@ -12,7 +12,7 @@ from harness.commands.console import progress
 from harness.corpus.own import own_entry
 from harness.corpus.registry import load_catalogue
 from harness.corpus.samples import Corpus
-from harness.errors import DataError, UsageError, close_to
+from harness.errors import UsageError, close_to
 from harness.paths import cache_dir
 from harness.spec.config import find_config
 
@@ -79,10 +79,10 @@ def _is_path(text: str) -> bool:
 
 @contextmanager
 def spooled(entry: Entry, count: int | None, seed: int) -> Iterator[Corpus]:
-    """The samples to calibrate with, each drawn and checked once, on disk while they are needed.
+    """The samples to calibrate with, on disk while they are needed.
 
-    A data loader may give other samples each time, and take its time: so it is asked once, and every pass after
-    that reads the same ones.
+    A data loader may give other samples each time it is asked, and take its time: so choosing the profile, every
+    observing pass and the digest go by one reading of it.
 
     :param count: how many; None for all of a finite source, or 64.
     :raises DataError: see :class:`harness.corpus.fitting.Fitting`; there is none.
@@ -93,16 +93,9 @@ def spooled(entry: Entry, count: int | None, seed: int) -> Iterator[Corpus]:
         stream, count = entry.samples("calibration", seed), count or _DRAWN
         origin = "synthetic" if entry.synthetic else f"{entry.model.key} calibration, seed {seed}"
     with tempfile.TemporaryDirectory(prefix="calibrate.", dir=cache_dir("corpora")) as folder:
-        try:
-            with progress("reading samples", count) as step:
-                drawn = counted(itertools.islice(stream, count), step)
-                corpus = Corpus.write(Path(folder) / "corpus", entry.model, drawn, origin)
-        except SystemExit as ended:  # a loader script is a program of the user's, and may end as one
-            raise DataError(
-                f"the data loader ended the program: sys.exit({ended.code!r})",
-                where=origin,
-                todo="let load_data() return or raise instead",
-            ) from ended
+        with progress("reading samples", count) as step:
+            drawn = counted(itertools.islice(stream, count), step)
+            corpus = Corpus.write(Path(folder) / "corpus", entry.model, drawn, origin)
         yield corpus
 
 

@@ -37,6 +37,8 @@ def summary(model: Model, corpus: Corpus, found: Calibrated, calibration: Calibr
     seen, lengths = found.seen, corpus.lengths
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     facts.add_row("calibration", f"{calibration.method}, {calibration.policy}, layout {layout.name}")
+    if found.tried:
+        facts.add_row("chosen", _chosen(found))
     facts.add_row("data", f"{corpus.origin} ({corpus.digest[:12]})")
     facts.add_row("samples", str(len(corpus)))
     facts.add_row("batches", str(found.consumed))
@@ -50,6 +52,15 @@ def summary(model: Model, corpus: Corpus, found: Calibrated, calibration: Calibr
     facts.add_row("run at", calibrated_at(found, calibration, layout))
     facts.add_row("tensors", str(len(found.ranges[0])))
     return Group(facts, _ranges(found))
+
+
+def _chosen(found: Calibrated) -> str:
+    best = [
+        f"{method} ({tried[str(method)]:.1f} dB)" for method, tried in zip(found.methods, found.tried, strict=True)
+    ]
+    if len(best) == 1:
+        return f"{best[0]} of " + ", ".join(f"{name} {value:.1f}" for name, value in found.tried[0].items())
+    return ", ".join(f"profile {index}: {text}" for index, text in enumerate(best))
 
 
 def _ranges(found: Calibrated) -> Table:

@@ -159,7 +159,7 @@ class Script:
                 feeds = next(stream)
             except StopIteration:
                 return
-            except Exception as error:  # the user's code may raise anything
+            except (Exception, SystemExit) as error:  # the user's code may raise anything
                 raise self._failed(error, where) from error
             if not isinstance(feeds, Mapping):
                 raise DataError(
@@ -187,7 +187,7 @@ class Script:
         where = str(self.path)
         try:
             spec.loader.exec_module(module)
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise self._failed(error, where) from error
         function = getattr(module, self.function, None)
         if not callable(function):
@@ -199,10 +199,10 @@ class Script:
             )
         try:
             return iter(function())
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise self._failed(error, where) from error
 
-    def _failed(self, error: Exception, where: str) -> DataError:
+    def _failed(self, error: BaseException, where: str) -> DataError:
         frames = traceback.extract_tb(error.__traceback__)
         theirs = [i for i, frame in enumerate(frames) if Path(frame.filename) == self.path]
         lines = traceback.format_list(frames[theirs[0] :] if theirs else [])

@@ -74,10 +74,7 @@ def ratio(run: Blocks, slow: str, fast: str) -> Ratio:
     for the burst's median).
     """
     logs = np.array(
-        [
-            np.log(min(a)) - np.log(min(b))
-            for a, b in zip(run.samples_ns[slow], run.samples_ns[fast], strict=True)
-        ]
+        [np.log(min(a)) - np.log(min(b)) for a, b in zip(run.samples_ns[slow], run.samples_ns[fast], strict=True)]
     )
     low, median, high = np.exp(np.percentile(logs, [25, 50, 75]))
     return Ratio(float(median), float(low), float(high), len(logs))

@@ -48,7 +48,8 @@ class Precision(StrEnum):
 class Method:
     """How a range is chosen from what was observed.
 
-    :param name: ``minmax``, ``percentile``, ``entropy`` or ``mse``.
+    :param name: ``minmax``, ``percentile``, ``entropy``, ``mse``, or ``auto``: whichever of them keeps this model's
+        outputs nearest to FP32 on calibration samples.
     :param percentile: share of values kept, in percent; only for ``percentile``.
     """
 
@@ -56,9 +57,10 @@ class Method:
     percentile: float | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in {"minmax", "percentile", "entropy", "mse"}:
+        if self.name not in {"auto", "minmax", "percentile", "entropy", "mse"}:
             raise UsageError(
-                f"unknown method {self.name!r}", todo="use minmax, percentile, percentile99.9, entropy or mse"
+                f"unknown method {self.name!r}",
+                todo="use auto, minmax, percentile, percentile99.9, entropy or mse",
             )
         if self.name == "percentile" and not (self.percentile and 50.0 < self.percentile < 100.0):
             raise UsageError(

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_METHOD", "DEFAULT_POLICY", "FULL", "Matrix", "expand", "read_matrix"]
 
-DEFAULT_METHOD = "percentile"
+DEFAULT_METHOD = "auto"
 DEFAULT_POLICY = Policy.RAGGED
 
-_METHODS = ("minmax", "percentile99.9", "percentile", "percentile99.999", "entropy", "mse")
+_METHODS = ("auto", "minmax", "percentile99.9", "percentile", "percentile99.999", "entropy", "mse")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Matrix:
     methods: tuple[str, ...] = (DEFAULT_METHOD,)
     policies: tuple[str, ...] = (DEFAULT_POLICY.value,)
     layouts: tuple[str, ...] = ("single", "buckets3")
-    compared: tuple[str, ...] = ("minmax-ragged", "minmax-pad", "percentile-pad", "percentile-window")
+    compared: tuple[str, ...] = ("minmax-ragged", "percentile-ragged", "mse-ragged", "mse-pad", "mse-window")
     samples: int = 24
     tests: int = 4
     draws: int = 10

@@ -1,0 +1,190 @@
+"""Shared by the accuracy benchmarks: frozen corpora, FP32 references, SQNR of a Q/DQ file per length bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from fixtures.catalogue import ENTRIES
+from harness.accuracy import Aggregate, load_score
+from harness.calibration import pipeline
+from harness.calibration.qdq import WEIGHTED_TYPES, write_qdq
+from harness.corpus.samples import Corpus, cut, length_of
+from harness.modelfile import prepare, weighted_nodes
+from harness.paths import cache_dir
+from harness.spec.calibration import Calibration, Dialect, Method, Policy
+from harness.spec.shapes import Layout, length_buckets, single
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.calibration.ranges import Ranges
+    from harness.corpus.samples import Feeds
+
+CALIBRATION_SAMPLES = {"vad": 32, "wave": 32, "plc": 32, "rec": 16, "text": 32}
+TEST_SEED = 1_000
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One fixture model with its test set: ``tests`` natural samples of each length bucket, seed 1000."""
+
+    key: str
+    tests: int = 8
+
+    @cached_property
+    def entry(self) -> Any:
+        return ENTRIES[self.key]
+
+    @cached_property
+    def prepared(self) -> Path:
+        return prepare(self.entry.onnx(), self.entry.model)
+
+    @cached_property
+    def nodes(self) -> list[str]:
+        return weighted_nodes(onnx.load(self.prepared))
+
+    @cached_property
+    def layout(self) -> Layout:
+        return single(self.entry.model)
+
+    def calibration_corpus(self, seed: int) -> Corpus:
+        count = CALIBRATION_SAMPLES[self.key]
+        samples = itertools.islice(self.entry.samples("calibration", seed), count)
+        return self._corpus(f"calibration-{seed}-{count}", samples)
+
+    @cached_property
+    def test_corpus(self) -> Corpus:
+        return self._corpus(f"test-{TEST_SEED}-{self.tests}", self._by_bucket())
+
+    def _corpus(self, name: str, samples: Iterator[Feeds]) -> Corpus:
+        folder = cache_dir("benchmarks") / f"{self.key}-{name}-{self.entry.version}"
+        return Corpus.open(folder) or Corpus.write(folder, self.entry.model, samples, name)
+
+    def _by_bucket(self) -> Iterator[Feeds]:
+        model = self.entry.model
+        buckets = length_buckets(model)
+        found: list[list[Feeds]] = [[] for _ in buckets.profiles]
+        longer: list[Feeds] = []
+        for feeds in itertools.islice(self.entry.samples("test", TEST_SEED), self.tests * 60):
+            mine = found[buckets.dispatch(length_of(model, feeds))]
+            if len(mine) < self.tests:
+                mine.append(feeds)
+            else:
+                longer.append(feeds)
+            if all(len(samples) == self.tests for samples in found):
+                break
+        for profile, samples in zip(buckets.profiles, found, strict=True):  # rare lengths: cut from longer ones
+            pieces = [cut(model, f, 0, profile.opt) for f in longer if length_of(model, f) > profile.max]
+            samples += pieces[: self.tests - len(samples)]
+        return itertools.chain.from_iterable(found)
+
+    @cached_property
+    def reference(self) -> list[dict[str, np.ndarray]]:
+        return list(self._outputs(self.prepared))
+
+    def _outputs(self, path: Path) -> Iterator[dict[str, np.ndarray]]:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        for feeds in self.test_corpus:
+            yield dict(zip(names, session.run(names, feeds), strict=True))
+
+    def measure(self, path: Path) -> dict[str, tuple[float, float | None]]:
+        """Bucket -> (SQNR dB, task score), pooled over its samples."""
+        model = self.entry.model
+        buckets, score = length_buckets(model), load_score(model.score)
+        pooled = [Aggregate(model.output, score) for _ in buckets.profiles]
+        for length, reference, candidate in zip(
+            self.test_corpus.lengths, self.reference, self._outputs(path), strict=True
+        ):
+            pooled[buckets.dispatch(length)].add(reference, candidate)
+        names = ("short", "middle", "long")
+        return {n: (p.comparison.sqnr_db, p.comparison.score) for n, p in zip(names, pooled, strict=True) if p.n}
+
+    def of_ranges(self, ranges: Ranges, dialect: Dialect) -> dict[str, tuple[float, float | None]]:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch, "candidate.onnx")
+            write_qdq(self.prepared, self.nodes, ranges, dialect, path)
+            return self.measure(path)
+
+    def ours(self, seed: int, method: str, policy: Policy, dialect: Dialect, layout: Layout | None = None) -> Any:
+        """Our calibration on the frozen corpus ``seed``."""
+        layout, corpus, model = layout or self.layout, self.calibration_corpus(seed), self.entry.model
+        found = pipeline.observed(self.prepared, model, corpus, policy, layout)
+        calibration = Calibration(Method.parse(method), policy)
+        return pipeline.from_observed(
+            found, self.prepared, model, corpus, corpus.lengths, calibration, layout, dialect
+        )
+
+    def onnxruntime_ranges(self, seed: int, method: str) -> Ranges:
+        """Ranges by ONNX Runtime's own calibrator over the same samples and nodes, kept between runs.
+
+        Histogram methods run with ``CalibStridedMinMax=1``: without it they fail on ragged data.
+        """
+        corpus = self.calibration_corpus(seed)
+        key = hashlib.sha256(
+            f"{self.prepared.name}/{corpus.digest}/{method}/{onnxruntime.__version__}".encode()
+        ).hexdigest()[:24]
+        path = cache_dir("benchmarks", "onnxruntime") / f"{key}.json"
+        if not path.exists():
+            ranges = _calibrate_with_onnxruntime(self.prepared, self.nodes, corpus, method)
+            scratch = path.with_suffix(f".{os.getpid()}")
+            scratch.write_text(json.dumps(ranges))
+            scratch.replace(path)
+        return {
+            name: (min(low, 0.0), max(high, 0.0)) for name, (low, high) in json.loads(path.read_text()).items()
+        }
+
+
+def _calibrate_with_onnxruntime(prepared: Path, nodes: list[str], corpus: Corpus, method: str) -> Ranges:
+    from onnxruntime.quantization import CalibrationMethod, quantize_static
+    from onnxruntime.quantization.calibrate import CalibrationDataReader, load_tensors_data
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.indices = iter(range(len(corpus)))
+
+        def __len__(self) -> int:
+            return len(corpus)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self.indices = iter(range(start_index, end_index))
+
+        def get_next(self) -> Feeds | None:
+            index = next(self.indices, None)
+            return None if index is None else corpus[index]
+
+    extra = {} if method == "MinMax" else {"CalibStridedMinMax": 1, "CalibPercentile": 99.99}
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+        cache = Path(scratch, "ranges.json")
+        quantize_static(
+            prepared,
+            Path(scratch, "out.onnx"),
+            Reader(),
+            nodes_to_quantize=nodes,
+            op_types_to_quantize=list(WEIGHTED_TYPES),
+            per_channel=True,
+            calibrate_method=getattr(CalibrationMethod, method),
+            extra_options=extra,
+            calibration_cache_path=cache,
+        )
+        found = load_tensors_data(cache)
+        return {
+            name: (float(np.ravel(r.range_value[0])[0]), float(np.ravel(r.range_value[1])[0]))
+            for name, r in found.items()
+        }

@@ -1,0 +1,93 @@
+"""The ``auto`` method: try every method on the model at hand and keep the one whose outputs stay nearest to FP32.
+
+No method is best everywhere: percentiles win where a few outliers carry nothing (speech, text lines) and lose
+badly where they carry everything (transformers' feed-forward layers); see ``docs/guide/methods.md``. All are read off
+the same observation, so trying them costs a Q/DQ file and a few runs each.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.accuracy import Aggregate
+from harness.calibration.observe import open_session
+from harness.calibration.qdq import write_qdq
+from harness.calibration.ranges import choose
+from harness.errors import CalibrationFailed
+from harness.spec.calibration import Dialect, Method
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from harness.calibration.observe import Observation
+    from harness.corpus.samples import Feeds
+
+__all__ = ["CANDIDATES", "best_method", "spread_over_lengths"]
+
+CANDIDATES = tuple(
+    Method.parse(text) for text in ("minmax", "percentile99.9", "percentile", "percentile99.999", "entropy", "mse")
+)
+_SAMPLES = 12
+_GROUPS = 3
+
+Outputs = dict[str, "NDArray[Any]"]
+
+
+def spread_over_lengths(lengths: Sequence[int]) -> list[int]:
+    """Indices of at most 12 samples, evenly over the sorted lengths, shortest and longest included; sorted by length.
+
+    Ties are broken by position, so the choice is the same for the same corpus.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    places = np.unique(np.linspace(0, len(order) - 1, min(_SAMPLES, len(order))).round().astype(int))
+    return [order[place] for place in places]
+
+
+def best_method(
+    prepared: Path,
+    nodes: Sequence[str],
+    observation: Observation,
+    dialect: Dialect,
+    samples: Sequence[Feeds],
+    output: str,
+) -> tuple[Method, dict[str, float]]:
+    """The candidate with the highest SQNR against FP32, and what each one reached, in dB.
+
+    SQNR is pooled over a third of the samples at a time and averaged over the thirds, so that long samples do not
+    outvote short ones.
+
+    :param samples: at their own lengths, sorted by length (see :func:`spread_over_lengths`).
+    :param output: the output to compare; the first floating-point one if empty.
+    :raises CalibrationFailed: no candidate gives finite outputs.
+    """
+    references = list(_outputs(prepared, samples))
+    reached: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="auto.") as scratch:
+        path = Path(scratch, "candidate.onnx")
+        for method in CANDIDATES:
+            write_qdq(prepared, nodes, choose(observation, method, dialect), dialect, path)
+            reached[str(method)] = _mean_sqnr_db(references, _outputs(path, samples), output)
+    usable = {name: value for name, value in reached.items() if not np.isnan(value)}
+    if not usable:
+        raise CalibrationFailed("no method gives finite outputs", where=str(prepared), todo="check the samples")
+    return Method.parse(max(usable, key=lambda name: usable[name])), reached
+
+
+def _outputs(path: Path, samples: Iterable[Feeds]) -> Iterator[Outputs]:
+    session = open_session(path, (), threads=1)
+    names = [value.name for value in session.get_outputs()]
+    for feeds in samples:
+        yield dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def _mean_sqnr_db(references: Sequence[Mapping[str, Any]], candidates: Iterable[Outputs], output: str) -> float:
+    groups = [Aggregate(output) for _ in range(min(_GROUPS, len(references)))]
+    for index, (reference, candidate) in enumerate(zip(references, candidates, strict=True)):
+        groups[index * len(groups) // len(references)].add(reference, candidate)
+    return float(np.mean([group.comparison.sqnr_db for group in groups]))
