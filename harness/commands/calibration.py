@@ -95,7 +95,7 @@ def run(request: Request) -> list[Path]:
 
 @dataclass
 class _Watched:
-    """A corpus that may be read several times. Every sample of the observing passes counts; more are ``auto``'s."""
+    """A corpus that may be read several times. What the observing passes read counts; ``auto`` reads more."""
 
     samples: Iterable[Feeds]
     step: Callable[[], None]

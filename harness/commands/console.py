@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
     note(f"{what}: {done} done")
 
 
+@cache
 def _errors() -> Console:
+    # One for all: a line printed while a bar is shown goes above it.
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False)
