@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 
 from harness.calibration import pipeline
 from harness.calibration.pipeline import calibrate, from_observed, observed
-from harness.calibration.qdq import tensors_to_observe
+from harness.calibration.selection import CANDIDATES
 from harness.corpus.samples import Corpus
 from harness.errors import CalibrationFailed, LengthOutOfRange
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
@@ -103,14 +102,34 @@ def test_progress_counts_batches(prepared, model, samples):
 @pytest.mark.parametrize("policy", [Policy.RAGGED, Policy.PAD, Policy.PER_PROFILE])
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_kept_observations_give_the_ranges_of_a_direct_calibration(
-    prepared, nodes, model, samples, corpus, policy, dialect
+    prepared, model, samples, corpus, policy, dialect
 ):
-    tensors = tensors_to_observe(onnx.load(prepared), nodes, dialect)
     for _ in range(2):  # made, then kept
         found = observed(prepared, model, corpus, policy, LAYOUT)
         for method in METHODS:
-            kept = from_observed(found, Calibration(method, policy), LAYOUT, corpus.lengths, dialect, tensors)
+            kept = from_observed(
+                found, prepared, model, corpus, corpus.lengths, Calibration(method, policy), LAYOUT, dialect
+            )
             assert kept == run(prepared, model, samples, policy, method=method, dialect=dialect)
+            assert kept.methods == (method,) * len(kept.ranges)
+            assert kept.tried == ()
+
+
+@pytest.mark.parametrize("policy", [Policy.RAGGED, Policy.PER_PROFILE])
+def test_auto_is_the_best_of_the_methods_and_says_what_each_reached(prepared, model, samples, policy):
+    found = run(prepared, model, samples, policy, method=Method.parse("auto"))
+    assert len(found.methods) == len(found.tried) == len(found.ranges)
+    for method, tried in zip(found.methods, found.tried, strict=True):
+        assert set(tried) == {str(candidate) for candidate in CANDIDATES}
+        assert tried[str(method)] == max(tried.values())
+    for index, method in enumerate(found.methods):
+        direct = run(prepared, model, samples, policy, method=method)
+        assert found.for_profile(index) == direct.for_profile(index)
+
+
+def test_only_the_tensors_asked_for_get_a_range(prepared, model, samples):
+    found = run(prepared, model, samples, Policy.RAGGED, tensors=["x", "y"])
+    assert set(found.ranges[0]) == {"x", "y"}
 
 
 def test_a_second_call_needs_neither_the_model_nor_the_data(prepared, model, corpus, monkeypatch):

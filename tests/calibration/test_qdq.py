@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from harness.calibration.pipeline import calibrate
-from harness.calibration.qdq import tensors_to_observe, write_qdq
+from harness.calibration.qdq import quantized_tensors, tensors_to_observe, write_qdq
 from harness.errors import CalibrationFailed
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 from harness.spec.shapes import single
@@ -170,8 +170,35 @@ def test_a_range_that_is_none_is_named(prepared, nodes, tmp_path, bad):
 def test_what_has_to_be_observed(proto):
     nodes = ["conv", "project"]
     assert tensors_to_observe(proto, nodes, Dialect.S8S8) == ["x", "t"]
-    assert tensors_to_observe(proto, nodes, Dialect.U8S8) == ["x", "t", "c", "p"]
+    assert tensors_to_observe(proto, nodes, Dialect.U8S8) == ["x", "t", "r", "p"]  # r is what comes of c
     assert tensors_to_observe(proto, ["project"], Dialect.S8S8) == ["t"]
+
+
+RELU = helper.make_node("Relu", ["c"], ["r"], "relu")
+CLIP = helper.make_node("Clip", ["c", "low", "high"], ["r"], "clip")
+SIGMOID = helper.make_node("Sigmoid", ["c"], ["s"], "sigmoid")
+
+
+@pytest.mark.parametrize(
+    ("readers", "outputs", "behind"),
+    [
+        ([RELU], ["r"], "r"),
+        ([CLIP], ["r"], "r"),
+        ([SIGMOID], ["s"], "c"),
+        ([RELU, SIGMOID], ["r", "s"], "c"),  # what is negative goes on into the sigmoid
+        ([RELU], ["r", "c"], "c"),  # and here to the user
+        ([], ["c"], "c"),
+    ],
+    ids=["relu", "clip", "sigmoid", "relu and sigmoid", "relu and output", "output"],
+)
+def test_an_output_takes_the_range_behind_what_cuts_it_off(readers, outputs, behind):
+    def infos(names):
+        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+
+    conv = helper.make_node("Conv", ["x", "w"], ["c"], "conv")
+    model = helper.make_model(helper.make_graph([conv, *readers], "g", infos(["x"]), infos(outputs)))
+    assert quantized_tensors(model, ["conv"], Dialect.U8S8) == {"x": "x", "c": behind}
+    assert quantized_tensors(model, ["conv"], Dialect.S8S8) == {"x": "x"}
 
 
 def test_only_the_chosen_nodes_are_quantized(prepared, tmp_path):
