@@ -12,8 +12,17 @@ import pytest
 from onnx import helper, numpy_helper
 
 from harness.errors import ModelRefused, UsageError
-from harness.modelfile import check_axes, inspect, prepare, read_facts, varying_axes, weighted_nodes
+from harness.modelfile import (
+    check_axes,
+    inspect,
+    prepare,
+    profiles_for,
+    read_facts,
+    varying_axes,
+    weighted_nodes,
+)
 from harness.spec.model import Axis, Model
+from harness.spec.shapes import Profile
 
 
 @pytest.fixture(autouse=True)
@@ -313,3 +322,15 @@ def test_prepare_prints_nothing(conv, tmp_path):
         env={**os.environ, "TRT_INT8_HARNESS_CACHE": str(tmp_path / "fresh")},
     )
     assert done.stdout + done.stderr == ""
+
+
+def test_profiles_name_the_shape_of_every_input(tmp_path):
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N, 2, L] x, int64[N, L] mask, int32[1] n) => (float[N, 2, M] y) { y = Conv(x, w) }"""
+    facts = read_facts(write(tmp_path / "m.onnx", text, w=W))
+    model = Model("m", (Axis("x", 2), Axis("mask", 1)), "frames", 4, 90, 10, length_inputs=("n",))
+    assert profiles_for(model, facts, [Profile(4, 10, 40), Profile(41, 60, 90)]) == [
+        {"x": [[1, 2, 4], [1, 2, 10], [1, 2, 40]], "mask": [[1, 4], [1, 10], [1, 40]], "n": [[1]] * 3},
+        {"x": [[1, 2, 41], [1, 2, 60], [1, 2, 90]], "mask": [[1, 41], [1, 60], [1, 90]], "n": [[1]] * 3},
+    ]
+    assert profiles_for(model, facts, []) == []
