@@ -7,7 +7,6 @@ the number of samples. Nothing depends on the order of samples.
 from __future__ import annotations
 
 import logging
-import mmap
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["BINS", "Extremes", "Histogram", "Observation", "Statistic", "observe"]
 
 BINS = 1 << 16
-_CHUNK = 1 << 18
-_PAGE = 4096 // 8  # bins in a page of memory: 4 octaves
+_CHUNK = 1 << 16
+_PAGE = 512  # bins: 4 octaves
 log = logging.getLogger(__name__)
 
 
@@ -67,11 +66,6 @@ class Extremes:
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
 
 
-def _untouched_zeros() -> NDArray[np.int64]:
-    # pages of its own, of which only those that are written to take memory; np.zeros may be given used ones
-    return np.frombuffer(mmap.mmap(-1, BINS * np.dtype(np.int64).itemsize), np.int64)
-
-
 @dataclass
 class Histogram(Extremes):
     """Extremes, and a histogram over the upper 16 bits of each float32 (its sign, exponent and 7 mantissa bits).
@@ -81,17 +75,33 @@ class Histogram(Extremes):
     several corpora add up. A threshold read off it is within 0.8 % of the exact one.
     """
 
-    counts: NDArray[np.int64] = field(default_factory=_untouched_zeros)
+    # page number -> counts of its bins: values lie in few octaves, a dense table would be nine parts zeros
+    pages: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many values fell into each bin, shape [65536]; a copy, made anew on every access."""
+        dense = np.zeros((BINS // _PAGE, _PAGE), np.int64)
+        for page, counts in self.pages.items():
+            dense[page] = counts
+        dense.setflags(write=False)  # writing to a copy would be lost without a word
+        return dense.reshape(-1)
 
     def add(self, array: NDArray[np.float32]) -> None:
         super().add(array)
         # little-endian: the second half-word is the upper one
         upper = np.ascontiguousarray(array).reshape(-1).view(np.uint16)[1::2]
         for start in range(0, upper.size, _CHUNK):  # bincount casts to int64: bound that copy
-            part = np.bincount(upper[start : start + _CHUNK], minlength=BINS).reshape(-1, _PAGE)
-            # a tensor's values lie in few octaves: pages that none of them falls into stay untouched
-            used = np.flatnonzero(part.max(axis=1))
-            self.counts.reshape(-1, _PAGE)[used] += part[used]
+            self.add_counts(np.bincount(upper[start : start + _CHUNK], minlength=BINS))
+
+    def add_counts(self, counts: NDArray[np.int64]) -> None:
+        """Add the bins of another histogram, shape [65536]; extremes stay as they are."""
+        dense = counts.reshape(-1, _PAGE)
+        for page in np.flatnonzero(dense.max(axis=1)).tolist():
+            if page in self.pages:
+                self.pages[page] += dense[page]
+            else:
+                self.pages[page] = dense[page].copy()
 
 
 @dataclass(frozen=True)
@@ -179,13 +189,24 @@ def open_session(model: onnx.ModelProto | Path, more_outputs: Sequence[str], thr
     # model in objects stays in the process as memory that is freed but not returned.
     with tempfile.TemporaryDirectory(prefix="observe.", dir=cache_dir("scratch")) as folder:
         augmented = Path(folder, "model.onnx")
-        if isinstance(model, onnx.ModelProto):
-            augmented.write_bytes(model.SerializeToString())
-        else:
-            shutil.copyfile(model, augmented)
-        with augmented.open("ab") as file:
-            file.write(more)  # a message appended to another is merged into it (Protocol Buffers, "Encoding")
+        try:
+            _write(augmented, model, more)
+        except OSError as error:
+            raise CalibrationFailed(
+                f"no copy of the model can be written: {error}",
+                where=folder,
+                todo="free disk space, or set TRT_INT8_HARNESS_CACHE to a folder on another disk",
+            ) from error
         return onnxruntime.InferenceSession(augmented, options, providers=["CPUExecutionProvider"])
+
+
+def _write(path: Path, model: onnx.ModelProto | Path, more: bytes) -> None:
+    if isinstance(model, onnx.ModelProto):
+        path.write_bytes(model.SerializeToString())
+    else:
+        shutil.copyfile(model, path)
+    with path.open("ab") as file:
+        file.write(more)  # a message appended to another is merged into it (Protocol Buffers, "Encoding")
 
 
 def _ends(model: onnx.ModelProto | Path) -> tuple[set[str], set[str]]:

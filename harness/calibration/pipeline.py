@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from harness.calibration import policies
-from harness.calibration.observe import Histogram, Observation, Statistic, observe
+from harness.calibration.observe import BINS, Histogram, Observation, Statistic, observe
 from harness.calibration.qdq import tensors_to_observe
 from harness.calibration.ranges import Ranges, choose, statistic_for
 from harness.calibration.selection import best_method, spread_over_lengths
@@ -247,9 +247,10 @@ def _save(path: Path, observation: Observation, seen: policies.Seen) -> None:
     for index, statistic in enumerate(observation.tensors.values()):
         if not isinstance(statistic, Histogram):
             raise TypeError(statistic)
-        codes = np.flatnonzero(statistic.counts)
+        counts = statistic.counts
+        codes = np.flatnonzero(counts)
         arrays[f"codes{index}"] = codes.astype(np.uint16)
-        arrays[f"counts{index}"] = statistic.counts[codes]
+        arrays[f"counts{index}"] = counts[codes]
         arrays[f"facts{index}"] = np.array([statistic.count, statistic.minimum, statistic.maximum])
     arrays["names"] = np.array(list(observation.tensors))
     arrays["samples"] = np.array(observation.samples)
@@ -273,7 +274,9 @@ def _load(path: Path, tensors: list[str]) -> tuple[Observation, policies.Seen] |
         for index, name in enumerate(names):
             count, low, high = (float(v) for v in data[f"facts{index}"])
             statistic = Histogram(int(count), low, high)
-            statistic.counts[data[f"codes{index}"]] = data[f"counts{index}"]
+            dense = np.zeros(BINS, np.int64)
+            dense[data[f"codes{index}"]] = data[f"counts{index}"]
+            statistic.add_counts(dense)
             found[name] = statistic
         supplied, batches, left_out, elements, padded, lost = (int(value) for value in data["seen"])
         lengths = [int(value) for value in data["lengths"]]

@@ -201,9 +201,12 @@ def mse_range(seen: Histogram, dialect: Dialect) -> Range:
         if high > 0:
             errors = [_squared_error(spectrum, low, t) for t in max(seen.maximum, 0.0) * shrink]
             high = float(max(seen.maximum, 0.0) * shrink[int(np.argmin(errors))])
+        searched_with = low
         if low < 0:
             errors = [_squared_error(spectrum, t, high) for t in min(seen.minimum, 0.0) * shrink]
             low = float(min(seen.minimum, 0.0) * shrink[int(np.argmin(errors))])
+        if low == searched_with:
+            break  # the next search would be the same
     return low, high
 
 

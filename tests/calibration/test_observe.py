@@ -43,6 +43,16 @@ def test_histograms_of_two_corpora_add_up(a, b):
     assert both.counts.sum() == both.count == a.size + b.size
 
 
+def test_a_histogram_keeps_the_octaves_it_saw_and_its_counts_are_a_copy():
+    statistic = seen(np.array([1.0, 1.5, -1.0, 0.0], np.float32))
+    assert len(statistic.pages) == 3  # around 1, around -1, and zero
+    with pytest.raises(ValueError, match="read-only"):
+        statistic.counts[0] = 7
+    again = Histogram()
+    again.add_counts(statistic.counts)
+    assert np.array_equal(again.counts, statistic.counts)
+
+
 @given(VALUES)
 def test_extremes_are_exact_and_both_statistics_agree_on_them(values):
     extremes, histogram = Extremes(), seen(values)
