@@ -9,6 +9,7 @@ import pytest
 from harness.calibration import policies
 from harness.calibration.observe import Extremes, observe
 from harness.calibration.qdq import tensors_to_observe
+from harness.corpus.content import Draw, make
 from harness.corpus.samples import cut, length_of, pad
 from harness.modelfile import weighted_nodes
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
@@ -59,22 +60,47 @@ def test_reinterpret_is_wrong(case, bench):
         not _is_the_data(model, feeds, batch, profile.opt) for feeds, batch in zip(other, batches, strict=True)
     )
 
-    proto = onnx.load(bench.prepared(case.model))
-    tensors = tensors_to_observe(proto, weighted_nodes(proto), Dialect.S8S8)
-    true = observe(proto, tensors, other, statistic=Extremes).tensors
-    read = observe(proto, tensors, batches, statistic=Extremes).tensors
-    factor = np.array([_largest(read[name]) / _largest(true[name]) for name in tensors if _largest(true[name])])
+    lost_range = _planted(case, bench, profile)
     bench.record(
         "calibration",
         dataclasses.replace(case, calibration=Calibration(Method("minmax"), Policy.REINTERPRET)),
-        "compared",
+        "shown wrong",
         samples=len(other),
         wrong_batches=wrong,
         lost_fraction=seen.lost_fraction,
-        range_factor={"least": factor.min(), "median": float(np.median(factor)), "most": factor.max()},
+        planted_range_factor=lost_range,
     )
     assert wrong, "every batch was a faithful cut of its sample"
-    assert np.abs(np.log(factor)).max() > np.log(1.05), f"no range moved by 5 %: {factor.min()}..{factor.max()}"
+
+
+def _planted(case, bench, profile):
+    """A clip whose part beyond opt is 9 times louder: a contiguous prefix never shows it, other layouts are re-strided.
+
+    Returns the smallest factor between a range as reinterpreted and the true one; None where the input is no float.
+    """
+    model, entry = bench.model(case.model), bench.entries[case.model]
+    name, axis = model.axes[0].input, model.axes[0].dim
+    length = min(4 * profile.opt, model.maximum)
+    corpus = None if entry.synthetic else bench.corpus(case.model, "calibration")
+    feeds = make(Draw(length), entry, corpus)
+    if length == profile.opt or not np.issubdtype(feeds[name].dtype, np.floating):
+        return None
+    loudness = np.where(np.arange(length) < profile.opt, 1 / 9, 1.0).astype(feeds[name].dtype)
+    shape = [1] * feeds[name].ndim
+    shape[axis] = length
+    feeds[name] = feeds[name] * loudness.reshape(shape)
+    (batch,) = policies.apply(model, [feeds], Policy.REINTERPRET, profile, policies.Seen())
+
+    proto = onnx.load(bench.prepared(case.model))
+    tensors = tensors_to_observe(proto, weighted_nodes(proto), Dialect.S8S8)
+    true = observe(proto, tensors, [feeds], statistic=Extremes).tensors
+    read = observe(proto, tensors, [batch], statistic=Extremes).tensors
+    factors = [_largest(read[name]) / _largest(true[name]) for name in tensors if _largest(true[name])]
+    if np.array_equal(batch[name], cut(model, feeds, 0, profile.opt)[name]):
+        assert min(factors) < 0.5, f"the loud part was never read, yet no range fell: {factors}"
+    else:
+        assert feeds[name].shape[:axis] != (1,) * axis, "an outermost axis was not read as a prefix"
+    return min(factors)
 
 
 def _is_the_data(model, feeds, batch, opt):

@@ -6,6 +6,7 @@ import io
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 _BUCKETS = ("short", "middle", "long")
-_WORST_FIRST = ("failed", "below bounds", "unknown", "unjudged", "compared", "pass")
-_GOOD_FROM = _WORST_FIRST.index("unjudged")
+_WORST_FIRST = ("failed", "below bounds", "unknown", "shown wrong", "pass", "built", "compared", "unjudged")
+_NOTHING_TO_SEE = {"pass", "built", "shown wrong"}
+_GOOD_FROM = _WORST_FIRST.index("shown wrong")
 
 
 def render(
@@ -33,35 +35,52 @@ def render(
         rows = _rows(mine)
         if not rows:
             continue
-        model = entry.model
-        profiles = length_buckets(model).profiles
-        data = "synthetic data" if entry.synthetic else "real data"
-        table = Table(
-            title=f"{key}: {data}, seed {seed}; {model.axis_name} {model.minimum}..{model.maximum}",
-            title_justify="left",
-        )
-        table.add_column("runtime, precision, method-policy, layout", overflow="fold")
-        names = _BUCKETS if len(profiles) == len(_BUCKETS) else tuple(str(profile) for profile in profiles)
-        for name, profile in zip(names, profiles, strict=True):
-            table.add_column(f"{name}\n{profile.min}-{profile.max}", justify="right")
-        table.add_column("verdict")
-        for label, cells in rows.items():
-            table.add_row(label, *(_cell(cells.get(name, {})) for name in names), _worst(cells["verdicts"]))
-        stream = io.StringIO()
-        Console(file=stream, width=width, no_color=True, highlight=False).print(table)
-        lines += ["", *stream.getvalue().rstrip().splitlines()]
+        lines += ["", *_lines(entry, rows, names_of(mine), width=width, seed=seed)]
     if lines:
-        lines.append("cells: latency FP32/INT8 (above 1 is faster) | task score against FP32 | SQNR dB")
+        lines.append("a cell: how many times faster than FP32 (median over blocks), task score and SQNR against FP32")
     return lines
 
 
-def _rows(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def names_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The runtimes of some records, in order of appearance."""
+    return list(dict.fromkeys(record["fields"]["runtime"] for record in records))
+
+
+def _lines(
+    entry: Entry, rows: Mapping[str, Mapping[str, Any]], runtimes: Sequence[str], *, width: int, seed: int
+) -> list[str]:
+    model = entry.model
+    profiles = length_buckets(model).profiles
+    data = "synthetic data" if entry.synthetic else "real data"
+    score = f", score {model.score.rpartition(':')[2]}" if model.score else ""
+    table = Table(
+        title=f"{model.key}: {data}, seed {seed}{score}, on {', '.join(runtimes)}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column(f"\n{model.axis_name}", overflow="fold")
+    names = _BUCKETS if len(profiles) == len(_BUCKETS) else tuple(str(profile) for profile in profiles)
+    for name, profile in zip(names, profiles, strict=True):
+        table.add_column(f"{name}\n{profile.min}-{profile.max}", justify="right")
+    table.add_column("\nverdict")
+    for label, cells in rows.items():
+        if set(cells) == {"verdicts"} and set(cells["verdicts"]) <= _NOTHING_TO_SEE:
+            continue
+        table.add_row(label, *(_cell(cells.get(name, {})) for name in names), _worst(cells["verdicts"]))
+    stream = io.StringIO()
+    Console(file=stream, width=width, no_color=True, highlight=False).print(table)
+    return [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
+
+
+def _rows(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    several = len(names_of(records)) > 1
     rows: dict[str, dict[str, Any]] = {}
     for record in records:
         fields, values = record["fields"], record["values"]
-        words = [fields[name] for name in ("precision", "method", "policy", "layout") if fields[name]]
-        label = " ".join([_short(fields["runtime"]), *words])
-        row = rows.setdefault(label, {"verdicts": []})
+        calibration = "-".join(fields[name] for name in ("method", "policy") if fields[name])
+        words = [_short(fields["runtime"]) if several else "", fields["precision"], calibration, fields["layout"]]
+        row = rows.setdefault(" ".join(word for word in words if word), {"verdicts": []})
         row["verdicts"].append(record["verdict"])
         for bucket, cell in values.get("buckets", {}).items():
             row.setdefault(bucket, {}).update(cell)
@@ -75,8 +94,8 @@ def _short(runtime: str) -> str:
 
 
 def _cell(cell: Mapping[str, Any]) -> str:
-    forms = (("ratio", "{:.2f}x"), ("score", "{:.3f}"), ("sqnr_db", "{:.1f}"))
-    return " | ".join(form.format(cell[name]) for name, form in forms if isinstance(cell.get(name), Real))
+    forms = (("ratio", "{:.2f}x"), ("score", "{:.3f}"), ("sqnr_db", "{:.1f} dB"))
+    return " ".join(form.format(cell[name]) for name, form in forms if isinstance(cell.get(name), Real))
 
 
 def _worst(verdicts: Sequence[str]) -> str:
