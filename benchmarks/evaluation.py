@@ -89,7 +89,7 @@ class Bench:
                 break
         for profile, samples in zip(buckets.profiles, found, strict=True):  # rare lengths: cut from longer ones
             pieces = [cut(model, f, 0, profile.opt) for f in longer if length_of(model, f) > profile.max]
-            samples += pieces[: self.tests - len(samples)]
+            samples.extend(pieces[: self.tests - len(samples)])
         return itertools.chain.from_iterable(found)
 
     @cached_property
@@ -127,9 +127,7 @@ class Bench:
         layout, corpus, model = layout or self.layout, self.calibration_corpus(seed), self.entry.model
         found = pipeline.observed(self.prepared, model, corpus, policy, layout)
         calibration = Calibration(Method.parse(method), policy)
-        return pipeline.from_observed(
-            found, self.prepared, model, corpus, corpus.lengths, calibration, layout, dialect
-        )
+        return pipeline.from_observed(found, self.prepared, model, corpus, corpus.lengths, calibration, layout, dialect)
 
     def onnxruntime_ranges(self, seed: int, method: str) -> Ranges:
         """Ranges by ONNX Runtime's own calibrator over the same samples and nodes, kept between runs.
@@ -146,9 +144,7 @@ class Bench:
             scratch = path.with_suffix(f".{os.getpid()}")
             scratch.write_text(json.dumps(ranges))
             scratch.replace(path)
-        return {
-            name: (min(low, 0.0), max(high, 0.0)) for name, (low, high) in json.loads(path.read_text()).items()
-        }
+        return {name: (min(low, 0.0), max(high, 0.0)) for name, (low, high) in json.loads(path.read_text()).items()}
 
 
 def _calibrate_with_onnxruntime(prepared: Path, nodes: list[str], corpus: Corpus, method: str) -> Ranges:
