@@ -21,7 +21,7 @@ __all__ = ["render"]
 
 _BUCKETS = ("short", "middle", "long")
 _WORST_FIRST = ("failed", "below bounds", "unknown", "shown wrong", "pass", "built", "compared", "unjudged")
-_NOTHING_TO_SEE = {"pass", "built", "shown wrong"}
+_NOTHING_TO_SEE = {"pass", "built", "shown wrong", "unknown"}
 _GOOD_FROM = _WORST_FIRST.index("shown wrong")
 
 
@@ -64,12 +64,19 @@ def _lines(
     for name, profile in zip(names, profiles, strict=True):
         table.add_column(f"{name}\n{profile.min}-{profile.max}", justify="right")
     table.add_column("\nverdict")
+    only_built: list[str] = []
     for label, cells in rows.items():
         if set(cells) == {"verdicts"} and set(cells["verdicts"]) <= _NOTHING_TO_SEE:
+            if "unknown" in cells["verdicts"]:
+                only_built.append(label)
             continue
         table.add_row(label, *(_cell(cells.get(name, {})) for name in names), _worst(cells["verdicts"]))
     stream = io.StringIO()
-    Console(file=stream, width=width, no_color=True, highlight=False).print(table)
+    console = Console(file=stream, width=width, no_color=True, highlight=False)
+    if table.row_count:
+        console.print(table)
+    if only_built:
+        console.print(f"{model.key}, built, what runs in INT8 unknown: {'; '.join(only_built)}")
     return [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
 
 
