@@ -1,7 +1,11 @@
-"""The pytest plugin: options, parametrization over the matrix, the workbench fixture, and the tables at the end."""
+"""The pytest plugin: options, parametrization over the matrix, the workbench fixture, the tables at the end."""
 
 from __future__ import annotations
 
+import errno
+import itertools
+import os
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, ResultsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -26,6 +30,9 @@ __all__ = ["Plan"]
 
 _PLAN: pytest.StashKey[Plan] = pytest.StashKey()
 _BENCH: pytest.StashKey[Workbench] = pytest.StashKey()
+_REFUSED: pytest.StashKey[HarnessError] = pytest.StashKey()
+_CASES: pytest.StashKey[set[Case]] = pytest.StashKey()
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     many: dict[str, Any] = {"action": "append", "default": [], "metavar": "WORD[,WORD]"}
     group.addoption("--runtime", help="environments: a family, a name's start, or a pattern", **many)
     group.addoption("--models", help="catalogue keys (default: all)", **many)
-    group.addoption("--methods", help="minmax, percentile[99.9], entropy, mse", **many)
+    group.addoption("--methods", help="auto, minmax, percentile[99.9], entropy, mse", **many)
     group.addoption("--policies", help="ragged, pad, truncate, window, per_profile, reinterpret", **many)
     group.addoption(
         "--layouts", action="append", default=[], metavar="LAYOUT",
@@ -56,9 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     own.addoption("--axis", action="append", default=[], metavar="INPUT:DIM=NAME", help="what varies")
     own.addoption("--range", dest="length_range", default="", metavar="MIN:MAX|MIN:OPT:MAX", help="its lengths")
     own.addoption("--data", default="", metavar="DIR|LOADER.py", help=".npz files, or a Polygraphy data loader")
-    own.addoption(
-        "--length-input", action="append", default=[], metavar="INPUT=NAME", help="holds the valid length"
-    )
+    own.addoption("--length-input", action="append", default=[], metavar="INPUT=NAME", help="holds the valid length")
     own.addoption("--pad", action="append", default=[], metavar="INPUT=VALUE", help="value beyond the end")
     own.addoption("--constant", action="append", default=[], metavar="INPUT=VALUE|FILE.npy", help="never varies")
     own.addoption("--score", default="", metavar="MODULE:FUNCTION", help="task score of one sample")
@@ -77,12 +82,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("cases")
     if marker is None or "case" not in metafunc.fixturenames:  # others may call an argument "case" too
         return
-    try:
-        cases = metafunc.config.stash[_PLAN].cases(**marker.kwargs)
-    except HarnessError as error:
-        raise pytest.UsageError(str(error)) from None
+    config, cases = metafunc.config, []
+    if _REFUSED not in config.stash:
+        try:
+            cases = config.stash[_PLAN].cases(**marker.kwargs)
+        except HarnessError as error:  # raised here it would be a collection error of one file, with our frames
+            config.stash[_REFUSED] = error
+    config.stash.setdefault(_CASES, set()).update(cases)
     # session scope: pytest keeps all tests of one case together, and engines stay loaded
     metafunc.parametrize("case", cases, ids=str, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
+    """What was asked for cannot be done: say it once, before anything runs."""
+    refused = config.stash.get(_REFUSED, None)
+    if refused is not None:
+        raise pytest.UsageError(str(refused))
 
 
 def _split(words: list[str]) -> list[str]:
@@ -108,12 +124,14 @@ class Plan:
     def matrix(self) -> Matrix:
         from harness.spec.matrix import read_matrix
 
-        return read_matrix(self.option("--matrix") or self.config.matrix).with_options(
+        matrix = read_matrix(self.option("--matrix") or self.config.matrix).with_options(
             precisions=_split(self.option("--precision")),
             methods=_split(self.option("--methods")),
             policies=_split(self.option("--policies")),
             layouts=self.option("--layouts"),
         )
+        matrix.comparisons()  # raises UsageError
+        return matrix
 
     @property
     def chose_calibration(self) -> bool:
@@ -143,16 +161,18 @@ class Plan:
 
     @cached_property
     def environments(self) -> Mapping[str, Environment]:
-        """Chosen environments by name; without ``--runtime``: this interpreter's, and any TensorRT-RTX that is built."""
+        """Chosen environments by name; without ``--runtime``: this interpreter's, and any TensorRT-RTX there is.
+
+        :raises EnvironmentMissing: an interpreter, or a runtime that was asked for or required, is not there.
+        """
         import sys
 
         from harness.workers.environments import find_environments, select
 
         extra = [*self.option("pythons"), *(e.python for e in self.config.environments if not e.host)]
         found = find_environments(self.pytest_config.rootpath, extra)
-        required = [*_split(self.option("--require")), *self.config.require]
-        for pattern in required:
-            select(found, [pattern])  # raises EnvironmentMissing
+        select(found, _split(self.option("--require")), where="--require")
+        select(found, self.config.require, where=f"require in {self.config.file}")
         patterns = _split(self.option("--runtime"))
         if patterns:
             chosen = select(found, patterns)
@@ -174,13 +194,18 @@ class Plan:
         :param default_calibration: of INT8 only the first method and policy of the matrix.
         :param one_layout: only the first layout of the matrix.
         :param builds_only: also environments that build engines which cannot run here.
+        :raises HarnessError: anything that was asked for and cannot be: found here, before a test runs.
         """
         from dataclasses import replace
 
         from harness.runtimes.probe import gpu_count
         from harness.spec.matrix import expand
+        from harness.spec.shapes import layout_from_text
 
         matrix = self.matrix
+        for entry, layout in itertools.product(self.entries.values(), matrix.layouts):
+            layout_from_text(layout, entry.model)
+        _ = self.draw
         if precisions:
             matrix = replace(matrix, precisions=tuple(p for p in matrix.precisions if p in precisions))
         if default_calibration:
@@ -206,9 +231,29 @@ class Plan:
             length, index, offset, gain = text.split(",")
             return Draw(int(length), int(index), int(offset), float(gain))
         except ValueError:
-            raise UsageError(
-                f"--draw {text!r} is not LENGTH,INDEX,OFFSET,GAIN", todo="paste it as printed"
-            ) from None
+            raise UsageError(f"--draw {text!r} is not LENGTH,INDEX,OFFSET,GAIN", todo="paste it as printed") from None
+
+    def again(self, test: Path, name: str, case: Case, draw: Draw) -> str:
+        """The command that runs one drawn example of a case again, from the same folder."""
+        own = {"--model": "model", "--range": "length_range", "--data": "data", "--axis": "axis", "--pad": "pad"}
+        own |= {"--length-input": "length_input", "--constant": "constant", "--score": "score", "--output": "output"}
+        words = ["pytest", os.path.relpath(test, self.pytest_config.invocation_params.dir), "-k", name]
+        if self.option("model"):
+            for option, stored in own.items():
+                given = self.option(stored)
+                for value in given if isinstance(given, list) else [given] * bool(given):
+                    words += [option, value]
+        else:
+            words += ["--models", case.model]
+        for option in ("matrix", "results"):
+            words += [f"--{option}", self.option(option)] * bool(self.option(option))
+        for python in self.option("pythons"):
+            words += ["--python", python]
+        words += ["--runtime", case.runtime, "--precision", case.precision.value, "--layouts", case.layout]
+        if case.calibration is not None:
+            words += ["--methods", str(case.calibration.method), "--policies", case.calibration.policy.value]
+        words += ["--seed", str(self.option("seed"))]
+        return shlex.join([*words, "--draw", f"{draw.length},{draw.index},{draw.offset},{draw.gain}"])
 
     def workbench(self) -> Workbench:
         """A new workbench; made once a session by the fixture."""
@@ -242,36 +287,53 @@ def bench(pytestconfig: pytest.Config, plan: Plan) -> Iterator[Workbench]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
-    with _plainly():
-        return (yield)
+    try:
+        yield
+        if item.get_closest_marker("cases") and _BENCH in item.config.stash:
+            _make_ready(item, item.config.stash[_BENCH])
+    except (HarnessError, OSError) as error:
+        raise _plain(error) from None
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    with _plainly():
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:  # noqa: ARG001 - pytest passes by name
+    try:
         return (yield)
+    except (HarnessError, OSError) as error:
+        raise _plain(error) from None
 
 
-class _plainly:  # noqa: N801 - reads as a word in a with statement
-    """A harness error fails a test by its message: what, where, what to do; its traceback is ours and helps nobody."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        from harness.errors import ResultsError
-
-        if isinstance(error, ResultsError):  # nothing measured from now on could be kept
-            pytest.exit(str(error), returncode=error.exit_code)
-        if isinstance(error, HarnessError):
-            pytest.fail(f"{type(error).__name__}: {error}", pytrace=False)
+def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
+    """A model whose file or data are refused fails once; its other tests are skipped, the other models run."""
+    key = item.callspec.params["case"].model  # type: ignore[attr-defined] # there are no cases without it
+    if key in workbench.refused:
+        raise pytest.skip.Exception(f"{key} was refused, see its first test", _use_item_location=True)
+    try:
+        workbench.make_ready(key)
+    except HarnessError:
+        if len(workbench.refused) == len(workbench.entries):
+            item.session.shouldfail = "no model is left to run"
+        raise
 
 
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    plan = config.stash[_PLAN]
-    if not any("suites" in str(arg) for arg in config.args):
+def _plain(error: HarnessError | OSError) -> BaseException:
+    """Our errors fail a test by their message: what, where, what to do. Our frames help nobody."""
+    if isinstance(error, ResultsError):  # nothing measured from now on could be kept
+        return pytest.exit.Exception(str(error), error.exit_code)
+    if isinstance(error, HarnessError):
+        return pytest.fail.Exception(f"{type(error).__name__}: {error}", pytrace=False)
+    if error.errno in _DISK_FULL:
+        return pytest.fail.Exception(f"the disk is full: {error.filename or error}", pytrace=False)
+    return error
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    cases = config.stash.get(_CASES, set())
+    if not cases or config.get_verbosity() < 0:
         return []
-    return [f"harness: matrix {plan.matrix.name}, seed {plan.option('--seed')}"]
+    plan = config.stash[_PLAN]
+    names = ", ".join(dict.fromkeys(case.runtime for case in sorted(cases, key=str)))
+    return [f"harness: {len(cases)} cases of matrix {plan.matrix.name} on {names}, seed {plan.option('--seed')}"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""One run's state: models, corpora, calibrations, artefacts and engines, each made once and shared between cases."""
+"""One run's state: models, corpora, calibrations, artefacts and engines, each made once, shared between cases."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ import itertools
 import platform
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
-
-import onnx
 
 from harness.accuracy import Aggregate, Comparison, Score, compare, load_score, verdict
 from harness.calibration import artefacts, pipeline
-from harness.calibration.qdq import tensors_to_observe
 from harness.corpus.samples import Corpus, cut, length_of
-from harness.errors import DataError, UsageError
-from harness.modelfile import ModelFacts, inspect, prepare, profiles_for, weighted_nodes
+from harness.errors import DataError, HarnessError, UsageError
+from harness.modelfile import ModelFacts, prepare, profiles_for, read_facts
 from harness.paths import cache_dir
 from harness.results.record import record
-from harness.spec.calibration import Calibration, Dialect, Precision
+from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision
 from harness.spec.shapes import layout_from_text, length_buckets
 
 if TYPE_CHECKING:
@@ -37,8 +33,7 @@ if TYPE_CHECKING:
     from harness.spec.matrix import Matrix
     from harness.spec.model import Model
     from harness.spec.shapes import Layout
-    from harness.workers import Environment
-    from harness.workers import RemoteEngine, Workers
+    from harness.workers import Environment, RemoteEngine, Workers
 
 __all__ = ["Served", "Workbench", "bucket_name"]
 
@@ -46,6 +41,8 @@ Outputs = dict[str, "NDArray[np.generic]"]
 
 _ENGINES_KEPT = 4
 _SCANNED_PER_TEST = 40
+_PICKING = 2
+"""Part of a kept corpus's name: raise it when :class:`Workbench` picks other samples from the same stream."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,8 @@ class Workbench:
     :param environments: environment name -> environment.
     :param run: where records go.
     :param seed: draws corpora, orders and examples.
+
+    ``refused`` holds why a model's file, data or score could not be used, by model key.
     """
 
     def __init__(
@@ -93,14 +92,16 @@ class Workbench:
         self.entries, self.environments, self.workers = entries, environments, workers
         self.run, self.matrix, self.seed = run, matrix, seed
         self.records: list[dict[str, Any]] = []
+        self.refused: dict[str, HarnessError] = {}
         self._prepared: dict[str, Path] = {}
         self._facts: dict[str, ModelFacts] = {}
+        self._scores: dict[str, Score | None] = {}
         self._corpora: dict[tuple[str, str], Corpus] = {}
         self._calibrated: dict[tuple[str, ...], pipeline.Calibrated] = {}
         self._engines: OrderedDict[tuple[str, str, str], RemoteEngine] = OrderedDict()
         self._references: dict[tuple[str, str], list[Outputs]] = {}
 
-    # -- models and data ----------------------------------------------------------------------------------------------
+    # -- models and data ----------------------------------------------------------------------------------------
 
     def model(self, key: str) -> Model:
         return self.entries[key].model
@@ -122,7 +123,8 @@ class Workbench:
         if (key, split) not in self._corpora:
             entry = self.entries[key]
             count = self.matrix.samples if split == "calibration" else self.matrix.tests
-            described = f"{entry.version}/{split}/{self.seed}/{count}/{entry.model.minimum}-{entry.model.maximum}"
+            low, high = entry.model.minimum, entry.model.maximum
+            described = f"{_PICKING}/{entry.version}/{split}/{self.seed}/{count}/{low}-{high}"
             name = hashlib.sha256(described.encode()).hexdigest()[:16]
             folder = cache_dir("corpora") / f"{key}-{split}-{name}"
             origin = "synthetic" if entry.synthetic else f"{key} {split}, seed {self.seed}"
@@ -150,19 +152,37 @@ class Workbench:
             if all(len(samples) == count for samples in found):
                 break
         for index, profile in enumerate(buckets.profiles):
-            pieces = (f for f in longer if length_of(entry.model, f) > profile.max)
+            natural = itertools.chain(longer, *found[index + 1 :])
+            pieces = (f for f in natural if length_of(entry.model, f) > profile.max)
             found[index] += [cut(entry.model, f, 0, profile.opt) for f in pieces][: count - len(found[index])]
         if not any(found):
-            raise DataError(
-                "no test sample", where=entry.model.key, todo="give more data (tests are every second one)"
-            )
+            raise DataError("no test sample", where=entry.model.key, todo="give more data (tests are every second one)")
         return itertools.chain.from_iterable(found)
 
-    @cached_property
-    def _scores(self) -> dict[str, Score | None]:
-        return {key: load_score(entry.model.score) for key, entry in self.entries.items()}
+    def score(self, key: str) -> Score | None:
+        """The model's task score.
 
-    # -- calibration and artefacts ------------------------------------------------------------------------------------
+        :raises UsageError: it names no function.
+        """
+        if key not in self._scores:
+            self._scores[key] = load_score(self.entries[key].model.score)
+        return self._scores[key]
+
+    def make_ready(self, key: str) -> None:
+        """Get the model's file, samples and score, which everything else is made from; a second call does nothing.
+
+        :raises HarnessError: one of them is refused; it is remembered in ``refused``.
+        """
+        try:
+            self.prepared(key)
+            self.score(key)
+            for split in ("calibration", "test"):
+                self.corpus(key, split)
+        except HarnessError as error:
+            self.refused[key] = error
+            raise
+
+    # -- calibration and artefacts ------------------------------------------------------------------------------
 
     def environment(self, case: Case) -> Environment:
         return self.environments[case.runtime]
@@ -176,18 +196,23 @@ class Workbench:
         on_cpu = environment.runtime == "onnxruntime" and environment.name.endswith("-cpu")
         return Dialect.U8S8 if on_cpu and platform.machine() in {"x86_64", "AMD64"} else Dialect.S8S8
 
-    def calibrated(
-        self, key: str, calibration: Calibration, layout: Layout, dialect: Dialect
-    ) -> pipeline.Calibrated:
+    def calibrated(self, key: str, calibration: Calibration, layout: Layout, dialect: Dialect) -> pipeline.Calibrated:
         """Ranges from the model's calibration corpus; observations are cached by content."""
         prepared, corpus, model = self.prepared(key), self.corpus(key, "calibration"), self.model(key)
-        wanted = (key, str(calibration), str(layout), dialect.value)
+        scope = "" if calibration.policy is Policy.RAGGED else str(layout.profiles)
+        wanted = (key, str(calibration), scope, f"{layout.minimum}-{layout.maximum}", dialect.value)
         if wanted not in self._calibrated:
             found = pipeline.observed(prepared, model, corpus, calibration.policy, layout)
             self._calibrated[wanted] = pipeline.from_observed(
                 found, prepared, model, corpus, corpus.lengths, calibration, layout, dialect
             )
         return self._calibrated[wanted]
+
+    def chosen_methods(self, case: Case) -> tuple[Method, ...]:
+        """What the case's ranges were chosen by, one for each artefact; ``auto`` is resolved. Empty for float cases."""
+        if case.calibration is None:
+            return ()
+        return self.calibrated(case.model, case.calibration, self.layout(case), self.dialect(case)).methods
 
     def artefacts(self, case: Case) -> tuple[Path, ...]:
         """The ONNX files that the case's engines are built from: one, or one for each profile."""
@@ -202,7 +227,7 @@ class Workbench:
         found = self.calibrated(case.model, case.calibration, self.layout(case), dialect)
         return tuple(artefacts.int8(prepared, ranges, dialect) for ranges in found.ranges)
 
-    # -- engines ------------------------------------------------------------------------------------------------------
+    # -- engines ------------------------------------------------------------------------------------------------
 
     def build_options(self, case: Case, index: int, count: int) -> dict[str, Any]:
         """Options for engine ``index`` of ``count``: the profiles it is built for."""
@@ -234,9 +259,7 @@ class Workbench:
         environment = self.environment(case)
         worker = self.workers.get(environment)
         engines = []
-        for path in (
-            self.artefacts(case) if environment.runtime == "onnxruntime" else [p for _, p in self.build(case)]
-        ):
+        for path in self.artefacts(case) if environment.runtime == "onnxruntime" else [p for _, p in self.build(case)]:
             key = (environment.name, str(path), str(worker.generation))
             engine = self._engines.pop(key, None) or worker.load(path)
             self._engines[key] = engine
@@ -249,7 +272,7 @@ class Workbench:
         """The FP32 engine in the same environment, over the same layout."""
         return self.served(_fp32(case))
 
-    # -- accuracy -----------------------------------------------------------------------------------------------------
+    # -- accuracy -----------------------------------------------------------------------------------------------
 
     def reference_outputs(self, case: Case) -> list[Outputs]:
         """FP32 outputs of every test sample, from the same environment; kept for the model last asked for."""
@@ -262,7 +285,7 @@ class Workbench:
 
     def accuracy(self, case: Case, served: Served) -> dict[str, Aggregate]:
         """Length bucket -> what was lost against FP32 on the test corpus, pooled over the bucket's samples."""
-        model, score = self.model(case.model), self._scores[case.model]
+        model, score = self.model(case.model), self.score(case.model)
         buckets = length_buckets(model)
         found: dict[str, Aggregate] = {}
         references = self.reference_outputs(case)
@@ -275,11 +298,11 @@ class Workbench:
 
     def compare(self, key: str, reference: Outputs, candidate: Outputs) -> Comparison:
         """One sample's comparison by the model's output and score."""
-        return compare(reference, candidate, self.output(key), self._scores[key])
+        return compare(reference, candidate, self.output(key), self.score(key))
 
     def verdict(self, key: str, bucket: str, measured: Comparison | Aggregate) -> list[str]:
         """Why a bucket's values are out of the model's bounds; empty where they are within."""
-        score = self._scores[key]
+        score = self.score(key)
         lower = score.lower_is_better if score else False
         return verdict(measured, self.model(key).bounds_for(bucket), lower_is_better=lower)[1]
 
@@ -287,7 +310,7 @@ class Workbench:
         """The output that is compared: the model's own choice, or the first one."""
         return self.model(key).output or self.facts(key).outputs[0].name
 
-    # -- records ------------------------------------------------------------------------------------------------------
+    # -- records ------------------------------------------------------------------------------------------------
 
     def record(self, kind: str, case: Case, verdict: str, **values: object) -> dict[str, Any]:
         """Write one record of a case, with what is needed to trust it."""

@@ -11,8 +11,13 @@ from hypothesis import given, settings
 
 from harness.corpus.content import make
 from harness.corpus.strategies import draws
+from harness.errors import WorkerDied, WorkerHung
 from harness.spec.shapes import length_buckets
 from harness.workbench import bucket_name
+
+
+class _Ended(BaseException):
+    """Without a worker there is nothing to shrink: hypothesis passes on at once what is no Exception."""
 
 
 @pytest.mark.cases(precisions=("int8", "fp16"))
@@ -29,6 +34,7 @@ def test_corpus(case, bench, plan):
         "below bounds" if reasons else "pass",
         buckets={bucket: dataclasses.asdict(aggregate.comparison) for bucket, aggregate in found.items()},
         reasons=reasons,
+        methods=[str(method) for method in bench.chosen_methods(case)],
     )
     if reasons and is_comparison(case, plan):
         pytest.xfail("a comparison arm, not asked for by name: " + "; ".join(reasons))
@@ -37,7 +43,7 @@ def test_corpus(case, bench, plan):
 
 
 @pytest.mark.cases(precisions=("int8",), default_calibration=True)
-def test_drawn(case, bench, plan):
+def test_drawn(case, bench, plan, request):
     served, reference = bench.served(case), bench.reference(case)
     entry, corpus = bench.entries[case.model], bench.corpus(case.model, "test")
     buckets = length_buckets(entry.model)
@@ -45,16 +51,18 @@ def test_drawn(case, bench, plan):
 
     def check(draw):
         feeds = make(draw, entry, None if entry.synthetic else corpus)
-        comparison = bench.compare(case.model, reference.run(feeds), served.run(feeds))
+        try:
+            outputs = reference.run(feeds), served.run(feeds)
+        except (WorkerDied, WorkerHung) as error:
+            raise _Ended from error
+        comparison = bench.compare(case.model, *outputs)
         bucket = bucket_name(buckets, draw.length)
         seen.append({"bucket": bucket, **dataclasses.asdict(draw), **dataclasses.asdict(comparison)})
         reasons = bench.verdict(case.model, "drawn", comparison)
-        numbers = f"{draw.length},{draw.index},{draw.offset},{draw.gain}"
         if reasons:  # hypothesis goes on to look for a shorter one
             pytest.fail(
                 f"{case}: {'; '.join(reasons)} at length {draw.length} ({bucket})\n"
-                f"  again: pytest suites/test_accuracy.py -k test_drawn --seed {bench.seed} "
-                f"--models {case.model} --layouts {case.layout} --draw {numbers}",
+                f"  again: {plan.again(request.path, 'test_drawn', case, draw)}",
                 pytrace=False,
             )
 
@@ -69,14 +77,15 @@ def test_drawn(case, bench, plan):
                 database=None,
                 suppress_health_check=list(hypothesis.HealthCheck),
                 print_blob=False,
+                report_multiple_bugs=False,
             )
             strategy = draws(served.layout, None if entry.synthetic else corpus)
             hypothesis.seed(bench.seed)(examples(given(strategy)(check)))()
         failed = False
+    except _Ended as ended:
+        raise ended.__cause__ from None
     finally:
-        bench.record(
-            "accuracy", case, "below bounds" if failed else "pass", examples=len(seen), worst=_worst(seen)
-        )
+        bench.record("accuracy", case, "below bounds" if failed else "pass", examples=len(seen), worst=_worst(seen))
 
 
 def is_comparison(case, plan):

@@ -19,17 +19,15 @@ from harness.spec.calibration import Calibration, Dialect, Method, Policy
 def test_compared(case, bench):
     """Each compared method and policy: consumed equals supplied, ranges are usable, accuracy per bucket is recorded."""
     default = str(case.calibration)
-    for text in bench.matrix.compared:
-        method, _, policy = text.rpartition("-")
-        calibration = Calibration(Method.parse(method), Policy(policy))
+    for calibration in bench.matrix.comparisons():
         if str(calibration) == default:
             continue
         arm = dataclasses.replace(case, calibration=calibration)
         found = bench.calibrated(case.model, calibration, bench.layout(arm), bench.dialect(arm))
-        assert found.consumed == found.seen.batches, f"{text}: {found.consumed} of {found.seen.batches} consumed"
+        assert found.consumed == found.seen.batches, f"{calibration}: {found.consumed} of {found.seen.batches} consumed"
         accuracy = bench.accuracy(arm, bench.served(arm))
         assert all(aggregate.comparison.finite for aggregate in accuracy.values()), (
-            f"{text}: NaN or infinite outputs"
+            f"{calibration}: NaN or infinite outputs"
         )
         bench.record(
             "calibration",
@@ -56,9 +54,7 @@ def test_reinterpret_is_wrong(case, bench):
         pytest.skip("every calibration sample has the opt length: nothing is reinterpreted")
     seen = policies.Seen()
     batches = list(policies.apply(model, other, Policy.REINTERPRET, profile, seen))
-    wrong = sum(
-        not _is_the_data(model, feeds, batch, profile.opt) for feeds, batch in zip(other, batches, strict=True)
-    )
+    wrong = sum(not _is_the_data(model, feeds, batch, profile.opt) for feeds, batch in zip(other, batches, strict=True))
 
     lost_range = _planted(case, bench, profile)
     bench.record(

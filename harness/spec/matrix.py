@@ -48,6 +48,14 @@ class Matrix:
         """Replace the axes that were given on the command line (empty ones are left as they are)."""
         return replace(self, **{name: tuple(values) for name, values in given.items() if values})  # type: ignore[arg-type]
 
+    def comparisons(self) -> list[Calibration]:
+        """What ``compared`` names, read.
+
+        :raises UsageError: a word that is not METHOD-POLICY.
+        """
+        pairs = [word.partition("-") for word in self.compared]
+        return [Calibration(Method.parse(method), _policy(policy)) for method, _, policy in pairs]
+
 
 FULL = Matrix(
     name="full",

@@ -74,12 +74,13 @@ def find_environments(root: Path, extra: Sequence[str] = ()) -> list[Environment
     return list(found.values())
 
 
-def select(environments: Sequence[Environment], patterns: Sequence[str]) -> list[Environment]:
+def select(environments: Sequence[Environment], patterns: Sequence[str], where: str = "--runtime") -> list[Environment]:
     """The environments that any pattern names; without patterns, all.
 
     A pattern is a family (``onnxruntime``), the start of a name up to a dot or a dash (``tensorrt-rtx-1.7``), or a
     shell pattern (``*-cpu``).
 
+    :param where: what the patterns were given to, for the message.
     :raises EnvironmentMissing: a pattern names none.
     """
     if not patterns:
@@ -90,7 +91,7 @@ def select(environments: Sequence[Environment], patterns: Sequence[str]) -> list
         if not matching:
             raise EnvironmentMissing(
                 f"no runtime matches {pattern!r}",
-                where="--runtime",
+                where=where,
                 todo=f"there are: {', '.join(e.name for e in environments)}; TensorRT-RTX comes with: {INSTALL}",
             )
         chosen.update((e.name, e) for e in matching)
