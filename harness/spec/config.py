@@ -219,7 +219,7 @@ _FIELDS: dict[str, type[msgspec.Struct]] = {
 def _explained(error: msgspec.ValidationError, file: Path, prefix: str) -> ConfigError:
     what, _, path = str(error).partition(" - at `$")
     path = path.rstrip("`").lstrip(".").replace("[...]", ".*")
-    todo = "see the example in harness/spec/config.py, or docs/user-guide"
+    todo = "see the example in harness/spec/config.py, or docs/guide/own-model.md"
     if match := re.search(r"unknown field `(.+)`", what):
         tables = [word for word in re.findall(r"[a-z_]+", path) if word in _FIELDS]
         known = [field.encode_name for field in msgspec.structs.fields(_FIELDS[tables[-1] if tables else ""])]
