@@ -296,11 +296,36 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:  # noqa: ARG001 - pytest passes by name
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    bench = item.config.stash.get(_BENCH, None) if item.get_closest_marker("cases") else None
+    before = len(bench.records) if bench else 0
     try:
         return (yield)
     except (HarnessError, OSError) as error:
-        raise _plain(error) from None
+        plain = _plain(error)
+        _record_failure(item, bench, before, plain)
+        raise plain from None
+    except (AssertionError, pytest.fail.Exception) as error:
+        _record_failure(item, bench, before, error)
+        raise
+
+
+def _record_failure(item: pytest.Item, workbench: Workbench | None, before: int, error: BaseException) -> None:
+    """A case that failed before it could say how it went has a record too, as a crash is a result."""
+    from harness.results.record import KINDS
+
+    kind = item.path.stem.removeprefix("test_")
+    if (
+        workbench
+        and len(workbench.records) == before
+        and kind in KINDS
+        and not isinstance(error, pytest.exit.Exception)
+    ):
+        case = item.callspec.params["case"]  # type: ignore[attr-defined] # there are no cases without it
+        try:
+            workbench.record(kind, case, "failed", test=item.name, error=str(error))
+        except ResultsError as full:
+            raise _plain(full) from None
 
 
 def _make_ready(item: pytest.Item, workbench: Workbench) -> None:

@@ -4,6 +4,7 @@ A failing example is shrunk to the shortest length that fails and printed as a c
 """
 
 import dataclasses
+import math
 
 import hypothesis
 import pytest
@@ -66,7 +67,9 @@ def test_drawn(case, bench, plan, request):
                 pytrace=False,
             )
 
-    failed = True
+    def result(verdict):
+        bench.record("accuracy", case, verdict, examples=len(seen), worst=_worst(seen))
+
     try:
         if plan.draw is not None:
             check(plan.draw)
@@ -81,11 +84,12 @@ def test_drawn(case, bench, plan, request):
             )
             strategy = draws(served.layout, None if entry.synthetic else corpus)
             hypothesis.seed(bench.seed)(examples(given(strategy)(check)))()
-        failed = False
     except _Ended as ended:
         raise ended.__cause__ from None
-    finally:
-        bench.record("accuracy", case, "below bounds" if failed else "pass", examples=len(seen), worst=_worst(seen))
+    except pytest.fail.Exception:
+        result("below bounds")
+        raise
+    result("pass")
 
 
 def is_comparison(case, plan):
@@ -95,5 +99,5 @@ def is_comparison(case, plan):
 
 
 def _worst(seen):
-    finite = [example for example in seen if isinstance(example["sqnr_db"], float)]
-    return min(finite, key=lambda example: example["sqnr_db"], default=None)
+    """The example with the least SQNR; one without a number is worse than any."""
+    return min(seen, key=lambda e: -math.inf if math.isnan(e["sqnr_db"]) else e["sqnr_db"], default=None)
