@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import shlex
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -287,45 +288,58 @@ def bench(pytestconfig: pytest.Config, plan: Plan) -> Iterator[Workbench]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
-    try:
+    with _plainly(item) if item.get_closest_marker("cases") else nullcontext():
         yield
         if item.get_closest_marker("cases") and _BENCH in item.config.stash:
             _make_ready(item, item.config.stash[_BENCH])
-    except (HarnessError, OSError) as error:
-        raise _plain(error) from None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    bench = item.config.stash.get(_BENCH, None) if item.get_closest_marker("cases") else None
+    with _plainly(item) if item.get_closest_marker("cases") else nullcontext():
+        return (yield)
+
+
+@contextmanager
+def _plainly(item: pytest.Item) -> Iterator[None]:
+    """Our errors end one of our cases by their message: what, where, what to do. Our frames help nobody.
+
+    A case that failed before it could say how it went has a record too, as a crash is a result.
+    """
+    bench = item.config.stash.get(_BENCH, None)
     before = len(bench.records) if bench else 0
     try:
-        return (yield)
-    except (HarnessError, OSError) as error:
-        plain = _plain(error)
-        _record_failure(item, bench, before, plain)
-        raise plain from None
-    except (AssertionError, pytest.fail.Exception) as error:
-        _record_failure(item, bench, before, error)
-        raise
+        try:
+            yield
+        except HarnessError as error:
+            if not isinstance(error, ResultsError):
+                _record_failure(item, before, f"{type(error).__name__}: {error}")
+                raise pytest.fail.Exception(f"{type(error).__name__}: {error}", pytrace=False) from None
+            raise
+        except OSError as error:
+            if error.errno not in _DISK_FULL:
+                raise
+            raise pytest.fail.Exception(f"the disk is full: {error.filename or error}", pytrace=False) from None
+        except (AssertionError, pytest.fail.Exception) as error:
+            _record_failure(item, before, str(error))
+            raise
+    except ResultsError as error:  # nothing measured from now on could be kept
+        raise pytest.exit.Exception(str(error), error.exit_code) from None
+    except KeyboardInterrupt:
+        if _BENCH not in item.config.stash:
+            raise
+        bench = item.config.stash[_BENCH]
+        kept = f"{len(bench.records)} records are kept in {bench.run.path}"
+        raise pytest.exit.Exception(f"interrupted; {kept}", returncode=2) from None  # fixtures end the workers
 
 
-def _record_failure(item: pytest.Item, workbench: Workbench | None, before: int, error: BaseException) -> None:
-    """A case that failed before it could say how it went has a record too, as a crash is a result."""
+def _record_failure(item: pytest.Item, before: int, error: str) -> None:
     from harness.results.record import KINDS
 
-    kind = item.path.stem.removeprefix("test_")
-    if (
-        workbench
-        and len(workbench.records) == before
-        and kind in KINDS
-        and not isinstance(error, pytest.exit.Exception)
-    ):
-        case = item.callspec.params["case"]  # type: ignore[attr-defined] # there are no cases without it
-        try:
-            workbench.record(kind, case, "failed", test=item.name, error=str(error))
-        except ResultsError as full:
-            raise _plain(full) from None
+    kind, workbench = item.path.stem.removeprefix("test_"), item.config.stash.get(_BENCH, None)
+    case = item.callspec.params["case"]  # type: ignore[attr-defined] # there are no cases without it
+    if workbench and case.model not in workbench.refused and len(workbench.records) == before and kind in KINDS:
+        workbench.record(kind, case, "failed", test=item.name, error=error)
 
 
 def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
@@ -339,17 +353,6 @@ def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
         if len(workbench.refused) == len(workbench.entries):
             item.session.shouldfail = "no model is left to run"
         raise
-
-
-def _plain(error: HarnessError | OSError) -> BaseException:
-    """Our errors fail a test by their message: what, where, what to do. Our frames help nobody."""
-    if isinstance(error, ResultsError):  # nothing measured from now on could be kept
-        return pytest.exit.Exception(str(error), error.exit_code)
-    if isinstance(error, HarnessError):
-        return pytest.fail.Exception(f"{type(error).__name__}: {error}", pytrace=False)
-    if error.errno in _DISK_FULL:
-        return pytest.fail.Exception(f"the disk is full: {error.filename or error}", pytrace=False)
-    return error
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
