@@ -189,5 +189,5 @@ def own(own_model, own_data):
 
 @pytest.fixture
 def full_disk():
-    """What a full disk does, without one: a write beyond 12 kB of a file fails. (Python ignores SIGXFSZ.)"""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+    """What a full disk does, without one: a write beyond 5 kB of a file fails. (Python ignores SIGXFSZ.)"""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
