@@ -34,7 +34,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     console, report = Console(width=118), {}
     for key in options.models.split(","):
-        bench = Bench(key, tests=6)
+        bench = Bench(key, tests=8)
         for dialect in map(Dialect, options.dialects.split(",")):
             rows = {
                 word: [

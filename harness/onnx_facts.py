@@ -175,9 +175,7 @@ def parse(path: Path) -> ModelProto:
         head = path.open("rb").read(64)
         model = onnx.load(path, load_external_data=False)
     except OSError as error:
-        raise UsageError(
-            f"cannot be read: {error.strerror}", where=str(path), todo="check its permissions"
-        ) from error
+        raise UsageError(f"cannot be read: {error.strerror}", where=str(path), todo="check its permissions") from error
     except DecodeError as error:
         raise _not_onnx(path, head) from error
     if not model.ir_version or not model.graph.node or not model.opset_import:

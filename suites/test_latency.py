@@ -58,7 +58,7 @@ def test_latency(case, bucket, bench, benchmark):
     def advance():
         CLOCK.now += next(replay) / 1e9
 
-    benchmark.group = f"{case.model} {length} {entry.model.axis_name}"
+    benchmark.group = case.model
     benchmark.extra_info.update(length=length, fp32_over_int8=gain.median, blocks=gain.blocks)
     benchmark.pedantic(advance, rounds=len(samples), iterations=1)
     bench.record(

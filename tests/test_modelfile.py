@@ -155,9 +155,7 @@ def test_already_quantized(tmp_path):
     assert dict(read_facts(path).op_counts) == {"QuantizeLinear": 1, "DequantizeLinear": 1}
 
 
-@pytest.mark.parametrize(
-    ("dims", "says"), [("1, 2, 9", "every dimension is fixed"), ("N, 2, 9", "only the batch")]
-)
+@pytest.mark.parametrize(("dims", "says"), [("1, 2, 9", "every dimension is fixed"), ("N, 2, 9", "only the batch")])
 def test_nothing_varies(tmp_path, dims, says):
     path = write(tmp_path / "m.onnx", CONV.replace("1, 2, L", dims) % 17, w=W)
     with pytest.raises(ModelRefused, match=f"no varying axis: {says}") as error:

@@ -75,7 +75,7 @@ def calibrate(
 
     :param prepared: see :func:`harness.modelfile.prepare`.
     :param samples: iterated once, or once a profile under ``per_profile``, and once more for ``auto``; one sample is
-        held at a time (``auto``: at most 12).
+        held at a time (``auto``: at most 24).
     :param lengths: the samples' lengths, to choose the calibration profile.
     :param tensors: what to find ranges for; without it, what the dialect's Q/DQ graph needs.
     :raises CalibrationFailed: no sample fits, a sample does not run, NaN, or not every batch was consumed.
@@ -223,15 +223,11 @@ def _observe_profile(
     batches = policies.apply(model, chosen, policy, profile, seen)
     where = f"{model.key}, profile {profile}"
     try:
-        observation = observe(
-            prepared, tensors, batches, statistic=statistic, threads=threads, on_sample=on_sample
-        )
+        observation = observe(prepared, tensors, batches, statistic=statistic, threads=threads, on_sample=on_sample)
     except CalibrationFailed as error:
         raise CalibrationFailed(error.what, where=f"{where}, {error.where}", todo=error.todo) from error
     if observation.samples != seen.batches:
-        raise CalibrationFailed(
-            f"{observation.samples} batches were consumed of {seen.batches} supplied", where=where
-        )
+        raise CalibrationFailed(f"{observation.samples} batches were consumed of {seen.batches} supplied", where=where)
     return observation, seen
 
 

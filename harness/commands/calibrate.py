@@ -39,12 +39,8 @@ harness calibrate asr.onnx --axis x:1=frames --range 16:2000 \\
 @click.option("--data", metavar="DIR|LOADER.py", help=".npz files, one a sample, or a script with load_data().")
 @click.option("--axis", "axes", multiple=True, metavar="INPUT:DIM=NAME", help="What varies. Repeatable.")
 @click.option("--range", "range_", default="", metavar="MIN:MAX|MIN:OPT:MAX", help="The lengths to serve.")
-@click.option(
-    "--length-input", "length_inputs", multiple=True, metavar="INPUT=NAME", help="Holds the valid length."
-)
-@click.option(
-    "--pad", "pads", multiple=True, metavar="INPUT=VALUE", help="What a padded sample ends with (else 0)."
-)
+@click.option("--length-input", "length_inputs", multiple=True, metavar="INPUT=NAME", help="Holds the valid length.")
+@click.option("--pad", "pads", multiple=True, metavar="INPUT=VALUE", help="What a padded sample ends with (else 0).")
 @click.option("--constant", "constants", multiple=True, metavar="INPUT=VALUE|FILE.npy", help="Never varies.")
 @click.option(
     "--method", default=DEFAULT_METHOD, show_default=True, help="auto, minmax, percentile[99.9], entropy, mse."

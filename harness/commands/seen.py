@@ -55,9 +55,7 @@ def summary(model: Model, corpus: Corpus, found: Calibrated, calibration: Calibr
 
 
 def _chosen(found: Calibrated) -> str:
-    best = [
-        f"{method} ({tried[str(method)]:.1f} dB)" for method, tried in zip(found.methods, found.tried, strict=True)
-    ]
+    best = [f"{method} ({tried[str(method)]:.1f} dB)" for method, tried in zip(found.methods, found.tried, strict=True)]
     if len(best) == 1:
         return f"{best[0]} of " + ", ".join(f"{name} {value:.1f}" for name, value in found.tried[0].items())
     return ", ".join(f"profile {index}: {text}" for index, text in enumerate(best))

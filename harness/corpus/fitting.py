@@ -73,9 +73,7 @@ class Fitting:
         # A constant that varies, as a mask of ones does, is as long as the inputs that the sample brought.
         axis = next((axis for axis in self.model.axes if axis.input in feeds), None)
         length = feeds[axis.input].shape[axis.dim] if axis else self.model.opt
-        return {
-            t.name: fill(self.model, t, length, self.constants[t.name]) for t in self.inputs if t.name in names
-        }
+        return {t.name: fill(self.model, t, length, self.constants[t.name]) for t in self.inputs if t.name in names}
 
     def _length(self, feeds: Feeds, where: str) -> int:
         try:

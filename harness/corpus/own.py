@@ -127,9 +127,7 @@ def _axes(facts: ModelFacts, texts: Sequence[str]) -> tuple[tuple[Axis, ...], st
     if not texts:
         refuse_fixed(facts)
         vary = [f"--axis {tensor.name}:{i}={tensor.dims[i]}" for tensor, i in varying_axes(facts)]
-        raise UsageError(
-            "which axis varies? none was named", where=str(facts.path), todo=f"give {' or '.join(vary)}"
-        )
+        raise UsageError("which axis varies? none was named", where=str(facts.path), todo=f"give {' or '.join(vary)}")
     found: dict[Axis, str] = {}
     for text in texts:
         match = _AXIS.fullmatch(text)
@@ -186,9 +184,7 @@ def _dim(facts: ModelFacts, tensor: TensorFacts, text: str) -> int:
 def _range(text: str) -> tuple[int, int, int]:
     match = _RANGE.fullmatch(text.strip())
     if not match:
-        raise UsageError(
-            f"{text!r} is no range", where="--range", todo="write MIN:MAX or MIN:OPT:MAX, e.g. 16:2000"
-        )
+        raise UsageError(f"{text!r} is no range", where="--range", todo="write MIN:MAX or MIN:OPT:MAX, e.g. 16:2000")
     low, high = int(match[1]), int(match[3])
     return low, int(match[2]) if match[2] else round(math.sqrt(low * high)), high
 

@@ -57,9 +57,7 @@ def open_source(data: str | Path) -> Source:
         raise DataError(
             "no such file or folder",
             where=script,
-            todo=f"did you mean {path.parent / close[0]}?"
-            if close
-            else "--data FOLDER_OF_NPZ or --data LOADER.py",
+            todo=f"did you mean {path.parent / close[0]}?" if close else "--data FOLDER_OF_NPZ or --data LOADER.py",
         )
     if path.is_dir():
         return Folder(_npz_files(path))

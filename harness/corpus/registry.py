@@ -87,9 +87,7 @@ def pick(entries: Mapping[str, Entry], keys: Iterable[str], where: str = "--mode
 def _module_entries(file: Path) -> Mapping[str, Entry]:
     entries = getattr(_module(file), "ENTRIES", None)
     if not isinstance(entries, dict) or not all(isinstance(entry, Entry) for entry in entries.values()):
-        raise ConfigError(
-            "the catalogue has no ENTRIES", where=str(file), todo="ENTRIES: dict[str, Entry] = {...}"
-        )
+        raise ConfigError("the catalogue has no ENTRIES", where=str(file), todo="ENTRIES: dict[str, Entry] = {...}")
     return entries
 
 

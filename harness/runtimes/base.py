@@ -222,9 +222,7 @@ class BatchPlayback:
                 f"calibration batch {self.consumed} of {self.supplied} failed: {self.error!r}",
             ) from self.error
         if self.consumed != self.supplied:
-            raise RuntimeFailure(
-                "calibration", f"{self.consumed} of {self.supplied} calibration batches were consumed"
-            )
+            raise RuntimeFailure("calibration", f"{self.consumed} of {self.supplied} calibration batches were consumed")
 
 
 def read_options(options: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -234,9 +232,7 @@ def read_options(options: Mapping[str, Any], defaults: Mapping[str, Any], where:
     """
     unknown = sorted(set(options) - set(defaults))
     if unknown:
-        raise RuntimeFailure(
-            "usage", f"unknown option {unknown[0]!r}", where, f"options are {', '.join(defaults)}"
-        )
+        raise RuntimeFailure("usage", f"unknown option {unknown[0]!r}", where, f"options are {', '.join(defaults)}")
     return {**defaults, **options}
 
 

@@ -89,9 +89,7 @@ class OnnxRuntimeEngine(Engine):
 
         # Bound to the device beforehand, so that a GPU provider is not timed while it copies.
         device = (
-            "cuda"
-            if self._settings["provider"] in {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
-            else "cpu"
+            "cuda" if self._settings["provider"] in {"CUDAExecutionProvider", "TensorrtExecutionProvider"} else "cpu"
         )
         binding, call = self._session.io_binding(), self._session.run_with_iobinding
         with _native("run", "the model failed on this input"):

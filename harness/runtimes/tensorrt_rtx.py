@@ -126,9 +126,7 @@ def _add_profile(
     varying = [name for name, shape in inputs.items() if -1 in shape]
     unknown = sorted(set(shapes) - set(inputs))
     if unknown:  # TensorRT takes it in silence
-        raise RuntimeFailure(
-            "usage", f"no input is called {unknown[0]!r}", where, f"inputs are {', '.join(inputs)}"
-        )
+        raise RuntimeFailure("usage", f"no input is called {unknown[0]!r}", where, f"inputs are {', '.join(inputs)}")
     missing = [name for name in varying if name not in shapes]
     if missing:
         raise RuntimeFailure("usage", f"no shapes for input {missing[0]!r}", where, f"give {', '.join(varying)}")

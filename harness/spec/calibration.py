@@ -48,8 +48,8 @@ class Precision(StrEnum):
 class Method:
     """How a range is chosen from what was observed.
 
-    :param name: ``minmax``, ``percentile``, ``entropy``, ``mse``, or ``auto``: whichever of them keeps this model's
-        outputs nearest to FP32 on calibration samples.
+    :param name: ``minmax``, ``percentile``, ``entropy``, ``mse``, or ``auto``: ``mse`` unless another of them
+        keeps this model's outputs clearly nearer to FP32 on calibration samples.
     :param percentile: share of values kept, in percent; only for ``percentile``.
     """
 
@@ -63,9 +63,7 @@ class Method:
                 todo="use auto, minmax, percentile, percentile99.9, entropy or mse",
             )
         if self.name == "percentile" and not (self.percentile and 50.0 < self.percentile < 100.0):
-            raise UsageError(
-                f"percentile {self.percentile} is not between 50 and 100", todo="99.9, 99.99 or 99.999"
-            )
+            raise UsageError(f"percentile {self.percentile} is not between 50 and 100", todo="99.9, 99.99 or 99.999")
 
     @classmethod
     def parse(cls, text: str) -> Method:

@@ -81,7 +81,5 @@ class RemoteEngine:
 
     def _call(self, method: str, *arguments: object, deadline_s: float | None = None) -> Any:  # noqa: ANN401
         if self._worker.generation != self._generation:
-            raise WorkerDied(
-                "the engine's worker process has ended", where=self._source, todo="load the engine again"
-            )
+            raise WorkerDied("the engine's worker process has ended", where=self._source, todo="load the engine again")
         return self._worker.call(method, self._handle, *arguments, deadline_s=deadline_s, on=self._source)

@@ -301,9 +301,7 @@ class Worker:
             raise
         except BaseException:  # Ctrl-C, say: the answer is still on its way, so the process is of no more use
             self._io.kill()
-            self._ended = WorkerDied(
-                f"{doing} was interrupted", where=self.environment.name, todo="restart the worker"
-            )
+            self._ended = WorkerDied(f"{doing} was interrupted", where=self.environment.name, todo="restart the worker")
             self._hang_up(patience_s=0.5)
             raise
         finally:
@@ -350,9 +348,7 @@ class Worker:
         for digest, name in self._names.items():
             blob = str(self._cache / "blobs" / digest)
             named = {key: text.replace(blob, name) for key, text in named.items()}
-        named["where"] = ", ".join(
-            dict.fromkeys(part for part in (self.environment.name, on, named["where"]) if part)
-        )
+        named["where"] = ", ".join(dict.fromkeys(part for part in (self.environment.name, on, named["where"]) if part))
         return from_remote(named)
 
 

@@ -8,9 +8,7 @@ from onnx import helper, numpy_helper
 from harness.modelfile import prepare, weighted_nodes
 from harness.spec.model import Axis, Model
 
-MODEL = Model(
-    key="tiny", axes=(Axis("x", 2),), axis_name="frames", minimum=3, maximum=400, opt=20, output="scores"
-)
+MODEL = Model(key="tiny", axes=(Axis("x", 2),), axis_name="frames", minimum=3, maximum=400, opt=20, output="scores")
 
 
 @pytest.fixture
@@ -76,6 +74,4 @@ def nodes(prepared):
 def samples():
     """Eight samples of eight lengths, 3 to 60."""
     draw = np.random.default_rng(3)
-    return [
-        {"x": draw.normal(size=(1, 2, length)).astype(np.float32)} for length in (3, 8, 15, 20, 21, 33, 40, 60)
-    ]
+    return [{"x": draw.normal(size=(1, 2, length)).astype(np.float32)} for length in (3, 8, 15, 20, 21, 33, 40, 60)]

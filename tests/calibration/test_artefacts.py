@@ -24,9 +24,7 @@ def test_int8_is_made_once_and_anew_for_anything_else(prepared):
 
 def test_fp16_keeps_float_inputs_and_outputs_and_stays_near(prepared, samples):
     path = artefacts.fp16(prepared)
-    exact, half = (
-        onnxruntime.InferenceSession(str(p), providers=["CPUExecutionProvider"]) for p in (prepared, path)
-    )
+    exact, half = (onnxruntime.InferenceSession(str(p), providers=["CPUExecutionProvider"]) for p in (prepared, path))
     types = {tensor.data_type for tensor in onnx.load(path).graph.initializer if len(tensor.dims)}
     assert types == {onnx.TensorProto.FLOAT16}
     assert artefacts.fp16(prepared) == path

@@ -27,9 +27,7 @@ StatefulPartitionedCall/out:0: 3f800000
 """
 
 
-@given(
-    st.dictionaries(NAMES, SCALES, max_size=8), st.sampled_from(ALGORITHMS), st.sampled_from(["8503", "101600"])
-)
+@given(st.dictionaries(NAMES, SCALES, max_size=8), st.sampled_from(ALGORITHMS), st.sampled_from(["8503", "101600"]))
 def test_what_is_written_reads_back_exactly(scales, algorithm, version):
     cache = CalibrationCache(version, algorithm, scales)
     back = CalibrationCache.loads(cache.dumps())

@@ -24,9 +24,7 @@ def seen(*parts):
 
 
 def same(a, b):
-    return (a.count, a.minimum, a.maximum) == (b.count, b.minimum, b.maximum) and np.array_equal(
-        a.counts, b.counts
-    )
+    return (a.count, a.minimum, a.maximum) == (b.count, b.minimum, b.maximum) and np.array_equal(a.counts, b.counts)
 
 
 @given(VALUES, st.randoms(use_true_random=False), st.integers(1, 6))

@@ -101,9 +101,7 @@ def test_progress_counts_batches(prepared, model, samples):
 
 @pytest.mark.parametrize("policy", [Policy.RAGGED, Policy.PAD, Policy.PER_PROFILE])
 @pytest.mark.parametrize("dialect", list(Dialect))
-def test_kept_observations_give_the_ranges_of_a_direct_calibration(
-    prepared, model, samples, corpus, policy, dialect
-):
+def test_kept_observations_give_the_ranges_of_a_direct_calibration(prepared, model, samples, corpus, policy, dialect):
     for _ in range(2):  # made, then kept
         found = observed(prepared, model, corpus, policy, LAYOUT)
         for method in METHODS:

@@ -134,9 +134,7 @@ def test_entropy_does_clip_where_it_should():
     assert -25 < low < -3.5
 
 
-MANY = st.tuples(
-    st.sampled_from(sorted(DRAWN)), st.integers(0, 2**32 - 1), st.integers(300, 5_000), st.floats(-12, 12)
-)
+MANY = st.tuples(st.sampled_from(sorted(DRAWN)), st.integers(0, 2**32 - 1), st.integers(300, 5_000), st.floats(-12, 12))
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))

@@ -16,7 +16,7 @@ from harness.spec.calibration import Dialect, Method
 @given(st.lists(st.integers(1, 1_000), min_size=1, max_size=60))
 def test_the_samples_tried_are_spread_over_lengths(lengths):
     picked = spread_over_lengths(lengths)
-    assert len(picked) == len(set(picked)) == min(12, len(lengths))
+    assert len(picked) == len(set(picked)) == min(24, len(lengths))
     chosen = [lengths[index] for index in picked]
     assert chosen == sorted(chosen)
     assert (chosen[0], chosen[-1]) == (min(lengths), max(lengths)) or len(lengths) == 1
@@ -36,19 +36,19 @@ def choice(prepared, proto, nodes):
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
-def test_the_winner_is_the_one_that_reached_most(choice, samples, dialect):
+def test_every_candidate_is_tried_and_the_winner_is_nearly_the_best(choice, samples, dialect):
     method, reached = choice(samples, dialect)
     assert list(reached) == [str(candidate) for candidate in CANDIDATES]
-    assert reached[str(method)] == max(reached.values())
+    assert reached[str(method)] >= max(reached.values()) - 1.0
     assert all(np.isfinite(list(reached.values())))
 
 
-def test_of_equals_the_first_is_taken(choice):
-    """Two values: nothing to clip, and every method keeps both."""
-    feeds = [{"x": np.resize(np.array([1, -1], np.float32), (1, 2, length))} for length in (5, 9, 12)]
-    method, reached = choice(feeds)
-    best = [name for name, value in reached.items() if value == max(reached.values())]
-    assert str(method) == best[0]
+@pytest.mark.parametrize(("gain", "winner"), [(0.0, "mse"), (0.9, "mse"), (1.1, "entropy")])
+def test_a_challenger_must_be_clearly_better_than_mse(choice, samples, monkeypatch, gain, winner):
+    values = {"mse": 10.0, "entropy": 10.0 + gain}
+    scores = iter(values.get(str(candidate), 5.0) for candidate in CANDIDATES)
+    monkeypatch.setattr("harness.calibration.selection._mean_sqnr_db", lambda *_: next(scores))
+    assert str(choice(samples)[0]) == winner
 
 
 def test_one_method_for_the_same_samples(choice, samples):

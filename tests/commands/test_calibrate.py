@@ -47,9 +47,7 @@ def properties(path):
 def test_u8s8_runs_at_any_length(catalogue, tmp_path, capsys):
     out = tmp_path / "wave.onnx"
     assert (
-        main(
-            ["calibrate", "wave", "--samples", "4", "--method", "percentile", "--emit", "qdq-u8s8", "-o", str(out)]
-        )
+        main(["calibrate", "wave", "--samples", "4", "--method", "percentile", "--emit", "qdq-u8s8", "-o", str(out)])
         == 0
     )
     fp32, int8 = session(catalogue["wave"].onnx()), session(out)
@@ -82,9 +80,7 @@ def test_s8s8_is_what_tensorrt_takes(catalogue, tmp_path):
         assert values[node.input[2]].dtype == np.int8
         assert not values[node.input[2]].any()
     dequantized = {node.output[0] for node in quantizing if node.op_type == "DequantizeLinear"}
-    biased = [
-        n for n in graph.node if n.op_type in {"Conv", "Gemm"} and len(n.input) > 2 and n.input[0] in dequantized
-    ]
+    biased = [n for n in graph.node if n.op_type in {"Conv", "Gemm"} and len(n.input) > 2 and n.input[0] in dequantized]
     assert biased
     assert not [node.name for node in biased if node.input[2] in dequantized]
     feeds = next(catalogue["vad"].samples("test", 0))
@@ -235,9 +231,7 @@ def test_a_cache_says_which_file_its_names_belong_to(cache, model, data, tmp_pat
     said = capsys.readouterr().err  # t has another name where the function is inlined
     assert f"1 of 2 tensors have names that {path.name} does not have" in said
     prepared = onnx.load(said.rpartition("build from ")[2].strip()).graph
-    assert set(CalibrationCache.loads(out.read_text()).scales) == {
-        t for node in prepared.node for t in node.output
-    }
+    assert set(CalibrationCache.loads(out.read_text()).scales) == {t for node in prepared.node for t in node.output}
 
     assert main(["calibrate", str(model), *own("--data", data), "--emit", "trt-cache", "-o", str(out)]) == 0
     assert "build from" not in capsys.readouterr().err

@@ -77,9 +77,7 @@ def test_only_wanted_members_are_kept_and_no_scratch(wheel: PinnedWheel) -> None
     assert sorted(p.name for p in root.parent.iterdir()) == ["tiny-model-1.0", "tiny-model-1.0.lock"]
 
 
-@pytest.mark.parametrize(
-    "harm", ["flip", "truncate", "delete", "no manifest", "half a manifest", "other patterns"]
-)
+@pytest.mark.parametrize("harm", ["flip", "truncate", "delete", "no manifest", "half a manifest", "other patterns"])
 def test_damage_is_found_and_mended(wheel: PinnedWheel, harm: str) -> None:
     path = take(wheel, MEMBER)
     manifest = path.parents[2] / "manifest.json"
@@ -157,8 +155,7 @@ def program(wheel: PinnedWheel) -> list[str]:
 
 def test_processes_at_the_same_time_fetch_once(wheel: PinnedWheel) -> None:
     starting = [
-        subprocess.Popen(program(wheel), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
+        subprocess.Popen(program(wheel), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
     ]
     outputs = [process.communicate(timeout=60) for process in starting]
     assert [out.strip() for out, _ in outputs] == [str(len(BYTES))] * 3

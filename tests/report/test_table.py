@@ -140,9 +140,7 @@ def test_a_model_with_other_buckets_shows_them_by_their_ranges():
     layout = Layout("two", (Profile(1, 5, 10), Profile(11, 15, 20)))
     model = Model("mine", (Axis("x", 1),), "frames", 1, 20, 5, buckets=layout)
     entries = {"mine": dataclasses.replace(ENTRIES["vad"], model=model)}
-    (found,) = (
-        line for line in render([latency(case_of("mine"), **{"11-15-20": 1.5})], entries) if "minmax" in line
-    )
+    (found,) = (line for line in render([latency(case_of("mine"), **{"11-15-20": 1.5})], entries) if "minmax" in line)
     assert "1.50x" in found
 
 

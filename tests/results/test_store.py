@@ -96,9 +96,7 @@ except HarnessError as error:
 
 def test_space_that_ends_in_the_middle_of_a_record(tmp_path):
     """A real limit on the file's size: the write that reaches it is cut short, and is taken back."""
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     written = int(done.stdout.split()[0])
     assert written > 5

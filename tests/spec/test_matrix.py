@@ -27,9 +27,7 @@ def test_only_int8_has_a_calibration():
 
 
 def test_quick_is_the_default_method_and_policy():
-    (case,) = (
-        c for c in expand(Matrix(layouts=("single",)), ["vad"], RUNTIMES[:1]) if c.precision is Precision.INT8
-    )
+    (case,) = (c for c in expand(Matrix(layouts=("single",)), ["vad"], RUNTIMES[:1]) if c.precision is Precision.INT8)
     assert case.calibration == Calibration(Method.parse(DEFAULT_METHOD), DEFAULT_POLICY)
     assert case.layout == "single"
 
