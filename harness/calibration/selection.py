@@ -1,8 +1,8 @@
 """The ``auto`` method: ``mse``, unless another method keeps this model's outputs clearly nearer to FP32.
 
-No method is best everywhere: percentiles win where a few outliers carry nothing (speech, text lines) and lose
-badly where they carry everything (transformers' feed-forward layers); see ``docs/guide/methods.md``. All are read off
-the same observation, so trying them costs a Q/DQ file and a few runs each.
+No method is best everywhere: a percentile wins where a few outliers carry nothing (speech) and loses badly where they
+carry everything (a transformer's feed-forward layers); see ``docs/guide/methods.md``. All are read off the same
+observation, so trying them costs a Q/DQ file and a few runs each.
 """
 
 from __future__ import annotations

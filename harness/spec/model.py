@@ -53,7 +53,7 @@ class Model:
         leaves them, so padding stays masked.
     :param pad_values: (input, value) written beyond the end of a padded sample; 0 elsewhere.
     :param output: the output that is scored; the first floating-point one if empty.
-    :param score: ``module:function`` or a name from :mod:`harness.accuracy`; empty for none.
+    :param score: ``module:function`` (see :mod:`harness.accuracy`); empty for none.
     :param bounds: (bucket name, bounds); a bucket named ``"*"`` is the default.
     :param buckets: the layout that names the length buckets; thirds of log-length if None.
     """

@@ -225,7 +225,7 @@ def test_full_disk(refused, harness, model, data):
     code, message = refused(model, *options(data), before=small_files_only)
     assert code == 1
     assert "File too large" in message
-    assert "-> free some space" in message
+    assert "-> free " in message
 
 
 def test_interrupted(harness, cache, model, tmp_path):
