@@ -1,0 +1,383 @@
+"""A ratio of two latencies with an interval: bursts to blocks, blocks to launches, launches to the estimate.
+
+Everything is a natural logarithm of candidate time / baseline time: 0 is "the same", ``log(1.05)`` is 5 % slower, and
+swapping the arms changes the sign. The unit of inference is the launch (a fresh process), and the build where several
+engines were built: the noise is between launches, so more blocks in one launch do not make more evidence
+(Kalibera & Jones, *Rigorous benchmarking in reasonable time*, ISMM 2013).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy import stats
+
+from harness.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+    Builds = Sequence[Sequence[ArrayLike]]
+
+__all__ = [
+    "CLOCK_RESOLUTION",
+    "Estimate",
+    "Interval",
+    "block_logs",
+    "burst_value",
+    "estimate",
+    "hierarchical_bootstrap",
+    "hodges_lehmann",
+    "launch_interval_t",
+    "pooled_baseline",
+    "traffic",
+    "wider",
+]
+
+CLOCK_RESOLUTION = 0.0005
+"""Half-width (log ratio) below which no interval goes: 0.05 %, one tick of a 0.5 us device clock in a 1 ms run."""
+
+_INNER_POOL = 200  # resampled block sets kept for each launch; the outer draws pick among them
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Two-sided interval of a log ratio (or of a time, for quantiles).
+
+    :param confidence: nominal two-sided coverage, in (0, 1); each end alone holds at ``(1 + confidence) / 2``.
+    """
+
+    low: float
+    point: float
+    high: float
+    confidence: float
+
+    @property
+    def half_width(self) -> float:
+        """Half of ``high - low``; infinite where one launch left the interval open."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a session knows about one log ratio.
+
+    :param point: mean of the launch estimates (of the build means where there are several builds).
+    :param interval: the wider of the t interval and the hierarchical bootstrap, no narrower than the floors
+        that :func:`estimate` names.
+    :param launches: launches used; :param builds: builds; :param blocks: blocks in all launches.
+    :param launch_sd: standard deviation of the launch estimates within builds; NaN with fewer than two launches.
+    :param block_sd: pooled standard deviation of block log ratios within launches; NaN with one block a launch.
+    :param standard_error: of ``point``, from the highest level that is replicated; never below the floors.
+    :param degrees: degrees of freedom of ``standard_error``; 0 where nothing is replicated.
+    """
+
+    point: float
+    interval: Interval
+    launches: int
+    builds: int
+    blocks: int
+    launch_sd: float
+    block_sd: float
+    standard_error: float
+    degrees: int
+
+    @property
+    def ratio(self) -> float:
+        """Candidate time / baseline time."""
+        return math.exp(self.point)
+
+
+def burst_value(burst_ns: ArrayLike, how: Literal["min", "median"], *, where: str = "a burst") -> Floats:
+    """One value for each burst: the minimum for host clocks, the median for device events.
+
+    Preemption only ever adds time, so on a shared host the minimum is nearest to the code's own time (Chen & Revels
+    2016, arXiv 1608.04295); a device clock sees no preemption and the median also sees a code that became erratic.
+
+    :param burst_ns: (..., runs) times in nanoseconds.
+    :returns: (...) float64, nanoseconds.
+    :raises DataError: no run, or a time that is NaN, infinite, zero or negative.
+    """
+    times = _times(burst_ns, where)
+    if times.ndim == 0 or times.shape[-1] == 0:
+        raise DataError("a burst without a timed run", where=where, todo="time at least one run in each burst")
+    if how == "min":
+        return np.asarray(times.min(axis=-1), np.float64)
+    if how == "median":
+        return np.asarray(np.median(times, axis=-1), np.float64)
+    raise DataError(f"no burst value is called {how!r}", where=where, todo="use min or median")
+
+
+def pooled_baseline(baseline_ns: ArrayLike, null_ns: ArrayLike) -> Floats:
+    """The geometric mean of both copies of the baseline, block by block, (blocks,) ns.
+
+    A and A' are the same code in two processes, so their mean carries half the launch variance of one of them: a
+    candidate's log ratio to it has 3/4 of the variance, and a quarter of the launches is saved at no cost.
+
+    :raises DataError: as for :func:`block_logs`.
+    """
+    first, second = _paired(baseline_ns, null_ns, ("arm baseline", "arm baseline copy"))
+    return np.asarray(np.sqrt(first * second), np.float64)
+
+
+def block_logs(
+    candidate_ns: ArrayLike, baseline_ns: ArrayLike, *, arms: tuple[str, str] = ("arm candidate", "arm baseline")
+) -> Floats:
+    """``log(candidate / baseline)`` for each block of one launch.
+
+    :param candidate_ns: (blocks,) burst values; :param baseline_ns: (blocks,), of the same blocks.
+    :returns: (blocks,) float64.
+    :raises DataError: naming the arm and the block: no block, another number of blocks, or a time that is NaN,
+        infinite, zero or negative.
+    """
+    candidate, baseline = _paired(candidate_ns, baseline_ns, arms)
+    return np.asarray(np.log(candidate) - np.log(baseline), np.float64)
+
+
+def hodges_lehmann(x: ArrayLike) -> float:
+    """Median of all Walsh averages (x_i + x_j) / 2, i <= j (Hodges & Lehmann 1963): a mean that outliers do not move.
+
+    Exact. Takes n^2 / 2 doubles of memory (n = 5000: 100 MB).
+
+    :raises DataError: nothing to estimate from, or a value that is not finite.
+    """
+    values = np.asarray(x, np.float64)
+    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
+        raise DataError(
+            f"no location for {values.size} value(s) of shape {values.shape}"
+            + ("" if np.isfinite(values).all() else ", some not finite"),
+            where="the log ratios of a launch",
+        )
+    return float(_hodges_lehmann_rows(values[None, :])[0])
+
+
+def launch_interval_t(launch_estimates: ArrayLike, confidence: float) -> Interval:
+    """Student's t interval of the mean over launches (or builds), n - 1 degrees of freedom.
+
+    One launch says nothing about the spread between launches, so its interval is open: (-inf, inf).
+
+    :param launch_estimates: (launches,) log ratios.
+    :raises DataError: no launch, a value that is not finite, or a confidence outside (0, 1).
+    """
+    values = np.asarray(launch_estimates, np.float64)
+    _confidence(confidence)
+    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
+        raise DataError(f"launch estimates are {values.tolist()}", where="the interval over launches")
+    point = float(values.mean())
+    if values.size == 1:
+        return Interval(-math.inf, point, math.inf, confidence)
+    half = float(stats.t.ppf((1 + confidence) / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size))
+    return Interval(point - half, point, point + half, confidence)
+
+
+def hierarchical_bootstrap(values_by_build: Builds, confidence: float, seed: int, resamples: int = 2000) -> Interval:
+    """Resample builds, then launches within builds, then blocks within launches; percentiles of the grand mean.
+
+    The plain percentile interval is too narrow for few launches: resampling n units reproduces only (n-1)/n of their
+    variance, and normal-like percentiles ignore that the variance is estimated. Distances from the point are therefore
+    stretched by ``sqrt(n / (n-1)) * t / z`` with n units at the highest replicated level (the correction for clustered
+    data in Davison & Hinkley, *Bootstrap Methods and their Application*, 1997, section 3.8, and for small samples in
+    Hesterberg, *What teachers should know about the bootstrap*, 2015, section 3.2).
+
+    :param values_by_build: builds of launches of (blocks,) log ratios.
+    :param resamples: draws; the launch's block resamples come from a pool of 200 made once for each launch.
+    :raises DataError: empty level, value not finite, or confidence outside (0, 1).
+    """
+    builds = _checked(values_by_build)
+    _confidence(confidence)
+    random = np.random.default_rng(seed)
+    point = _grand_mean(builds)
+    units = len(builds) if len(builds) > 1 else len(builds[0])
+    if units == 1:
+        return Interval(-math.inf, point, math.inf, confidence)
+    drawn = random.integers(0, len(builds), (resamples, len(builds)))
+    total = np.zeros(resamples)
+    means = [_resampled_build(launches, random, resamples, len(builds)) for launches in builds]
+    stacked = np.stack(means)  # (builds, resamples, builds): an own resample for every time a build may be drawn
+    for position in range(len(builds)):
+        total += stacked[drawn[:, position], np.arange(resamples), position]
+    deviations = total / len(builds) - point
+    tail = (1 - confidence) / 2
+    stretch = math.sqrt(units / (units - 1)) * float(stats.t.isf(tail, units - 1) / stats.norm.isf(tail))
+    low, high = np.quantile(deviations, [tail, 1 - tail])
+    return Interval(point + stretch * float(low), point, point + stretch * float(high), confidence)
+
+
+def wider(a: Interval, b: Interval) -> Interval:
+    """The interval that is the wider one; ``a`` when they are equally wide."""
+    return a if a.high - a.low >= b.high - b.low else b
+
+
+def estimate(
+    values_by_build: Builds, confidence: float, seed: int, *, resolution: float = CLOCK_RESOLUTION
+) -> Estimate:
+    """The log ratio, with the wider of the t interval and the hierarchical bootstrap.
+
+    With two or more builds the builds are the unit (Kalibera & Jones 2013: the highest replicated level); giving every
+    launch a build of its own makes both levels one. An interval of no width is not believed. It is floored by
+
+    - the blocks: a mean over launches cannot be known better than its own blocks allow, ``1.023 * block_sd /
+      sqrt(blocks)`` (1.023 = sqrt(pi/3), the Hodges-Lehmann estimator's normal-theory standard error), and
+    - the clock: identical samples only mean that the clock cannot tell them apart, so the half-width is at least
+      ``resolution``.
+
+    :param values_by_build: builds of launches of (blocks,) log ratios. Launches that were dropped are left out.
+    :param confidence: two-sided; 0.90 gives two one-sided tests at 5 % (Schuirmann 1987).
+    :param resolution: clock tick / time of one block value, as a log ratio.
+    :raises DataError: an empty level, a value that is not finite, or a confidence outside (0, 1).
+    """
+    builds = _checked(values_by_build)
+    by_build = [np.array([hodges_lehmann(blocks) for blocks in launches]) for launches in builds]
+    all_launches = np.concatenate(by_build)
+    blocks = sum(len(values) for launches in builds for values in launches)
+    block_sd = _pooled_sd([values for launches in builds for values in launches])
+    launch_sd = _pooled_sd(by_build)
+    units = np.array([launches.mean() for launches in by_build]) if len(builds) > 1 else all_launches
+    by_t = launch_interval_t(units, confidence)
+    if len(builds) > 1:
+        pooled = launch_interval_t(all_launches, confidence)  # unequal builds: its centre may differ, its width counts
+        by_t = wider(by_t, _around(by_t.point, pooled.half_width, confidence))
+    interval = wider(by_t, hierarchical_bootstrap(builds, confidence, seed))
+    degrees = len(units) - 1
+    error = float(units.std(ddof=1) / math.sqrt(len(units))) if degrees else math.inf
+    floor_error = 1.023 * block_sd / math.sqrt(blocks) if math.isfinite(block_sd) else 0.0
+    floor = max(resolution, float(stats.norm.isf((1 - confidence) / 2)) * floor_error)
+    if interval.half_width < floor:
+        interval = _around(by_t.point, floor, confidence)
+    return Estimate(
+        point=by_t.point,
+        interval=interval,
+        launches=len(all_launches),
+        builds=len(builds),
+        blocks=blocks,
+        launch_sd=launch_sd,
+        block_sd=block_sd,
+        standard_error=max(error, floor_error, resolution / 2),
+        degrees=degrees,
+    )
+
+
+def traffic(
+    values_by_length: Mapping[int, Builds], baseline_ns: Mapping[int, float], weights: Mapping[int, float]
+) -> list[list[Floats]]:
+    """Block log ratios of the traffic's total time, ready for :func:`estimate`.
+
+    With weight w (how often a length comes) and baseline time T, block b of a launch counts
+    ``log(sum_l w_l T_l exp(d_lb) / sum_l w_l T_l)``: the ratio of weighted total times, not the mean of ratios, because
+    a user waits for seconds and not for percentages. Launch by launch, so the lengths of one launch share its effect.
+    Where the lengths of a launch kept different numbers of blocks, the surplus is left out (blocks are exchangeable).
+
+    :param values_by_length: length -> builds -> launches -> (blocks,) log ratios; the same launches at every length.
+    :param baseline_ns: length -> typical baseline time, ns.
+    :param weights: length -> share of the traffic; any positive scale.
+    :raises DataError: no length, lengths that disagree, a weight or time that is not positive and finite.
+    """
+    lengths = sorted(values_by_length)
+    if not lengths or set(lengths) != set(baseline_ns) or set(lengths) != set(weights):
+        raise DataError(
+            f"ratios for lengths {lengths}, times for {sorted(baseline_ns)}, weights for {sorted(weights)}",
+            where="the traffic estimate",
+            todo="give ratios, baseline times and weights for the same lengths",
+        )
+    times = _times([baseline_ns[length] for length in lengths], "the traffic's baseline times")
+    shares = _times([weights[length] for length in lengths], "the traffic's weights") * times
+    shares /= shares.sum()
+    checked = [_checked(values_by_length[length]) for length in lengths]
+    shape = [len(launches) for launches in checked[0]]
+    for length, builds in zip(lengths, checked, strict=True):
+        if [len(launches) for launches in builds] != shape:
+            raise DataError(
+                f"{[len(launches) for launches in builds]} launches in each build, length {lengths[0]} has {shape}",
+                where=f"the traffic estimate, length {length}",
+                todo="drop a launch at every length, or at none",
+            )
+    return [[_weighted([c[b][i] for c in checked], shares) for i in range(n)] for b, n in enumerate(shape)]
+
+
+def _weighted(logs: list[Floats], shares: Floats) -> Floats:
+    kept = min(len(values) for values in logs)
+    return np.asarray(np.log(shares @ np.exp(np.stack([values[:kept] for values in logs]))), np.float64)
+
+
+def _resampled_build(launches: list[Floats], random: np.random.Generator, resamples: int, copies: int) -> Floats:
+    """Means of a build with its launches and their blocks resampled, (resamples, copies)."""
+    pool = np.stack(
+        [
+            _hodges_lehmann_rows(blocks[random.integers(0, len(blocks), (_INNER_POOL, len(blocks)))])
+            for blocks in launches
+        ]
+    )
+    size = (resamples, copies, len(launches))
+    picked = pool[random.integers(0, len(launches), size), random.integers(0, _INNER_POOL, size)]
+    return np.asarray(picked.mean(axis=-1), np.float64)
+
+
+def _hodges_lehmann_rows(rows: Floats) -> Floats:
+    i, j = np.triu_indices(rows.shape[1])
+    return np.asarray(np.median((rows[:, i] + rows[:, j]) / 2, axis=1), np.float64)
+
+
+def _grand_mean(builds: list[list[Floats]]) -> float:
+    return float(np.mean([np.mean([hodges_lehmann(blocks) for blocks in launches]) for launches in builds]))
+
+
+def _pooled_sd(groups: Sequence[Floats]) -> float:
+    degrees = sum(len(group) - 1 for group in groups)
+    if degrees == 0:
+        return math.nan
+    return math.sqrt(sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / degrees)
+
+
+def _around(point: float, half: float, confidence: float) -> Interval:
+    return Interval(point - half, point, point + half, confidence)
+
+
+def _paired(first: ArrayLike, second: ArrayLike, arms: tuple[str, str]) -> tuple[Floats, Floats]:
+    left, right = _times(first, arms[0]), _times(second, arms[1])
+    if left.ndim != 1 or right.ndim != 1 or left.shape != right.shape or left.size == 0:
+        raise DataError(
+            f"{left.shape} and {right.shape} block values",
+            where=f"{arms[0]} and {arms[1]}",
+            todo="every block needs one burst of each arm, and a launch at least one block",
+        )
+    return left, right
+
+
+def _times(values: ArrayLike, where: str) -> Floats:
+    times = np.asarray(values, np.float64)
+    bad = ~(np.isfinite(times) & (times > 0))
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        place = f", block {index[0]}" + (f", run {index[1]}" if len(index) > 1 else "") if index else ""
+        raise DataError(
+            f"a value of {times[index]}; {int(bad.sum())} of {times.size} are NaN, infinite, zero or negative",
+            where=f"{where}{place}",
+            todo="drop the launch whose clock did this; look at the clock if it comes back",
+        )
+    return times
+
+
+def _checked(values_by_build: Builds) -> list[list[Floats]]:
+    builds = [[np.asarray(values, np.float64) for values in launches] for launches in values_by_build]
+    if not builds or not all(builds):
+        raise DataError("no launch to estimate from", where="the session", todo="every launch was dropped: see why")
+    for b, launches in enumerate(builds):
+        for i, values in enumerate(launches):
+            if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
+                raise DataError(
+                    f"{values.size} log ratios of shape {values.shape}, {int((~np.isfinite(values)).sum())} not finite",
+                    where=f"build {b}, launch {i}",
+                    todo="drop the launch, or its broken blocks",
+                )
+    return builds
+
+
+def _confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise DataError(f"a confidence of {confidence}", where="an interval", todo="give a number between 0 and 1")
