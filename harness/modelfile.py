@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,7 +141,8 @@ def check_axis(facts: ModelFacts, axis: Axis) -> None:
 def profiles_for(model: Model, facts: ModelFacts, profiles: Iterable[Profile]) -> list[dict[str, list[list[int]]]]:
     """What a build is told of its profiles: input -> its shape at min, at opt and at max; one dict a profile.
 
-    Dimensions that follow the length take the profile's; other dynamic ones (a batch) are 1.
+    Dimensions that follow the length take the profile's; other dynamic ones (a batch) are 1. A length input has
+    three lists more, its values at min, opt and max: TensorRT asks for them where they decide a shape.
     """
     following = {(axis.input, axis.dim) for axis in model.axes}
 
@@ -148,13 +150,14 @@ def profiles_for(model: Model, facts: ModelFacts, profiles: Iterable[Profile]) -
         sizes = (size if isinstance(size, int) else 1 for size in tensor.dims)
         return [length if (tensor.name, dim) in following else size for dim, size in enumerate(sizes)]
 
-    return [
-        {
-            tensor.name: [shape(tensor, length) for length in (profile.min, profile.opt, profile.max)]
-            for tensor in facts.inputs
-        }
-        for profile in profiles
-    ]
+    def entry(tensor: TensorFacts, profile: Profile) -> list[list[int]]:
+        lengths = (profile.min, profile.opt, profile.max)
+        shapes = [shape(tensor, length) for length in lengths]
+        if tensor.name not in model.length_inputs:
+            return shapes
+        return shapes + [[length] * prod(sizes) for sizes, length in zip(shapes, lengths, strict=True)]
+
+    return [{tensor.name: entry(tensor, profile) for tensor in facts.inputs} for profile in profiles]
 
 
 def prepare(path: Path | str, model: Model | None = None) -> Path:

@@ -322,13 +322,21 @@ def test_prepare_prints_nothing(conv, tmp_path):
     assert done.stdout + done.stderr == ""
 
 
-def test_profiles_name_the_shape_of_every_input(tmp_path):
+def test_profiles_name_the_shape_of_every_input_and_the_values_of_lengths(tmp_path):
     text = """<ir_version: 8, opset_import: ["" : 17]>
     g (float[N, 2, L] x, int64[N, L] mask, int32[1] n) => (float[N, 2, M] y) { y = Conv(x, w) }"""
     facts = read_facts(write(tmp_path / "m.onnx", text, w=W))
     model = Model("m", (Axis("x", 2), Axis("mask", 1)), "frames", 4, 90, 10, length_inputs=("n",))
     assert profiles_for(model, facts, [Profile(4, 10, 40), Profile(41, 60, 90)]) == [
-        {"x": [[1, 2, 4], [1, 2, 10], [1, 2, 40]], "mask": [[1, 4], [1, 10], [1, 40]], "n": [[1]] * 3},
-        {"x": [[1, 2, 41], [1, 2, 60], [1, 2, 90]], "mask": [[1, 41], [1, 60], [1, 90]], "n": [[1]] * 3},
+        {
+            "x": [[1, 2, 4], [1, 2, 10], [1, 2, 40]],
+            "mask": [[1, 4], [1, 10], [1, 40]],
+            "n": [[1], [1], [1], [4], [10], [40]],
+        },
+        {
+            "x": [[1, 2, 41], [1, 2, 60], [1, 2, 90]],
+            "mask": [[1, 41], [1, 60], [1, 90]],
+            "n": [[1], [1], [1], [41], [60], [90]],
+        },
     ]
     assert profiles_for(model, facts, []) == []

@@ -22,14 +22,16 @@ _DEFAULTS: dict[str, Any] = {
     "compute_capabilities": ["SM89"],
     "workspace_bytes": 1 << 30,
 }
+_TRIPLE = 3
 
 
 class TensorRtRtx(Runtime):
     """Options of a build.
 
     ``profiles``: a list of ``{input: (min shape, opt shape, max shape)}``, one an optimization profile, every
-    input with a varying axis in each; ``compute_capabilities``: names of ``ComputeCapability``, ``["SM89"]``;
-    ``workspace_bytes``: 1 GiB.
+    input with a varying axis in each. An input whose values decide a shape (a shape tensor) has its values at min,
+    opt and max behind its shapes, six lists; where they decide none, they are not used.
+    ``compute_capabilities``: names of ``ComputeCapability``, ``["SM89"]``. ``workspace_bytes``: 1 GiB.
     """
 
     name = "tensorrt-rtx"
@@ -130,12 +132,24 @@ def _add_profile(
     missing = [name for name in varying if name not in shapes]
     if missing:
         raise RuntimeFailure("usage", f"no shapes for input {missing[0]!r}", where, f"give {', '.join(varying)}")
+    deciding = [tensor.name for tensor in map(network.get_input, range(network.num_inputs)) if tensor.is_shape_tensor]
+    unvalued = [name for name in deciding if len(shapes.get(name, ())) <= _TRIPLE]
+    if unvalued:  # TensorRT says so too, but not what to do
+        raise RuntimeFailure(
+            "usage",
+            f"the values of input {unvalued[0]!r} decide a shape, and the profile has none for it",
+            where,
+            f"if it holds the valid length, name it: --length-input {unvalued[0]}=NAME",
+        )
     profile = builder.create_optimization_profile()
-    for name, (low, opt, high) in shapes.items():
+    for name, lists in shapes.items():
+        low, opt, high = lists[:_TRIPLE]
         try:
             profile.set_shape(name, tuple(low), tuple(opt), tuple(high))
+            if name in deciding:
+                profile.set_shape_input(name, *(tuple(values) for values in lists[_TRIPLE:]))
         except (RuntimeError, ValueError) as error:
-            raise RuntimeFailure("usage", f"{name}: {low} {opt} {high}: {error}", where) from error
+            raise RuntimeFailure("usage", f"{name}: {' '.join(map(str, lists))}: {error}", where) from error
     if config.add_optimization_profile(profile) < 0:
         detail = "\n".join(log.errors)
         raise RuntimeFailure("usage", "min, opt and max do not follow one another", where, detail=detail)
