@@ -16,11 +16,12 @@ def fetch(keys: tuple[str, ...]) -> None:
 
     Without MODEL: those of the whole catalogue, and what the harness's own tests need.
     """
-    from harness.corpus.registry import catalogue_fetcher, load_catalogue, pick
+    from harness.commands.configured import configured_models
+    from harness.corpus.registry import catalogue_fetcher, pick
     from harness.spec.config import find_config
 
     config = find_config()
-    chosen = pick(load_catalogue(config), keys, "fetch")
+    chosen = pick(configured_models(config), keys, "fetch")
     for number, entry in enumerate(chosen, start=1):
         key = entry.model.key
         note(f"[{number}/{len(chosen)}] {key}")

@@ -14,19 +14,11 @@ def models() -> None:
     """List the catalogue's models and your configured ones."""
     from rich.table import Table
 
-    from harness.corpus.registry import load_catalogue
-    from harness.errors import UsageError
+    from harness.commands.configured import configured_models
     from harness.spec.config import find_config
     from harness.spec.shapes import length_buckets
 
-    config = find_config()
-    entries = load_catalogue(config)
-    if not entries:
-        raise UsageError(
-            "no models: there is no configuration with a catalogue or [[models]] here or above",
-            where=str(config.root),
-            todo="run it in a checkout of the harness, or write a harness.toml with [[models]]",
-        )
+    entries = configured_models(find_config())
     table = Table("model", "axis", "range", "opt", "length buckets (min-opt-max)", "score")
     for key, entry in entries.items():
         model = entry.model

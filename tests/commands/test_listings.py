@@ -25,10 +25,14 @@ def test_models(project, capsys):
         assert text in said
 
 
-def test_models_without_any(cache, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("command", [["models"], ["fetch"], ["fetch", "vad"]], ids=" ".join)
+def test_where_no_models_are_configured(command, cache, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["models"]) == 2
-    assert "no models" in capsys.readouterr().err
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"harness: {tmp_path}: no models: ")
+    assert "run it in a checkout of the harness" in said.err
 
 
 def test_environments(project, capsys):
