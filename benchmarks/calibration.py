@@ -107,8 +107,7 @@ def onnxruntimes(arm: str, prepared: str, corpus: str, count: int) -> Callable[[
     import onnx
     import onnxruntime.quantization as ortq
 
-    from harness.calibration.qdq import WEIGHTED_TYPES
-    from harness.modelfile import weighted_nodes
+    from harness.modelfile import WEIGHTED_TYPES, weighted_nodes
 
     reader = _reader(_corpus(corpus, count))
     same = {"nodes_to_quantize": weighted_nodes(onnx.load(prepared)), "op_types_to_quantize": list(WEIGHTED_TYPES)}

@@ -21,9 +21,9 @@ import onnxruntime
 from fixtures.catalogue import ENTRIES
 from harness.accuracy import Aggregate, load_score
 from harness.calibration import pipeline
-from harness.calibration.qdq import WEIGHTED_TYPES, write_qdq
+from harness.calibration.qdq import write_qdq
 from harness.corpus.samples import Corpus, cut, length_of
-from harness.modelfile import prepare, weighted_nodes
+from harness.modelfile import WEIGHTED_TYPES, prepare, weighted_nodes
 from harness.paths import cache_dir
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 from harness.spec.shapes import Layout, length_buckets, single

@@ -19,12 +19,13 @@ from harness.onnx_facts import (
     all_nodes,
     called,
     has_subgraph,
+    is_whole,
     listed,
     parse,
     read_facts,
     varying_axes,
 )
-from harness.paths import cache_dir
+from harness.paths import cache_dir, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from harness.spec.shapes import Profile
 
 __all__ = [
+    "WEIGHTED_TYPES",
     "ModelFacts",
     "TensorFacts",
     "check_axes",
@@ -43,9 +45,13 @@ __all__ = [
     "read_facts",
     "refuse_fixed",
     "refuse_quantized",
+    "scored_output",
     "varying_axes",
     "weighted_nodes",
 ]
+
+WEIGHTED_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""The operators that are quantized: INT8 speeds these up."""
 
 OPSET = 17
 """What older opsets are converted to: ONNX Runtime from 1.13 and TensorRT from 8.5 take it."""
@@ -54,11 +60,11 @@ PREPARATION_VERSION = 1
 """Raise it whenever :func:`prepare` would write other bytes for the same file."""
 
 _LARGEST_BYTES = 2**31 - 1
+_FLOATS = {"float16", "float32", "float64"}
 _QUANTIZED = re.compile(
     r"(Dynamic)?QuantizeLinear|DequantizeLinear|QLinear.*|DynamicQuantize.*|ConvInteger|MatMulInteger.*"
     r"|DynamicQuantizeMatMul|MatMulNBits|QGemm|QAttention|QOrdered.*|QMoE"
 )
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def inspect(path: Path | str) -> ModelFacts:
@@ -138,6 +144,27 @@ def check_axis(facts: ModelFacts, axis: Axis) -> None:
         )
 
 
+def scored_output(model: Model, facts: ModelFacts) -> str:
+    """The output that is compared: the model's own choice, or the file's first floating-point one.
+
+    :raises UsageError: the file has no output of the model's choice.
+    :raises ModelRefused: no output is floating-point.
+    """
+    names = [tensor.name for tensor in facts.outputs]
+    if model.output and model.output not in names:
+        raise UsageError(
+            f"no output {model.output!r}", where=str(facts.path), todo=f"the outputs are {listed(facts.outputs)}"
+        )
+    floats = [tensor.name for tensor in facts.outputs if tensor.dtype in _FLOATS]
+    if not model.output and not floats:
+        raise ModelRefused(
+            f"no floating-point output to compare, only {listed(facts.outputs)}",
+            where=str(facts.path),
+            todo="export the model with its scores as an output, or name one to compare with --output",
+        )
+    return model.output or floats[0]
+
+
 def profiles_for(model: Model, facts: ModelFacts, profiles: Iterable[Profile]) -> list[dict[str, list[list[int]]]]:
     """What a build is told of its profiles: input -> its shape at min, at opt and at max; one dict a profile.
 
@@ -164,7 +191,8 @@ def prepare(path: Path | str, model: Model | None = None) -> Path:
     """The canonical FP32 file of a model: one file, opset 17 or what it had above, constants as initializers.
 
     Functions are inlined, constants folded, an ``If`` with a constant condition dissolved, shapes inferred,
-    every node named. Outputs stay what they were up to rounding. Cached by content; a second call hashes.
+    every node named. Outputs stay what they were up to rounding. Cached by content; a second call hashes. A
+    damaged file in the cache is made anew.
 
     :raises UsageError: see :func:`inspect` and :func:`check_axes`.
     :raises ModelRefused: see :func:`inspect`; control flow that cannot be folded away; an opset that cannot
@@ -180,7 +208,7 @@ def prepare(path: Path | str, model: Model | None = None) -> Path:
         check_axes(facts, model)
     key = f"{facts.digest[:32]}-ort{onnxruntime.__version__}-p{PREPARATION_VERSION}"
     target = cache_dir("prepared") / f"{key}.onnx"
-    if target.exists():
+    if is_whole(target):
         return target
     if facts.size_bytes > _LARGEST_BYTES:
         raise ModelRefused(
@@ -189,9 +217,8 @@ def prepare(path: Path | str, model: Model | None = None) -> Path:
             todo="this harness takes models below 2 GiB",
         )
     ready = _prepared(facts)
-    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as file:
+    with written(target) as file:
         file.write(ready.SerializeToString(deterministic=True))
-    Path(file.name).replace(target)
     return target
 
 
@@ -223,7 +250,7 @@ def _prepared(facts: ModelFacts) -> ModelProto:
     model = onnx.shape_inference.infer_shapes(model)
     if not weighted_nodes(model):
         raise ModelRefused(
-            f"nothing to quantize: no {', '.join(_WEIGHTED)} with constant weights",
+            f"nothing to quantize: no {', '.join(WEIGHTED_TYPES)} with constant weights",
             where=str(facts.path),
             todo="INT8 speeds up these operators; a model without them gains nothing",
         )
@@ -332,6 +359,6 @@ def weighted_nodes(model: ModelProto) -> list[str]:
     for node in model.graph.node:  # nodes come in topological order
         if node.op_type == "Constant" or (node.op_type == "Identity" and node.input[0] in constant):
             constant.update(node.output)
-        elif node.op_type in _WEIGHTED and node.domain in {"", "ai.onnx"} and node.input[1] in constant:
+        elif node.op_type in WEIGHTED_TYPES and node.domain in {"", "ai.onnx"} and node.input[1] in constant:
             names.append(node.name)
     return names

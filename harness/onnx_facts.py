@@ -26,6 +26,7 @@ __all__ = [
     "all_nodes",
     "called",
     "has_subgraph",
+    "is_whole",
     "listed",
     "parse",
     "read_facts",
@@ -181,6 +182,23 @@ def parse(path: Path) -> ModelProto:
     if not model.ir_version or not model.graph.node or not model.opset_import:
         raise _not_onnx(path, head)
     return model
+
+
+# Path -> (mtime_ns, size) when it was found whole: a run parses each file once.
+_found_whole: dict[Path, tuple[int, int]] = {}
+
+
+def is_whole(path: Path) -> bool:
+    """Whether ``path`` is there and can be read as ONNX, not cut short by a crash or a full disk."""
+    try:
+        stat = path.stat()
+        stamp = (stat.st_mtime_ns, stat.st_size)
+        if _found_whole.get(path) != stamp:
+            parse(path)
+            _found_whole[path] = stamp
+    except (OSError, UsageError, ModelRefused):
+        return False
+    return True
 
 
 def _not_onnx(path: Path, head: bytes) -> ModelRefused:

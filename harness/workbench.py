@@ -13,7 +13,7 @@ from harness.accuracy import Aggregate, Comparison, Score, compare, load_score, 
 from harness.calibration import artefacts, pipeline
 from harness.corpus.samples import Corpus, cut, length_of
 from harness.errors import DataError, HarnessError, UsageError
-from harness.modelfile import ModelFacts, prepare, profiles_for, read_facts
+from harness.modelfile import ModelFacts, prepare, profiles_for, read_facts, scored_output
 from harness.paths import cache_dir
 from harness.results.record import record
 from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision
@@ -307,8 +307,8 @@ class Workbench:
         return verdict(measured, self.model(key).bounds_for(bucket), lower_is_better=lower)[1]
 
     def output(self, key: str) -> str:
-        """The output that is compared: the model's own choice, or the first one."""
-        return self.model(key).output or self.facts(key).outputs[0].name
+        """The output that is compared; see :func:`harness.modelfile.scored_output`."""
+        return scored_output(self.model(key), self.facts(key))
 
     # -- records ------------------------------------------------------------------------------------------------
 

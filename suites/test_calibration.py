@@ -24,6 +24,8 @@ def test_compared(case, bench):
             continue
         arm = dataclasses.replace(case, calibration=calibration)
         found = bench.calibrated(case.model, calibration, bench.layout(arm), bench.dialect(arm))
+        supplied = len(bench.corpus(case.model, "calibration"))
+        assert found.seen.supplied == supplied, f"{calibration}: {found.seen.supplied} of {supplied} samples came"
         assert found.consumed == found.seen.batches, f"{calibration}: {found.consumed} of {found.seen.batches} consumed"
         accuracy = bench.accuracy(arm, bench.served(arm))
         assert all(aggregate.comparison.finite for aggregate in accuracy.values()), (

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -18,6 +19,7 @@ from harness.modelfile import (
     prepare,
     profiles_for,
     read_facts,
+    scored_output,
     varying_axes,
     weighted_nodes,
 )
@@ -308,6 +310,31 @@ def test_opset_that_cannot_be_taken(tmp_path):
     )
     with pytest.raises(ModelRefused, match="opset 6, which onnx cannot convert"):
         prepare(old)
+
+
+@pytest.mark.parametrize("size", [0, 50, 0.9])
+def test_a_damaged_prepared_file_is_made_anew(conv, size):
+    path = prepare(conv)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: size if isinstance(size, int) else int(size * len(whole))])
+    assert prepare(conv).read_bytes() == whole
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_first_floating_point_output_is_scored_unless_another_is_chosen(tmp_path):
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[1, L] x) => (int64[1, L] ids, float[1, L] y, float[1, L] z) {
+      ids = Cast<to = 7>(x)  y = Relu(x)  z = Neg(x) }"""
+    facts = read_facts(write(tmp_path / "several.onnx", text))
+    model = Model("m", (Axis("x", 1),), "n", 1, 9, 3)
+    assert scored_output(model, facts) == "y"
+    assert scored_output(replace(model, output="z"), facts) == "z"
+    with pytest.raises(UsageError, match="no output 'w'") as caught:
+        scored_output(replace(model, output="w"), facts)
+    assert "y: float32" in caught.value.todo
+    only = read_facts(write(tmp_path / "ids.onnx", text.replace(", float[1, L] y, float[1, L] z", "")))
+    with pytest.raises(ModelRefused, match="no floating-point output to compare, only ids: int64"):
+        scored_output(model, only)
 
 
 def test_prepare_prints_nothing(conv, tmp_path):

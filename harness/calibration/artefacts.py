@@ -1,11 +1,12 @@
-"""Artefacts: the files a runtime builds from, made from the prepared FP32 model and cached by content."""
+"""Artefacts: the files a runtime builds from, made from the prepared FP32 model and cached by content.
+
+One that is damaged (cut short by a crash, say) is made anew.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from typing import TYPE_CHECKING
 
 import onnx
@@ -13,7 +14,8 @@ import onnx
 from harness.calibration.qdq import write_qdq
 from harness.errors import BuildFailed
 from harness.modelfile import weighted_nodes
-from harness.paths import cache_dir
+from harness.onnx_facts import is_whole
+from harness.paths import cache_dir, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +35,7 @@ def int8(prepared: Path, ranges: Ranges, dialect: Dialect) -> Path:
     """
     described = json.dumps({name: [repr(low), repr(high)] for name, (low, high) in sorted(ranges.items())})
     target = _target(prepared, "int8", dialect.value, described)
-    if not target.exists():
+    if not is_whole(target):
         proto = onnx.load(prepared)
         write_qdq(prepared, weighted_nodes(proto), ranges, dialect, target)
     return target
@@ -49,14 +51,13 @@ def fp16(prepared: Path) -> Path:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     target = _target(prepared, "fp16")
-    if not target.exists():
+    if not is_whole(target):
         try:
             model = convert_float_to_float16(onnx.load(prepared), keep_io_types=True)
         except (ValueError, RuntimeError, KeyError) as error:
             raise BuildFailed(f"not convertible to float16: {error}", where=str(prepared)) from error
-        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as file:
+        with written(target) as file:
             file.write(model.SerializeToString(deterministic=True))
-        os.replace(file.name, target)
     return target
 
 

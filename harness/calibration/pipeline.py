@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 
-from harness.calibration import policies
-from harness.calibration.observe import BINS, Histogram, Observation, Statistic, observe
+from harness.calibration import kept, policies
+from harness.calibration.observe import Histogram, Observation, Statistic, observe
 from harness.calibration.qdq import tensors_to_observe
 from harness.calibration.ranges import Ranges, choose, statistic_for
 from harness.calibration.selection import best_method, spread_over_lengths
+from harness.corpus.samples import Corpus, digest_of
 from harness.errors import CalibrationFailed
-from harness.modelfile import weighted_nodes
-from harness.paths import cache_dir
+from harness.modelfile import read_facts, scored_output, weighted_nodes
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from harness.corpus.samples import Corpus, Feeds
+    from harness.corpus.samples import Feeds
     from harness.spec.model import Model
     from harness.spec.shapes import Layout, Profile
 
-__all__ = ["OBSERVATION_VERSION", "Calibrated", "calibrate", "from_observed", "observed"]
-
-OBSERVATION_VERSION = 2
+__all__ = ["Calibrated", "calibrate", "from_observed", "observed"]
 
 
 @dataclass(frozen=True)
@@ -74,19 +70,20 @@ def calibrate(
     """Observe the FP32 model over ``samples`` under a policy and choose ranges.
 
     :param prepared: see :func:`harness.modelfile.prepare`.
-    :param samples: iterated once, or once a profile under ``per_profile``, and once more for ``auto``; one sample is
-        held at a time (``auto``: at most 24).
+    :param samples: iterated once, or once a profile under ``per_profile``; ``auto`` reads some of them again. One
+        sample is held at a time (``auto``: at most 24).
     :param lengths: the samples' lengths, to choose the calibration profile.
     :param tensors: what to find ranges for; without it, what the dialect's Q/DQ graph needs.
-    :raises CalibrationFailed: no sample fits, a sample does not run, NaN, or not every batch was consumed.
+    :raises CalibrationFailed: no sample fits, a sample does not run, NaN, or fewer or more samples came than there are
+        lengths.
     :raises LengthOutOfRange: a sample is outside the layout.
     """
     wanted = list(tensors or _tensors(prepared, dialect))
     lengths = list(lengths)
     found = [
         _observe_profile(
-            prepared, wanted, model, samples, calibration.policy, layout, profile, own,
-            statistic=statistic_for(calibration.method), threads=threads, on_sample=on_sample,
+            prepared, wanted, model, samples, _expected(lengths, profile if own else None), calibration.policy, layout,
+            profile, own, statistic=statistic_for(calibration.method), threads=threads, on_sample=on_sample,
         )
         for profile, own in _plan(layout, lengths, calibration.policy)
     ]  # fmt: skip
@@ -104,24 +101,17 @@ def observed(
     results = []
     for profile, own in _plan(layout, corpus.lengths, policy):
         scope = "" if policy is Policy.RAGGED else f"{profile}/{own}"
-        key = _key(prepared, corpus.digest, policy.value, scope, *map(str, (layout.minimum, layout.maximum)))
-        path = cache_dir("observations") / f"{key}.npz"
-        cached = _load(path, tensors)
-        if cached is None:
-            cached = _observe_profile(
-                prepared,
-                tensors,
-                model,
-                corpus,
-                policy,
-                layout,
-                profile,
-                own,
-                statistic=Histogram,
-                threads=threads,
-            )
-            _save(path, *cached)
-        results.append(cached)
+        served = f"{layout.minimum}-{layout.maximum}"
+        path = kept.path(prepared, model, corpus.digest, policy.value, scope, served)
+        found = kept.load(path, tensors)
+        if found is None:
+            expected = _expected(corpus.lengths, profile if own else None)
+            found = _observe_profile(
+                prepared, tensors, model, corpus, expected, policy, layout, profile, own,
+                statistic=Histogram, threads=threads,
+            )  # fmt: skip
+            kept.save(path, *found)
+        results.append(found)
     return results
 
 
@@ -150,11 +140,13 @@ def from_observed(
     methods = [calibration.method] * len(parts)
     tried: list[dict[str, float]] = []
     if calibration.method.name == "auto":
+        output = scored_output(model, read_facts(prepared))
+        ties = _tie_breaks(samples, lengths)
         for index, ((observation, _), (profile, own)) in enumerate(
             zip(parts, _plan(layout, lengths, calibration.policy), strict=True)
         ):
-            chosen = _some(samples, lengths, profile if own else None)
-            methods[index], reached = _best(prepared, observation, dialect, chosen, model.output)
+            chosen = _some(samples, lengths, ties, profile if own else None)
+            methods[index], reached = _best(prepared, observation, dialect, chosen, output)
             tried.append(reached)
     total = policies.Seen()
     for _, seen in parts:
@@ -176,12 +168,36 @@ def _best(
     return best_method(prepared, nodes, observation, dialect, samples, output)
 
 
-def _some(samples: Iterable[Feeds], lengths: Sequence[int], profile: Profile | None) -> list[Feeds]:
+def _some(
+    samples: Iterable[Feeds], lengths: Sequence[int], ties: Sequence[str], profile: Profile | None
+) -> list[Feeds]:
     """A few samples of a profile (or of all), spread over lengths, sorted by length."""
     inside = [index for index, length in enumerate(lengths) if profile is None or length in profile]
-    picked = [inside[place] for place in spread_over_lengths([lengths[index] for index in inside])]
-    kept = {index: feeds for index, feeds in enumerate(samples) if index in set(picked)}
-    return [kept[index] for index in picked]
+    spread = spread_over_lengths([lengths[index] for index in inside], [ties[index] for index in inside])
+    picked = [inside[place] for place in spread]
+    found = dict(_at(samples, picked))
+    return [found[index] for index in picked]
+
+
+def _tie_breaks(samples: Iterable[Feeds], lengths: Sequence[int]) -> list[str]:
+    """The digest of each sample that has another one's length, empty for all others."""
+    often = Counter(lengths)
+    tied = [index for index, length in enumerate(lengths) if often[length] > 1]
+    found = {index: digest_of([feeds]) for index, feeds in _at(samples, tied)}
+    return [found.get(index, "") for index in range(len(lengths))]
+
+
+def _at(samples: Iterable[Feeds], indices: Sequence[int]) -> Iterator[tuple[int, Feeds]]:
+    """(index, sample), in the source's order; a corpus is read at these places only."""
+    wanted = set(indices)
+    if isinstance(samples, Corpus):
+        return ((index, samples[index]) for index in sorted(wanted))
+    upto = itertools.islice(samples, max(wanted, default=-1) + 1)
+    return ((index, feeds) for index, feeds in enumerate(upto) if index in wanted)
+
+
+def _expected(lengths: Sequence[int], profile: Profile | None) -> int:
+    return sum(profile is None or length in profile for length in lengths)
 
 
 def _tensors(prepared: Path, dialect: Dialect) -> list[str]:
@@ -208,6 +224,7 @@ def _observe_profile(
     tensors: list[str],
     model: Model,
     samples: Iterable[Feeds],
+    expected: int,
     policy: Policy,
     layout: Layout,
     profile: Profile,
@@ -226,55 +243,12 @@ def _observe_profile(
         observation = observe(prepared, tensors, batches, statistic=statistic, threads=threads, on_sample=on_sample)
     except CalibrationFailed as error:
         raise CalibrationFailed(error.what, where=f"{where}, {error.where}", todo=error.todo) from error
+    if seen.supplied != expected:
+        raise CalibrationFailed(
+            f"{seen.supplied} samples came, and there should have been {expected}",
+            where=where,
+            todo="the source ends early or changed since its lengths were read; give one that can be read twice",
+        )
     if observation.samples != seen.batches:
         raise CalibrationFailed(f"{observation.samples} batches were consumed of {seen.batches} supplied", where=where)
     return observation, seen
-
-
-def _key(prepared: Path, *parts: str) -> str:
-    outer = hashlib.sha256(prepared.read_bytes())
-    outer.update("\0".join([str(OBSERVATION_VERSION), *parts]).encode())
-    return outer.hexdigest()[:32]
-
-
-def _save(path: Path, observation: Observation, seen: policies.Seen) -> None:
-    """Histograms are mostly empty: keep the codes that occur."""
-    arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
-    for index, statistic in enumerate(observation.tensors.values()):
-        if not isinstance(statistic, Histogram):
-            raise TypeError(statistic)
-        counts = statistic.counts
-        codes = np.flatnonzero(counts)
-        arrays[f"codes{index}"] = codes.astype(np.uint16)
-        arrays[f"counts{index}"] = counts[codes]
-        arrays[f"facts{index}"] = np.array([statistic.count, statistic.minimum, statistic.maximum])
-    arrays["names"] = np.array(list(observation.tensors))
-    arrays["samples"] = np.array(observation.samples)
-    arrays["lengths"] = np.array(seen.lengths)
-    arrays["seen"] = np.array(
-        [seen.supplied, seen.batches, seen.left_out, seen.elements, seen.padded, seen.lost], np.int64
-    )
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(file.name, path)
-
-
-def _load(path: Path, tensors: list[str]) -> tuple[Observation, policies.Seen] | None:
-    if not path.exists():
-        return None
-    with np.load(path, allow_pickle=False) as data:
-        names = [str(name) for name in data["names"]]
-        if names != tensors:
-            return None
-        found: dict[str, Statistic] = {}
-        for index, name in enumerate(names):
-            count, low, high = (float(v) for v in data[f"facts{index}"])
-            statistic = Histogram(int(count), low, high)
-            dense = np.zeros(BINS, np.int64)
-            dense[data[f"codes{index}"]] = data[f"counts{index}"]
-            statistic.add_counts(dense)
-            found[name] = statistic
-        supplied, batches, left_out, elements, padded, lost = (int(value) for value in data["seen"])
-        lengths = [int(value) for value in data["lengths"]]
-        seen = policies.Seen(supplied, batches, left_out, elements, padded, lost, lengths)
-        return Observation(found, int(data["samples"])), seen

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.corpus.samples import Feeds, cut, length_of, pad
+from harness.corpus.samples import Feeds, cut, length_of, pad, valid_length
 from harness.errors import CalibrationFailed, LengthOutOfRange
 from harness.spec.calibration import Policy
 
@@ -32,10 +32,10 @@ class Seen:
 
     :param supplied: samples that came in.
     :param batches: batches that went out.
-    :param left_out: samples that gave no batch (``truncate`` of a sample shorter than opt).
+    :param left_out: samples that gave no batch (``truncate`` of a sample shorter than opt; nothing valid in it).
     :param elements: elements of the varying axis that came in, summed over samples.
     :param padded: elements written beyond a sample's end.
-    :param lost: elements that no batch holds.
+    :param lost: elements that no batch holds, those beyond a sample's valid part among them.
     :param lengths: length of each sample that came in.
     """
 
@@ -122,6 +122,10 @@ def apply(model: Model, samples: Iterable[Feeds], policy: Policy, profile: Profi
                    by what the sample before left there
     =============  =======================================================================================
 
+    Where the model has a length input, ``pad``, ``truncate``, ``window`` and ``per_profile`` go by the *valid* length:
+    what lies beyond it is dropped first (it would make batches of nothing but padding) and counts as lost; a batch
+    is filled up with the model's own pad values. A sample in which nothing is valid is left out.
+
     :param profile: its opt is the length every policy but ``ragged`` aims at.
     """
     stale: dict[str, NDArray[Any]] = {}
@@ -149,22 +153,25 @@ def _batches(
     elif policy is Policy.REINTERPRET:
         seen.lost += max(0, length - opt)
         yield _reinterpreted(model, feeds, opt, stale)
-    elif length < opt:
-        if policy is Policy.TRUNCATE:
+    else:
+        valid = valid_length(model, feeds)
+        if valid < (opt if policy is Policy.TRUNCATE else 1):
             seen.left_out += 1
             seen.lost += length
             return
-        seen.padded += opt - length
-        yield pad(model, feeds, opt)
-    elif policy is Policy.WINDOW:
-        starts = list(range(0, length - opt + 1, opt))
-        if starts[-1] + opt < length:
-            starts.append(length - opt)
-        for start in starts:
-            yield cut(model, feeds, start, start + opt)
-    else:
-        seen.lost += length - opt
-        yield cut(model, feeds, 0, opt)
+        seen.lost += length - valid
+        if valid <= opt:
+            seen.padded += opt - valid
+            yield pad(model, cut(model, feeds, 0, valid), opt)
+        elif policy is Policy.WINDOW:
+            starts = list(range(0, valid - opt + 1, opt))
+            if starts[-1] + opt < valid:
+                starts.append(valid - opt)
+            for start in starts:
+                yield cut(model, feeds, start, start + opt)
+        else:
+            seen.lost += valid - opt
+            yield cut(model, feeds, 0, opt)
 
 
 def _reinterpreted(model: Model, feeds: Feeds, opt: int, stale: dict[str, NDArray[Any]]) -> Feeds:

@@ -21,6 +21,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from harness.errors import CalibrationFailed, WriteFailed
+from harness.modelfile import WEIGHTED_TYPES
 from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
 
     from harness.calibration.ranges import Ranges
 
-__all__ = ["WEIGHTED_TYPES", "quantized_tensors", "tensors_to_observe", "write_qdq"]
-
-WEIGHTED_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+__all__ = ["quantized_tensors", "tensors_to_observe", "write_qdq"]
 
 
 def tensors_to_observe(model: onnx.ModelProto, nodes: Sequence[str], dialect: Dialect) -> list[str]:

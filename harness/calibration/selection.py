@@ -43,12 +43,13 @@ _GROUPS = 3
 Outputs = dict[str, "NDArray[Any]"]
 
 
-def spread_over_lengths(lengths: Sequence[int]) -> list[int]:
+def spread_over_lengths(lengths: Sequence[int], ties: Sequence[str]) -> list[int]:
     """Indices of at most 24 samples, evenly over the sorted lengths, shortest and longest included; sorted by length.
 
-    Ties are broken by position, so the choice is the same for the same corpus.
+    :param ties: what orders samples of one length: their digests, so that the choice does not depend on the order in
+        which samples come.
     """
-    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], ties[index]))
     places = np.unique(np.linspace(0, len(order) - 1, min(_SAMPLES, len(order))).round().astype(int))
     return [order[place] for place in places]
 
@@ -67,7 +68,7 @@ def best_method(
     outvote short ones.
 
     :param samples: at their own lengths, sorted by length (see :func:`spread_over_lengths`).
-    :param output: the output to compare; the first floating-point one if empty.
+    :param output: the output to compare (see :func:`harness.modelfile.scored_output`).
     :raises CalibrationFailed: no candidate gives finite outputs.
     """
     references = list(_outputs(prepared, samples))

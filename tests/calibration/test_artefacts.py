@@ -22,6 +22,15 @@ def test_int8_is_made_once_and_anew_for_anything_else(prepared):
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(first).graph.node}
 
 
+@pytest.mark.parametrize("size", [0, 100, 0.6])
+def test_a_damaged_artefact_is_made_anew(prepared, size):
+    makers = [lambda: artefacts.int8(prepared, RANGES, Dialect.U8S8), lambda: artefacts.fp16(prepared)]
+    for make in makers:
+        whole = make().read_bytes()
+        make().write_bytes(whole[: size if isinstance(size, int) else int(size * len(whole))])
+        assert make().read_bytes() == whole
+
+
 def test_fp16_keeps_float_inputs_and_outputs_and_stays_near(prepared, samples):
     path = artefacts.fp16(prepared)
     exact, half = (onnxruntime.InferenceSession(str(p), providers=["CPUExecutionProvider"]) for p in (prepared, path))

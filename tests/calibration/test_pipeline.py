@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,24 @@ def test_what_was_consumed_is_what_was_supplied(prepared, model, samples, policy
     assert len(found.ranges) == (3 if policy is Policy.PER_PROFILE else 1)
     assert found.profile == (None if policy in {Policy.RAGGED, Policy.PER_PROFILE} else 1)
     assert all(low <= 0 <= high and low < high for ranges in found.ranges for low, high in ranges.values())
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("came", [6, 9])
+def test_a_source_that_gives_fewer_or_more_samples_than_lengths_is_found(prepared, model, samples, policy, came):
+    other = (samples + samples)[:came]  # of 8
+    with pytest.raises(CalibrationFailed, match=r"samples? came, and there should have been") as caught:
+        calibrate(
+            prepared, model, other, lengths_of(samples), Calibration(METHODS[0], policy), LAYOUT, Dialect.S8S8
+        )  # fmt: skip
+    if policy is not Policy.PER_PROFILE:
+        assert f"{came} samples came, and there should have been 8" in caught.value.what
+
+
+def test_an_iterator_that_ends_early_is_found_when_observing_a_corpus(prepared, model, corpus, monkeypatch):
+    monkeypatch.setattr(Corpus, "__iter__", lambda self: (self[index] for index in range(5)))
+    with pytest.raises(CalibrationFailed, match="5 samples came, and there should have been 8"):
+        observed(prepared, model, corpus, Policy.RAGGED, LAYOUT)
 
 
 def test_ragged_minmax_is_the_datas_own(prepared, model, samples):
@@ -125,6 +145,36 @@ def test_auto_is_the_best_of_the_methods_and_says_what_each_reached(prepared, mo
         assert found.for_profile(index) == direct.for_profile(index)
 
 
+@pytest.mark.parametrize("policy", [Policy.RAGGED, Policy.PER_PROFILE])
+def test_auto_does_not_depend_on_the_order_of_samples(prepared, model, policy, tmp_path):
+    draw = np.random.default_rng(5)
+    lengths = [3, 20, 21, 40, 41, 60] * 6  # more samples than auto tries, many of one length
+    many = [{"x": draw.normal(size=(1, 2, n)).astype(np.float32) * draw.uniform(0.5, 4)} for n in lengths]
+    method = Method.parse("auto")
+    first = run(prepared, model, many, policy, method=method)
+    for seed in range(2):
+        shuffled = [many[index] for index in np.random.default_rng(seed).permutation(len(many))]
+        other = run(prepared, model, shuffled, policy, method=method)
+        assert (other.methods, other.tried, other.ranges) == (first.methods, first.tried, first.ranges)
+    kept = Corpus.write(tmp_path / "many", model, shuffled, "drawn")
+    found = observed(prepared, model, kept, policy, LAYOUT)
+    calibration = Calibration(method, policy)
+    read = from_observed(found, prepared, model, kept, kept.lengths, calibration, LAYOUT, Dialect.S8S8)
+    assert read.tried == first.tried
+
+
+def test_auto_reads_only_what_it_tries_from_a_corpus(prepared, model, tmp_path, monkeypatch):
+    draw = np.random.default_rng(5)
+    many = [{"x": draw.normal(size=(1, 2, n)).astype(np.float32)} for n in range(3, 103)]
+    corpus = Corpus.write(tmp_path / "many", model, many, "drawn")
+    found = observed(prepared, model, corpus, Policy.RAGGED, LAYOUT)
+    read, take = [], Corpus.__getitem__
+    monkeypatch.setattr(Corpus, "__getitem__", lambda self, index: (read.append(index), take(self, index))[1])
+    auto = Calibration(Method.parse("auto"), Policy.RAGGED)
+    from_observed(found, prepared, model, corpus, corpus.lengths, auto, LAYOUT, Dialect.S8S8)
+    assert len(read) == len(set(read)) == 24
+
+
 def test_only_the_tensors_asked_for_get_a_range(prepared, model, samples):
     found = run(prepared, model, samples, Policy.RAGGED, tensors=["x", "y"])
     assert set(found.ranges[0]) == {"x", "y"}
@@ -172,6 +222,24 @@ def test_other_data_is_observed_anew(prepared, model, samples, corpus, tmp_path)
         prepared, model, Corpus.write(tmp_path / "louder", model, louder, "drawn"), Policy.RAGGED, LAYOUT
     )
     assert after[0].tensors["x"].maximum == 2 * before[0].tensors["x"].maximum
+
+
+def test_another_pad_value_is_observed_anew(prepared, model, corpus):
+    (silent,) = observed(prepared, model, corpus, Policy.PAD, LAYOUT)
+    loud = dataclasses.replace(model, pad_values=(("x", 50.0),))
+    (padded,) = observed(prepared, loud, corpus, Policy.PAD, LAYOUT)
+    assert silent[0].tensors["x"].maximum < padded[0].tensors["x"].maximum == 50.0
+
+
+@pytest.mark.parametrize("size", [0, 10, 0.5, 0.99])
+def test_a_damaged_observation_is_made_anew(prepared, model, corpus, tmp_path, size):
+    ((before, _),) = observed(prepared, model, corpus, Policy.RAGGED, LAYOUT)
+    (file,) = (tmp_path / "cache" / "observations").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: size if isinstance(size, int) else int(size * len(whole))])
+    ((after, _),) = observed(prepared, model, corpus, Policy.RAGGED, LAYOUT)
+    assert after.tensors["x"].maximum == before.tensors["x"].maximum
+    assert len(file.read_bytes()) > 0.9 * len(whole)
 
 
 def test_nothing_half_written_is_left(prepared, model, corpus, own_cache, tmp_path):

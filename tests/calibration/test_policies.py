@@ -85,26 +85,27 @@ def test_ragged_changes_nothing(lengths):
     assert seen.padded == seen.lost == seen.left_out == 0
 
 
-@given(st.integers(1, 60), st.integers(0, 60), OPTS, st.sampled_from([Policy.PAD, Policy.PER_PROFILE]))
+@given(st.integers(1, 60), st.integers(1, 60), OPTS, st.sampled_from([Policy.PAD, Policy.PER_PROFILE]))
 def test_pad_keeps_what_is_valid_and_masks_the_rest(length, valid, opt, policy):
     valid = min(valid, length)
     given_ = sample(length, valid=valid)
     ((batch,), seen) = applied(policy, [given_], opt)
-    kept = min(length, opt)
+    kept = min(valid, opt)
     assert np.array_equal(batch["x"][:, :kept], given_["x"][:, :kept])
     assert (batch["x"][:, kept:] == -7).all()
     assert batch["mask"].tolist() == [1] * kept + [0] * (opt - kept)
     assert batch["mask"].dtype == np.int64
-    assert batch["n"].tolist() == [min(valid, opt)]
+    assert batch["n"].tolist() == [kept]
     assert batch["n"].dtype == np.int32
     assert (seen.padded, seen.lost) == (opt - kept, length - kept)
 
 
-@given(st.integers(1, 60), OPTS)
-def test_truncate_cuts_and_leaves_short_ones_out(length, opt):
-    given_ = sample(length)
+@given(st.integers(1, 60), st.integers(0, 60), OPTS)
+def test_truncate_cuts_and_leaves_short_ones_out(length, valid, opt):
+    valid = min(valid, length)
+    given_ = sample(length, valid=valid)
     batches, seen = applied(Policy.TRUNCATE, [given_], opt)
-    if length < opt:
+    if valid < opt:
         assert batches == []
         assert (seen.left_out, seen.lost, seen.lost_fraction) == (1, length, 1.0)
     else:
@@ -112,24 +113,51 @@ def test_truncate_cuts_and_leaves_short_ones_out(length, opt):
         assert batches[0]["n"].tolist() == [opt]
 
 
-@given(st.integers(1, 60), st.integers(0, 60), OPTS)
-def test_windows_cover_every_element_in_order(length, valid, opt):
+@given(st.integers(1, 60), st.integers(1, 60), OPTS)
+def test_windows_cover_every_valid_element_in_order(length, valid, opt):
     valid = min(valid, length)
     given_ = sample(length, valid=valid)
     batches, seen = applied(Policy.WINDOW, [given_], opt)
-    assert set(given_["x"].ravel()) <= set(np.concatenate([b["x"].ravel() for b in batches]))
-    assert len(batches) == max(1, -(-length // opt))
-    if length >= opt:
+    assert set(given_["x"][:, :valid].ravel()) <= set(np.concatenate([b["x"].ravel() for b in batches]))
+    assert len(batches) == max(1, -(-valid // opt))
+    assert seen.lost == length - valid
+    if valid >= opt:
         starts = [int((b["x"][0, 0, 0] - given_["x"][0, 0, 0]) / 3) for b in batches]
         assert starts[0] == 0
         assert starts == sorted(set(starts))
-        assert starts[-1] == length - opt
+        assert starts[-1] == valid - opt
         for start, batch in zip(starts, batches, strict=True):
             assert np.array_equal(batch["x"], given_["x"][:, start : start + opt])
-            assert batch["n"].tolist() == [min(max(valid - start, 0), opt)]
+            assert batch["n"].tolist() == [opt]
     else:
-        assert seen.padded == opt - length
+        assert seen.padded == opt - valid
         assert valid_length(MODEL, batches[0]) == valid
+
+
+GOING_BY_VALID = [policy for policy in FIXED if policy is not Policy.REINTERPRET]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 60), st.integers(0, 60)), min_size=1, max_size=6),
+    OPTS,
+    st.sampled_from(GOING_BY_VALID),
+)
+def test_no_batch_is_nothing_but_padding_and_the_account_still_adds_up(shapes, opt, policy):
+    valids = [min(valid, length) for length, valid in shapes]
+    samples = [sample(length, i, valid) for i, ((length, _), valid) in enumerate(zip(shapes, valids, strict=True))]
+    batches, seen = applied(policy, samples, opt)
+    assert all(batch["n"][0] >= 1 for batch in batches)
+    again = sum(-valid % opt for valid in valids if valid > opt) if policy is Policy.WINDOW else 0
+    assert opt * len(batches) == seen.elements - seen.lost + seen.padded + again
+    assert seen.padded == sum(int(opt - batch["n"][0]) for batch in batches)
+    least = opt if policy is Policy.TRUNCATE else 1
+    assert seen.left_out == sum(valid < least for valid in valids)
+
+
+def test_what_a_sample_is_padded_with_is_no_window():
+    batches, seen = applied(Policy.WINDOW, [sample(100, valid=30)], 20)
+    assert [batch["n"].tolist() for batch in batches] == [[20], [20]]
+    assert (seen.elements, seen.lost, seen.padded) == (100, 70, 0)
 
 
 class DeviceBuffer:

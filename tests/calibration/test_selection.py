@@ -15,7 +15,7 @@ from harness.spec.calibration import Dialect, Method
 
 @given(st.lists(st.integers(1, 1_000), min_size=1, max_size=60))
 def test_the_samples_tried_are_spread_over_lengths(lengths):
-    picked = spread_over_lengths(lengths)
+    picked = spread_over_lengths(lengths, [""] * len(lengths))
     assert len(picked) == len(set(picked)) == min(24, len(lengths))
     chosen = [lengths[index] for index in picked]
     assert chosen == sorted(chosen)
@@ -23,7 +23,15 @@ def test_the_samples_tried_are_spread_over_lengths(lengths):
 
 
 def test_no_samples_are_none():
-    assert spread_over_lengths([]) == []
+    assert spread_over_lengths([], []) == []
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.uuids().map(str)), min_size=1, max_size=60), st.randoms())
+def test_the_choice_does_not_depend_on_the_order(samples, random):
+    def chosen(samples):
+        return [samples[index] for index in spread_over_lengths(*zip(*samples, strict=True))]
+
+    assert chosen(random.sample(samples, len(samples))) == chosen(samples)
 
 
 @pytest.fixture
