@@ -51,6 +51,7 @@ class Engine(abc.ABC):
 
     def __init__(self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]) -> None:
         self._inputs, self._outputs = [dict(i) for i in inputs], [dict(o) for o in outputs]
+        self._kept: dict[str, Any] = {}
         self._closed = False
 
     def inputs(self) -> list[dict[str, Any]]:
@@ -89,6 +90,37 @@ class Engine(abc.ABC):
             if collecting:
                 gc.enable()
 
+    def keep(self, label: str, feeds: Mapping[str, Any]) -> None:
+        """Hold a prepared feed under a name, so that :meth:`timed` calls need not send it again and again.
+
+        :raises RuntimeFailure: as :meth:`run`.
+        """
+        self._check(feeds)
+        self._kept[label] = self.keep_impl(feeds)
+
+    def timed(self, label: str, warmup: int, repeats: int) -> dict[str, list[int]]:
+        """Durations of ``repeats`` calls on a kept feed after ``warmup`` that are not kept, by each clock, in ns.
+
+        ``wall_ns``: ``perf_counter_ns`` around the call. ``cpu_ns``: processor time of this process over the call, all
+        threads together; what it waited while other processes ran is not in it. A GPU runtime adds ``device_ns``.
+
+        :raises RuntimeFailure: ``usage`` when closed, for a label that was never kept, or for a negative count.
+        """
+        self._check_open()
+        if label not in self._kept:
+            raise RuntimeFailure("usage", f"no feed is kept as {label!r}", todo="keep it first")
+        if warmup < 0 or repeats < 1:
+            raise RuntimeFailure(
+                "usage", f"a burst of {warmup} warm-up and {repeats} timed calls", todo="0 or more, 1 or more"
+            )
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return self.timed_impl(self._kept[label], warmup, repeats)
+        finally:
+            if collecting:
+                gc.enable()
+
     def coverage(self) -> dict[str, Any] | None:
         """``{int8, float, operators}``, or None when the runtime does not tell.
 
@@ -101,6 +133,7 @@ class Engine(abc.ABC):
         """Free the engine. A second call does nothing."""
         if not self._closed:
             self._closed = True
+            self._kept.clear()
             self.close_impl()
 
     def _check_open(self) -> None:
@@ -135,6 +168,13 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def burst_impl(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> list[int]: ...
+
+    def keep_impl(self, feeds: Mapping[str, Any]) -> Any:
+        """What :meth:`timed_impl` wants of a feed; a runtime may bind it to its device here."""
+        return dict(feeds)
+
+    def timed_impl(self, kept: Any, warmup: int, repeats: int) -> dict[str, list[int]]:
+        return {"wall_ns": self.burst_impl(kept, warmup, repeats)}
 
     def coverage_impl(self) -> dict[str, Any] | None:
         return None

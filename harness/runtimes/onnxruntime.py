@@ -46,6 +46,7 @@ class OnnxRuntime(Runtime):
             "library": self.name,
             "version": onnxruntime.__version__,
             "device": onnxruntime.get_device(),
+            "threads": _DEFAULTS["threads"],
             "providers": list(onnxruntime.get_available_providers()),
             "precisions": ["fp32", "fp16", "int8"],
             "routes": ["qdq"],
@@ -85,13 +86,16 @@ class OnnxRuntimeEngine(Engine):
             return dict(zip(self._names, self._session.run(None, dict(feeds)), strict=True))
 
     def burst_impl(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> list[int]:
+        return self.timed_impl(self.keep_impl(feeds), warmup, repeats)["wall_ns"]
+
+    def keep_impl(self, feeds: Mapping[str, Any]) -> Any:
         import onnxruntime
 
         # Bound to the device beforehand, so that a GPU provider is not timed while it copies.
         device = (
             "cuda" if self._settings["provider"] in {"CUDAExecutionProvider", "TensorrtExecutionProvider"} else "cpu"
         )
-        binding, call = self._session.io_binding(), self._session.run_with_iobinding
+        binding = self._session.io_binding()
         with _native("run", "the model failed on this input"):
             for name, array in feeds.items():
                 binding.bind_ortvalue_input(
@@ -99,14 +103,21 @@ class OnnxRuntimeEngine(Engine):
                 )
             for name in self._names:
                 binding.bind_output(name, device)
+        return binding
+
+    def timed_impl(self, kept: Any, warmup: int, repeats: int) -> dict[str, list[int]]:
+        call, wall, cpu = self._session.run_with_iobinding, time.perf_counter_ns, time.process_time_ns
+        wall_ns, cpu_ns = [], []
+        with _native("run", "the model failed on this input"):
             for _ in range(warmup):
-                call(binding)
-            durations, now = [], time.perf_counter_ns
+                call(kept)
             for _ in range(repeats):
-                start = now()
-                call(binding)
-                durations.append(now() - start)
-        return durations
+                cpu_start, start = cpu(), wall()
+                call(kept)
+                end, cpu_end = wall(), cpu()
+                wall_ns.append(end - start)
+                cpu_ns.append(cpu_end - cpu_start)
+        return {"wall_ns": wall_ns, "cpu_ns": cpu_ns}
 
     def coverage_impl(self) -> dict[str, Any] | None:
         with tempfile.TemporaryDirectory() as folder:

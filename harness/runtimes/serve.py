@@ -122,6 +122,14 @@ class Service:
     def burst(self, handle: int, feeds: dict[str, Any], warmup: int, repeats: int) -> list[int]:
         return self._engine(handle).burst(unpack_all(feeds), warmup, repeats)
 
+    def keep(self, handle: int, label: str, feeds: dict[str, Any]) -> None:
+        """Hold a feed for :meth:`timed`."""
+        self._engine(handle).keep(label, unpack_all(feeds))
+
+    def timed(self, handle: int, label: str, warmup: int, repeats: int) -> dict[str, list[int]]:
+        """Durations by clock, in ns; see ``Engine.timed``."""
+        return self._engine(handle).timed(label, warmup, repeats)
+
     def coverage(self, handle: int) -> Any:
         return self._engine(handle).coverage()
 

@@ -63,6 +63,21 @@ class RemoteEngine:
         """
         return list(self._call("burst", self._pack(feeds), warmup, repeats, deadline_s=deadline_s))
 
+    def keep(self, label: str, feeds: Feed, deadline_s: float | None = None) -> None:
+        """Send a feed once, for any number of :meth:`timed` calls.
+
+        :raises RunFailed: it does not fit.
+        """
+        self._call("keep", label, self._pack(feeds), deadline_s=deadline_s)
+
+    def timed(self, label: str, warmup: int, repeats: int, deadline_s: float | None = None) -> dict[str, list[int]]:
+        """Durations of ``repeats`` calls on a kept feed, by clock (``wall_ns``, ``cpu_ns``, ``device_ns``), in ns.
+
+        :raises RunFailed: the runtime failed. :raises WorkerDied, WorkerHung: the process did.
+        """
+        timed: dict[str, list[int]] = self._call("timed", label, warmup, repeats, deadline_s=deadline_s)
+        return timed
+
     def coverage(self) -> dict[str, Any] | None:
         """``{int8, float, operators}``: weighted operators by what they really compute in; None when unknown."""
         counted: dict[str, Any] | None = self._call("coverage")

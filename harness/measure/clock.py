@@ -1,0 +1,55 @@
+"""Clocks: which one judges, and whether what it gave can be durations at all."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.measure.arms import Clock
+
+__all__ = ["checked_burst", "judging_clock"]
+
+_JUMP = 1_000.0
+
+
+def judging_clock(wanted: Clock | None, available: Sequence[str], settings: Mapping[str, Any]) -> Clock:
+    """The clock whose values become block values.
+
+    Device events where the runtime has them. For an engine on one CPU thread the processor time of its process:
+    it is the wall clock's time on an idle machine, and leaves out what was spent waiting for a core.
+
+    :param available: clocks that every arm offers.
+    :param settings: the arms' options; processor time is the engine's only with ``threads`` 1 and no spinning.
+    :raises DataError: the wanted clock is not offered by every arm.
+    """
+    if wanted is not None:
+        if wanted not in available:
+            raise DataError(f"no clock {wanted!r} here", where="session", todo=f"use one of {', '.join(available)}")
+        return wanted
+    if "device_ns" in available:
+        return "device_ns"
+    alone = settings.get("threads", 1) == 1 and not settings.get("spinning", False)
+    return "cpu_ns" if "cpu_ns" in available and alone else "wall_ns"
+
+
+def checked_burst(burst: Sequence[int], where: str) -> list[int]:
+    """The burst's durations, if they can be true.
+
+    :raises DataError: none, zero, negative or not finite ones, or one that is over 1,000 times the shortest (a clock
+        that jumped, or a machine that slept).
+    """
+    if not burst:
+        raise DataError("a burst without durations", where=where)
+    for value in burst:
+        if not math.isfinite(value) or value <= 0:
+            raise DataError(f"a duration of {value} ns", where=where, todo="this clock is not usable here")
+    if max(burst) > _JUMP * min(burst):
+        raise DataError(
+            f"durations from {min(burst)} to {max(burst)} ns in one burst", where=where, todo="the clock jumped"
+        )
+    return list(burst)

@@ -1,0 +1,184 @@
+"""One launch: fresh worker processes for all arms, warm-up, then blocks in random order. Raw samples come back."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.errors import DataError, WorkerError
+from harness.measure.clock import checked_burst
+from harness.workers import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness.measure.arms import Arm, Design, Input
+    from harness.workers import RemoteEngine
+
+__all__ = ["Cold", "Launch", "LaunchLost", "run_launch"]
+
+Burst = dict[str, list[int]]
+
+_WINDOWS_AGREE = 0.05
+_WARM_AT_MOST_S = 2.0
+
+
+class LaunchLost(Exception):
+    """A launch that cannot be used: a worker died, or a clock gave what cannot be a duration."""
+
+
+@dataclass(frozen=True)
+class Cold:
+    """What starting costs, apart from steady state.
+
+    :param load_s: loading the artefact into the fresh process, host clock.
+    :param first_run_ns: the very first run.
+    :param shape_change_ns: input label -> first run after the shape changed to that input's.
+    """
+
+    load_s: float
+    first_run_ns: int
+    shape_change_ns: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Raw samples of one launch.
+
+    :param samples: arm -> input -> bursts in block order; a burst is clock -> durations in ns.
+    :param cold: arm -> cold start.
+    :param seconds: ``starting``, ``warming``, ``measuring``.
+    :param core: the core that all workers were pinned to; None where they were not.
+    :param seed: what the order of inputs and arms was drawn from.
+    """
+
+    samples: dict[str, dict[str, list[Burst]]]
+    cold: dict[str, Cold]
+    seconds: dict[str, float]
+    core: int | None
+    seed: int
+    load: tuple[float, ...] = field(default_factory=tuple)
+
+
+def run_launch(
+    arms: Sequence[Arm],
+    inputs: Sequence[Input],
+    design: Design,
+    seed: int,
+    *,
+    start: Callable[[Arm], Worker] | None = None,
+) -> Launch:
+    """Start one worker an arm, warm up, run ``design.blocks`` blocks. Workers are gone when it returns.
+
+    In a block inputs come in random order, and for each input the arms in random order: a discarded run, then a burst.
+
+    :param start: makes a worker; for tests, and for workers on other hosts.
+    :raises LaunchLost: a worker died or hung, or a clock misbehaved; nothing of this launch can be used.
+    """
+    random = np.random.default_rng(seed)
+    seconds: dict[str, float] = {}
+    with ExitStack() as stack:
+        try:
+            began = time.monotonic()
+            workers = _started(arms, start or (lambda arm: Worker(arm.environment)), stack)
+            core = _pin(workers.values(), random) if design.pinned else None
+            engines = {arm.label: _loaded(workers[arm.label], arm, inputs) for arm in arms}
+            seconds["starting"] = time.monotonic() - began
+
+            began = time.monotonic()
+            cold = {label: Cold(load, *_first_runs(engine, inputs)) for label, (engine, load) in engines.items()}
+            ready = {label: engine for label, (engine, _) in engines.items()}
+            typical = {label: _warm(engine, inputs, design) for label, engine in ready.items()}
+            repeats = {one.label: _repeats([typical[arm][one.label] for arm in ready], design) for one in inputs}
+            seconds["warming"] = time.monotonic() - began
+
+            began = time.monotonic()
+            samples = _blocks(ready, inputs, repeats, design.blocks, random)
+            seconds["measuring"] = time.monotonic() - began
+        except (WorkerError, DataError) as error:
+            raise LaunchLost(str(error)) from error
+    return Launch(samples, cold, seconds, core, seed, os.getloadavg())
+
+
+def _started(arms: Sequence[Arm], start: Callable[[Arm], Worker], stack: ExitStack) -> dict[str, Worker]:
+    with ThreadPoolExecutor(max_workers=len(arms)) as pool:
+        pending = {arm.label: pool.submit(start, arm) for arm in arms}
+    workers: dict[str, Worker] = {}
+    for label, future in pending.items():
+        if future.exception() is None:  # the others are closed also when one did not start
+            workers[label] = stack.enter_context(future.result())
+    return {label: future.result() for label, future in pending.items()}
+
+
+def _pin(workers: Any, random: np.random.Generator) -> int:  # noqa: ANN401
+    core = int(random.choice(sorted(os.sched_getaffinity(0))))
+    for worker in workers:
+        os.sched_setaffinity(worker.pid, {core})
+    return core
+
+
+def _loaded(worker: Worker, arm: Arm, inputs: Sequence[Input]) -> tuple[RemoteEngine, float]:
+    worker.put(arm.artefact)  # sending the file is not loading it
+    began = time.monotonic()
+    engine = worker.load(arm.artefact, arm.options)
+    took = time.monotonic() - began
+    for one in inputs:
+        engine.keep(one.label, one.feeds)
+    return engine, took
+
+
+def _first_runs(engine: RemoteEngine, inputs: Sequence[Input]) -> tuple[int, dict[str, int]]:
+    first = engine.timed(inputs[0].label, 0, 1)["wall_ns"][0]
+    changes = {one.label: engine.timed(one.label, 0, 1)["wall_ns"][0] for one in (*inputs[1:], inputs[0])}
+    return first, changes if len(inputs) > 1 else {}
+
+
+def _warm(engine: RemoteEngine, inputs: Sequence[Input], design: Design) -> dict[str, float]:
+    """Run until two windows in a row agree; input label -> typical duration in ns."""
+    found: dict[str, float] = {}
+    for one in inputs:
+        deadline = time.monotonic() + max(_WARM_AT_MOST_S, 4 * design.warm_ms / 1000) / len(inputs)
+        least = time.monotonic() + design.warm_ms / 1000 / len(inputs)
+        before = math.inf
+        while True:
+            window = float(np.median(engine.timed(one.label, 0, design.warm_runs)["wall_ns"]))
+            agree = abs(window / before - 1) <= _WINDOWS_AGREE
+            before = window
+            if (agree and time.monotonic() >= least) or time.monotonic() >= deadline:
+                break
+        found[one.label] = before
+    return found
+
+
+def _repeats(typical_ns: Sequence[float], design: Design) -> int:
+    wanted = math.ceil(design.burst_ms * 1e6 / max(min(typical_ns), 1.0))
+    return min(max(wanted, design.burst_least), design.burst_most)
+
+
+def _blocks(
+    engines: Mapping[str, RemoteEngine],
+    inputs: Sequence[Input],
+    repeats: Mapping[str, int],
+    blocks: int,
+    random: np.random.Generator,
+) -> dict[str, dict[str, list[Burst]]]:
+    labels = list(engines)
+    samples: dict[str, dict[str, list[Burst]]] = {label: {one.label: [] for one in inputs} for label in labels}
+    for block in range(blocks):
+        for place in random.permutation(len(inputs)):
+            one = inputs[int(place)]
+            for position in random.permutation(len(labels)):
+                label = labels[int(position)]
+                burst = engines[label].timed(one.label, 1, repeats[one.label])
+                where = f"arm {label!r}, input {one.label!r}, block {block}"
+                samples[label][one.label].append(
+                    {clock: checked_burst(values, f"{where}, {clock}") for clock, values in burst.items()}
+                )
+    return samples

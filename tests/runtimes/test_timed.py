@@ -1,0 +1,42 @@
+"""Kept feeds and timed bursts: by every clock, without sending the feed again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from harness.runtimes.base import RuntimeFailure
+from harness.runtimes.onnxruntime import OnnxRuntime
+
+
+@pytest.fixture
+def engine(conv):
+    engine = OnnxRuntime().load(str(conv), {})
+    yield engine
+    engine.close()
+
+
+def test_every_clock_times_every_run(engine):
+    engine.keep("short", {"x": np.ones((1, 4, 16), np.float32)})
+    timed = engine.timed("short", 1, 5)
+    assert set(timed) == {"wall_ns", "cpu_ns"}
+    assert all(len(values) == 5 and min(values) > 0 for values in timed.values())
+
+
+def test_a_feed_that_does_not_fit_is_refused_when_it_is_kept(engine):
+    with pytest.raises(RuntimeFailure, match="shape"):
+        engine.keep("bad", {"x": np.ones((1, 4), np.float32)})
+
+
+@pytest.mark.parametrize(("label", "warmup", "repeats"), [("unknown", 0, 1), ("kept", -1, 1), ("kept", 0, 0)])
+def test_what_cannot_be_timed_is_said(engine, label, warmup, repeats):
+    engine.keep("kept", {"x": np.ones((1, 4, 16), np.float32)})
+    with pytest.raises(RuntimeFailure):
+        engine.timed(label, warmup, repeats)
+
+
+def test_nothing_is_kept_after_close(engine):
+    engine.keep("kept", {"x": np.ones((1, 4, 16), np.float32)})
+    engine.close()
+    with pytest.raises(RuntimeFailure, match="closed"):
+        engine.timed("kept", 0, 1)
