@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["calibrate"]
 
 _EMITS = ("qdq-s8s8", "qdq-u8s8", "trt-cache", "json")
-_POLICIES, _DIALECTS = [policy.value for policy in Policy], [dialect.value for dialect in Dialect]
-_TRT_VERSION, _TRT_ALGORITHM = "8601", "MinMaxCalibration"
+_POLICIES = [policy.value for policy in Policy if policy is not Policy.REINTERPRET]
+_DIALECTS = [dialect.value for dialect in Dialect]
+_TRT_ALGORITHM = "MinMaxCalibration"
 
 
 _HELP = """\
@@ -28,10 +29,24 @@ MODEL is a key of `harness models`, or an FP32 ONNX file with --axis, --range an
 data are used, one at a time. With --policy per_profile and several profiles there is one file a profile.
 
 \b
-harness calibrate vad --emit trt-cache -o vad.cache
+harness calibrate vad --emit trt-cache --trt-version 8503 -o vad.cache
 harness calibrate asr.onnx --axis x:1=frames --range 16:2000 \\
         --data samples/ --emit qdq-u8s8 -o asr.int8.onnx
 """
+
+
+class _Policy(click.Choice[str]):
+    """The policies that make a file worth having."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        if value == Policy.REINTERPRET.value:
+            raise UsageError(
+                "reads samples as TensorRT misreads them, and its ranges are wrong: no file is written with it",
+                where="--policy reinterpret",
+                todo=f"choose another policy ({', '.join(self.choices)}); to see what it does, run "
+                "pytest suites/test_calibration.py -k reinterpret, or read docs/guide/shape-policies.md",
+            )
+        return super().convert(value, param, ctx)
 
 
 @click.command(no_args_is_help=True, help=_HELP)
@@ -45,7 +60,7 @@ harness calibrate asr.onnx --axis x:1=frames --range 16:2000 \\
 @click.option(
     "--method", default=DEFAULT_METHOD, show_default=True, help="auto, minmax, percentile[99.9], entropy, mse."
 )
-@click.option("--policy", type=click.Choice(_POLICIES), default=DEFAULT_POLICY.value, show_default=True,
+@click.option("--policy", type=_Policy(_POLICIES), default=DEFAULT_POLICY.value, show_default=True,
               help="What is seen of a sample that is not as long as opt.")  # fmt: skip
 @click.option("--layout", "layout_text", default="single", show_default=True, metavar="LAYOUT",
               help="single, buckets3, geometricN, or MIN-OPT-MAX,MIN-OPT-MAX.")  # fmt: skip
@@ -56,7 +71,7 @@ harness calibrate asr.onnx --axis x:1=frames --range 16:2000 \\
 @click.option("--emit", type=click.Choice(_EMITS), default="qdq-s8s8", show_default=True,
               help="Q/DQ ONNX for TensorRT (s8s8) or x86 (u8s8), a calibration cache, or the ranges.")  # fmt: skip
 @click.option("--dialect", type=click.Choice(_DIALECTS), help="Of json's ranges.  [default: s8s8]")
-@click.option("--trt-version", metavar="DIGITS", help=f"In the cache's header.  [default: {_TRT_VERSION}]")
+@click.option("--trt-version", metavar="DIGITS", help="In the cache's header, which needs it: 8503 for 8.5.3.")
 @click.option("--trt-algorithm", metavar="NAME", help=f"In the cache's header.  [default: {_TRT_ALGORITHM}]")
 @click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="The file to write.")
 def calibrate(
@@ -104,7 +119,13 @@ def _form(emit: str, dialect: str | None, trt_version: str | None, trt_algorithm
         if value is not None and emit != belongs:
             raise UsageError(f"goes with --emit {belongs}, not {emit}", where=option, todo="leave it out")
     if emit == "trt-cache":
-        return TrtCache(trt_version or _TRT_VERSION, trt_algorithm or _TRT_ALGORITHM)
+        if trt_version is None:
+            raise UsageError(
+                "whose cache? its header holds your TensorRT's version",
+                where="--emit trt-cache",
+                todo="name it: --trt-version 8503 for 8.5.3, 8601 for 8.6.1, 101600 for 10.16.0",
+            )
+        return TrtCache(trt_version, trt_algorithm or _TRT_ALGORITHM)
     if emit == "json":
         return Json(Dialect(dialect or Dialect.S8S8))
     return QDQ(Dialect(emit.removeprefix("qdq-")))

@@ -10,7 +10,7 @@ import onnx
 from harness import __version__
 from harness.calibration.pipeline import calibrate
 from harness.commands.console import note, progress, show
-from harness.commands.emit import TrtCache, check_target, targets, write_all
+from harness.commands.emit import check_target, targets, write_all
 from harness.commands.entry import counted, spooled
 from harness.commands.seen import calibrated_at, summary
 from harness.modelfile import prepare, read_facts
@@ -58,9 +58,12 @@ def run(request: Request) -> list[Path]:
     entry, model, form = request.entry, request.entry.model, request.form
     layout = layout_from_text(request.layout, model)
     source = entry.onnx()
-    check_target(request.out, source)
+    beside = form.beside(request.out)
+    for path in (request.out, *beside):
+        check_target(path, source)
     prepared = prepare(source, model)
-    tensors = form.tensors(onnx.load(prepared))
+    proto = onnx.load(prepared)
+    tensors = form.tensors(proto)
     passes = len(layout.profiles) if request.calibration.policy is Policy.PER_PROFILE else 1
     if entry.synthetic:
         note("no --data: random numbers are observed, and real data will have other ranges")
@@ -84,13 +87,16 @@ def run(request: Request) -> list[Path]:
     files = dict(zip(targets(request.out, len(contents)), contents, strict=True))
     for path in files:
         check_target(path, source)
-    write_all(files)
+    write_all(files | {path: prepared.read_bytes() for path in beside})
     show(summary(model, corpus, found, request.calibration, layout))
     for path in files:
         show(f"wrote {path}")
-    if isinstance(form, TrtCache):
-        _note_renamed(source, prepared, tensors)
-    return list(files)
+    for path in beside:
+        show(f"wrote {path}")
+        _note_build_from(path, source, tensors)
+    for warning in form.warnings(proto):
+        note(f"note: {warning}")
+    return [*files, *beside]
 
 
 @dataclass
@@ -131,13 +137,10 @@ def _facts(request: Request, source: Path, corpus: Corpus, found: Calibrated, la
     }
 
 
-def _note_renamed(source: Path, prepared: Path, tensors: list[str]) -> None:
+def _note_build_from(beside: Path, source: Path, tensors: list[str]) -> None:
     """A cache goes by names; those that preparing the file made are not in the user's own."""
     graph = onnx.load(source, load_external_data=False).graph
     known = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
     new = [name for name in tensors if name not in known]
-    if new:
-        note(
-            f"{len(new)} of {len(tensors)} tensors have names that {source.name} does not have ({new[0]!r}): "
-            f"build from {prepared}"
-        )
+    why = f": {source.name} does not have {len(new)} of the {len(tensors)} names ({new[0]!r})" if new else ""
+    note(f"build from {beside}, which has the tensor names of the cache{why}")

@@ -16,6 +16,7 @@ from harness.calibration import cache
 from harness.calibration.qdq import tensors_to_observe, write_qdq
 from harness.errors import UsageError, WriteFailed
 from harness.modelfile import weighted_nodes
+from harness.onnx_facts import called
 from harness.paths import cache_dir
 from harness.spec.calibration import Dialect
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["QDQ", "Form", "Json", "TrtCache", "check_target", "targets", "write_all"]
 
 Facts = dict[str, Any]
+
+_OPSET_OF_8_6 = 17  # its operators.md: "opset 9 to opset 17"; that of 10.15 says 24
+_DIGITS_BEFORE_10 = 4  # 8601 for 8.6.1, 101600 for 10.16.0
+_FLAT = 3  # dimensions of the weights of a one-dimensional convolution
 
 
 class Form:
@@ -46,6 +51,17 @@ class Form:
         :param facts: what the ranges were made from, JSON values; kept in the file where its format has room.
         """
         raise NotImplementedError
+
+    def beside(self, out: Path) -> tuple[Path, ...]:  # noqa: ARG002
+        """Where the prepared FP32 model is written too, for what cannot be used without it."""
+        return ()
+
+    def warnings(self, proto: onnx.ModelProto) -> list[str]:  # noqa: ARG002
+        """Which TensorRT will refuse the files, as far as it is known; one sentence each.
+
+        :param proto: the prepared model.
+        """
+        return []
 
 
 @dataclass(frozen=True)
@@ -70,13 +86,17 @@ class QDQ(Form):
         data: bytes = graph.SerializeToString(deterministic=True)
         return data
 
+    def warnings(self, proto: onnx.ModelProto) -> list[str]:
+        return [*_opset(proto), *_flat_convolutions(proto)] if self.dialect is Dialect.S8S8 else []
+
 
 @dataclass(frozen=True)
 class TrtCache(Form):
     """A TensorRT calibration cache (implicit quantization, up to TensorRT 10.16).
 
     Holds the weighted operators' outputs beside their inputs: TensorRT falls back to float for every layer that
-    consumes *or produces* a tensor without a scale.
+    consumes *or produces* a tensor without a scale. It goes by tensor names, those of the prepared model, which is
+    therefore written beside it.
     """
 
     version: str
@@ -108,6 +128,12 @@ class TrtCache(Form):
         caches = (cache.from_ranges(ranges, self.version, self.algorithm) for ranges in found.ranges)
         return [one.dumps().encode() for one in caches]
 
+    def beside(self, out: Path) -> tuple[Path, ...]:
+        return (out.with_name(f"{out.stem}.prepared.onnx"),)
+
+    def warnings(self, proto: onnx.ModelProto) -> list[str]:
+        return _opset(proto) if len(self.version) == _DIGITS_BEFORE_10 else []
+
 
 @dataclass(frozen=True)
 class Json(Form):
@@ -127,6 +153,25 @@ class Json(Form):
             for index, profile in enumerate(layout.profiles)
         ]
         return [(json.dumps({"format": 1, **facts, "profiles": profiles}, indent=1) + "\n").encode()]
+
+
+def _opset(proto: onnx.ModelProto) -> list[str]:
+    opset = max(entry.version for entry in proto.opset_import if entry.domain in {"", "ai.onnx"})
+    if opset <= _OPSET_OF_8_6:
+        return []
+    needs = "This file needs TensorRT 10 or newer, which is not tested here; for 8.x export the model with opset 17"
+    return [f"opset {opset}: TensorRT 8.6's parser knows up to {_OPSET_OF_8_6}. {needs}"]
+
+
+def _flat_convolutions(proto: onnx.ModelProto) -> list[str]:
+    ranks = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
+    chosen = set(weighted_nodes(proto))
+    flat = [n for n in proto.graph.node if n.name in chosen and n.op_type == "Conv" and ranks.get(n.input[1]) == _FLAT]
+    if not flat:
+        return []
+    what = f"{len(flat)} one-dimensional Conv (3-D weights), the first is {called(flat[0])}"
+    refused = "TensorRT 8.5.3.1 refuses those in a Q/DQ file (UNSUPPORTED_NODE); use --emit trt-cache there"
+    return [f"{what}: {refused}. TensorRT 8.6 and 10 are not tested yet"]
 
 
 def check_target(out: Path, model: Path | None = None) -> None:

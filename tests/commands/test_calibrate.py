@@ -124,13 +124,16 @@ def test_json_holds_every_profile_and_where_it_comes_from(catalogue, tmp_path, c
 
 
 def test_one_file_for_each_profile(cache, model, data, tmp_path, capsys):
-    command = ["calibrate", str(model), *own("--data", data), "--emit", "trt-cache", "--policy", "per_profile"]
-    assert main([*command, "--layout", "4-6-8,9-12-20", "-o", str(tmp_path / "small.cache")]) == 0
+    command = ["calibrate", str(model), *own("--data", data), "--emit", "trt-cache", "--trt-version", "8503"]
+    split = ["--policy", "per_profile", "--layout", "4-6-8,9-12-20"]
+    assert main([*command, *split, "-o", str(tmp_path / "small.cache")]) == 0
     first, second = (CalibrationCache.loads((tmp_path / f"small.profile{i}.cache").read_text()) for i in (0, 1))
     # largest values of the samples with 5 and 7, and of those with 9, 12 and 16 frames, percentile 99.99
     assert first.scales["x"] * 127 == pytest.approx(7, rel=0.01)
     assert second.scales["x"] * 127 == pytest.approx(9, rel=0.01)
-    assert not (tmp_path / "small.cache").exists()
+    assert sorted(path.name for path in tmp_path.glob("small.*")) == [
+        "small.onnx", "small.prepared.onnx", "small.profile0.cache", "small.profile1.cache",
+    ]  # fmt: skip
     assert "each profile's own opt: 6, 12" in capsys.readouterr().out
 
 
@@ -224,17 +227,59 @@ scaled (a, b) => (c) {
 }"""
 
 
-def test_a_cache_says_which_file_its_names_belong_to(cache, model, data, tmp_path, capsys):
+def test_a_cache_brings_the_model_that_has_its_names(cache, model, data, tmp_path, capsys):
     path, out = tmp_path / "function.onnx", tmp_path / "out.cache"
     onnx.save(onnx.parser.parse_model(FUNCTION), path)
-    assert main(["calibrate", str(path), *own("--data", data), "--emit", "trt-cache", "-o", str(out)]) == 0
-    said = capsys.readouterr().err  # t has another name where the function is inlined
-    assert f"1 of 2 tensors have names that {path.name} does not have" in said
-    prepared = onnx.load(said.rpartition("build from ")[2].strip()).graph
-    assert set(CalibrationCache.loads(out.read_text()).scales) == {t for node in prepared.node for t in node.output}
+    command = [*own("--data", data), "--emit", "trt-cache", "--trt-version", "8601", "-o", str(out)]
+    assert main(["calibrate", str(path), *command]) == 0
+    beside = tmp_path / "out.prepared.onnx"
+    said = capsys.readouterr()
+    assert f"wrote {out}\nwrote {beside}\n" in said.out
+    assert f"build from {beside}, which has the tensor names of the cache" in said.err
+    # t has another name where the function is inlined
+    assert f"{path.name} does not have 1 of the 2 names" in said.err
+    prepared = onnx.load(beside)
+    assert set(CalibrationCache.loads(out.read_text()).scales) == {t for n in prepared.graph.node for t in n.output}
+    x = np.ones((1, 5, 4), np.float32)
+    assert np.allclose(session(beside).run(None, {"x": x})[0], session(path).run(None, {"x": x})[0])
 
-    assert main(["calibrate", str(model), *own("--data", data), "--emit", "trt-cache", "-o", str(out)]) == 0
-    assert "build from" not in capsys.readouterr().err
+    assert main(["calibrate", str(model), *command]) == 0
+    said = capsys.readouterr().err
+    assert f"build from {beside}" in said
+    assert "does not have" not in said
+
+
+CONV = """<ir_version: 10, opset_import: ["" : %d]>
+g (float[1, T, 4] x) => (float[1, 2, M] y) <float[2, 4, 1] w = {1, 2, 3, 4, 5, 6, 7, 8}> {
+  t = Transpose<perm = [0, 2, 1]>(x)
+  y = Conv(t, w)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("opset", "emit", "said", "unsaid"),
+    [
+        (17, ["qdq-s8s8"], ["1 one-dimensional Conv (3-D weights)"], ["opset"]),
+        (
+            18,
+            ["qdq-s8s8"],
+            ["1 one-dimensional Conv (3-D weights)", "opset 18: TensorRT 8.6's parser knows up to 17"],
+            [],
+        ),
+        (18, ["qdq-u8s8"], [], ["opset", "3-D"]),
+        (18, ["trt-cache", "--trt-version", "8601"], ["opset 18: "], ["3-D"]),
+        (18, ["trt-cache", "--trt-version", "101600"], [], ["opset", "3-D"]),
+        (17, ["trt-cache", "--trt-version", "8601"], [], ["opset", "3-D"]),
+    ],
+)
+def test_what_a_tensorrt_will_refuse_is_said(cache, data, tmp_path, capsys, opset, emit, said, unsaid):
+    path = tmp_path / "conv.onnx"
+    onnx.save(onnx.parser.parse_model(CONV % opset), path)
+    command = ["calibrate", str(path), *own("--data", data), "--method", "minmax", "--emit", *emit]
+    assert main([*command, "-o", str(tmp_path / "out")]) == 0
+    notes = capsys.readouterr().err
+    assert all(text in notes for text in said)
+    assert not any(text in notes for text in unsaid)
 
 
 def test_a_configured_model_is_calibrated_by_its_key(cache, model, data, tmp_path, monkeypatch):

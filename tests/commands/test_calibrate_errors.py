@@ -178,6 +178,7 @@ def test_no_sample_of_a_profile(refused, model, data):
     [
         ({"method": "maximum"}, "unknown method 'maximum'"),
         ({"policy": "stretch"}, "'stretch' is not one of 'ragged', 'pad'"),
+        ({"policy": "reinterpret"}, "--policy reinterpret: reads samples as TensorRT misreads them"),
         ({"layout": "4-8"}, "'4-8' is no profile and no layout name"),
         ({"samples": "0"}, "0 is not in the range x>=1"),
         ({"trt-version": "8601"}, "goes with --emit trt-cache, not qdq-u8s8"),
@@ -197,6 +198,27 @@ def test_an_option_of_own_files_with_a_key(harness, model):
     code, _, stderr = harness("calibrate", "small", "--range", "4:9", "-o", "out.onnx")
     assert code == 2
     assert "--range describes an ONNX file of your own, but 'small' is a model of the catalogue" in stderr
+
+
+def test_a_cache_without_its_tensorrt(harness, model, data):
+    code, stdout, stderr = harness("calibrate", model, *options(data), "--emit", "trt-cache", "-o", "out.cache")
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith("harness: --emit trt-cache: whose cache? its header holds your TensorRT's version\n")
+    assert "--trt-version 8503 for 8.5.3" in stderr
+    assert list(harness.folder.iterdir()) == []
+
+
+def test_a_cache_does_not_bring_its_model_over_yours(harness, model, data):
+    mine = model.rename(model.with_name("mine.prepared.onnx"))
+    before = mine.read_bytes()
+    out = mine.with_name("mine.cache")
+    code, _, stderr = harness(
+        "calibrate", mine, *options(data), "--emit", "trt-cache", "--trt-version", "8503", "-o", out
+    )
+    assert code == 2
+    assert f"-o {mine}: is the model itself" in stderr
+    assert mine.read_bytes() == before
+    assert not out.exists()
 
 
 def test_missing_folder_for_the_result(harness, model, data, tmp_path):
