@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import onnx
@@ -95,7 +96,9 @@ def python310(tmp_path_factory):
     if not home.exists():
         base = next(filter(_is_310, _candidates()), None)
         if base is None:
-            pytest.skip("no CPython 3.10 here; name one by HARNESS_TEST_PYTHON310=/path/to/python3.10")
+            _lacking(
+                "no CPython 3.10 here; name one by HARNESS_TEST_PYTHON310=/path/to/python3.10", "HARNESS_REQUIRE_310"
+            )
         scratch = tmp_path_factory.mktemp("py310") / "venv"
         made = subprocess.run(
             f"{base} -m venv {scratch} && {scratch}/bin/python -m pip install -q {' '.join(PYTHON310_PACKAGES)}",
@@ -105,7 +108,7 @@ def python310(tmp_path_factory):
             check=False,
         )
         if made.returncode:
-            pytest.skip(f"the 3.10 environment could not be installed: {made.stderr[-300:]}")
+            _lacking(f"the 3.10 environment could not be installed: {made.stderr[-300:]}", "HARNESS_REQUIRE_310")
         try:
             shutil.move(scratch, home)
         except OSError:  # another run was faster
@@ -119,8 +122,16 @@ def python310(tmp_path_factory):
 def rtx_python(pytestconfig):
     python = os.environ.get("HARNESS_TEST_RTX_PYTHON") or str(pytestconfig.rootpath / ".tox/rtx17/bin/python")
     if not Path(python).exists():
-        pytest.skip("no TensorRT-RTX environment; install it with: python -m tox run -e rtx17 --notest")
+        what = "no TensorRT-RTX environment; install it with: python -m tox run -e rtx17 --notest"
+        _lacking(what, "HARNESS_REQUIRE_RTX")
     return python
+
+
+def _lacking(what: str, switch: str) -> NoReturn:
+    """Skip; fail where the switch says that it has to be there."""
+    if os.environ.get(switch) == "1":
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 def _candidates() -> list[str]:
