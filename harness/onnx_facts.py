@@ -96,6 +96,7 @@ class ModelFacts:
 
 
 def listed(tensors: Iterable[TensorFacts]) -> str:
+    """Inputs or outputs for a message: ``x: float32[1, T, 80]; n: int64[1]``."""
     return "; ".join(str(tensor) for tensor in tensors)
 
 
@@ -268,6 +269,7 @@ def _opset(model: ModelProto) -> int:
 
 
 def has_subgraph(node: NodeProto) -> bool:
+    """Whether a node holds graphs of its own, as If, Loop and Scan do."""
     return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
 
 
@@ -280,6 +282,10 @@ def _subgraphs(nodes: Iterable[NodeProto]) -> Iterator[GraphProto]:
 
 
 def all_nodes(model: ModelProto) -> Iterator[NodeProto]:
+    """Every node of the graph and of the model's functions, those in subgraphs at any depth included.
+
+    A body's own nodes come first, in its order, then those of its subgraphs.
+    """
     bodies = [model.graph.node, *(function.node for function in model.functions)]
     for nodes in bodies:
         yield from nodes
@@ -299,4 +305,5 @@ def _all_tensors(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def called(node: NodeProto) -> str:
+    """A node for a message: its operator and name, or its first output where it has no name."""
     return f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} (unnamed, output {node.output[0]!r})"

@@ -1,5 +1,7 @@
 """Runtime and Engine: public methods check state and arguments, a subclass fills in the ``*_impl``."""
 
+# ruff: noqa: ANN401 - what a runtime keeps of a feed is its own
+
 from __future__ import annotations
 
 import abc

@@ -46,6 +46,7 @@ class Blobs:
         self._incoming: dict[str, tuple[Any, Any]] = {}
 
     def path(self, digest: str) -> Path:
+        """Where the file of that SHA-256 (64 hex digits) lies or would lie."""
         return self.folder / digest
 
     def receive(self, digest: str, chunk: bytes, last: bool) -> None:
@@ -81,7 +82,10 @@ class Blobs:
 
 
 class Service:
-    """What the coordinator can call: every public method, by its name. Engines are held by number."""
+    """What the coordinator can call: every public method, by its name. Engines are held by number.
+
+    Arguments and answers are plain data. Files go by their SHA-256, 64 hex digits; arrays as :data:`wire.Packed`.
+    """
 
     def __init__(self, runtime: Runtime, cache: str) -> None:
         self._runtime, self._blobs = runtime, Blobs(cache)
@@ -89,21 +93,38 @@ class Service:
         self._next = 1
 
     def describe(self) -> dict[str, Any]:
+        """Library, version, device and machine; see ``Runtime.describe``.
+
+        :raises RuntimeFailure: ``environment``, when the library cannot be used here.
+        """
         return self._runtime.describe()
 
     def has(self, digest: str) -> bool:
+        """Whether the file is in the store, so that it need not be sent."""
         return self._blobs.path(digest).is_file()
 
     def receive(self, digest: str, chunk: bytes, last: bool) -> None:
+        """The next chunk of a file, in order; see :meth:`Blobs.receive`.
+
+        :raises RuntimeFailure: ``environment``, when the whole does not have that digest.
+        """
         self._blobs.receive(digest, chunk, last)
 
     def fetch(self, digest: str, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes of a stored file from byte ``offset``; none at its end.
+
+        :raises FileNotFoundError: the store has no such file.
+        """
         with self._blobs.path(digest).open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
     def build(self, digest: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Facts of the build, with ``artefact``: the digest of what :meth:`load` takes."""
+        """Build a stored ONNX file.
+
+        :returns: the facts of ``Runtime.build``, with ``artefact``: the digest of what :meth:`load` takes.
+        :raises RuntimeFailure: as ``Runtime.build``.
+        """
         with tempfile.TemporaryDirectory(dir=self._blobs.folder) as folder:
             target = Path(folder, "engine")
             facts = self._runtime.build(str(self._blobs.path(digest)), str(target), options)
@@ -111,29 +132,54 @@ class Service:
         return facts
 
     def load(self, digest: str, options: dict[str, Any]) -> tuple[int, list[Any], list[Any]]:
+        """Load a stored file, and hold the engine until :meth:`close`.
+
+        :returns: the engine's number; ``{name, dtype, shape}`` of each input; the same of each output.
+        :raises RuntimeFailure: as ``Runtime.load``.
+        """
         engine = self._runtime.load(str(self._blobs.path(digest)), options)
         handle, self._next = self._next, self._next + 1
         self._engines[handle] = engine
         return handle, engine.inputs(), engine.outputs()
 
     def run(self, handle: int, feeds: dict[str, Any]) -> dict[str, Any]:
+        """One inference: input name -> packed array in, output name -> packed array out.
+
+        :raises RuntimeFailure: ``usage`` for an engine that is closed; as ``Engine.run``.
+        """
         return pack_all(self._engine(handle).run(unpack_all(feeds)))
 
     def burst(self, handle: int, feeds: dict[str, Any], warmup: int, repeats: int) -> list[int]:
+        """Durations of ``repeats`` calls in ns, after ``warmup`` calls that are not kept.
+
+        :param feeds: input name -> packed array.
+        :raises RuntimeFailure: ``usage`` for an engine that is closed; as ``Engine.burst``.
+        """
         return self._engine(handle).burst(unpack_all(feeds), warmup, repeats)
 
     def keep(self, handle: int, label: str, feeds: dict[str, Any]) -> None:
-        """Hold a feed for :meth:`timed`."""
+        """Hold a feed (input name -> packed array) under ``label``, for :meth:`timed`.
+
+        :raises RuntimeFailure: ``usage`` for an engine that is closed; as ``Engine.keep``.
+        """
         self._engine(handle).keep(label, unpack_all(feeds))
 
     def timed(self, handle: int, label: str, warmup: int, repeats: int) -> dict[str, list[int]]:
-        """Durations by clock, in ns; see ``Engine.timed``."""
+        """Durations of ``repeats`` calls on a kept feed, by clock, in ns.
+
+        :raises RuntimeFailure: ``usage`` for an engine that is closed; as ``Engine.timed``.
+        """
         return self._engine(handle).timed(label, warmup, repeats)
 
     def coverage(self, handle: int) -> Any:
+        """``{int8, float, operators}`` (counts) of ``Engine.coverage``, or None where the runtime does not tell.
+
+        :raises RuntimeFailure: ``usage`` for an engine that is closed.
+        """
         return self._engine(handle).coverage()
 
     def close(self, handle: int) -> None:
+        """Free an engine; for a number that is not held, nothing."""
         engine = self._engines.pop(handle, None)
         if engine is not None:
             engine.close()

@@ -67,6 +67,15 @@ def receive_tree(channel: Any, folder: Path, manifest: dict[str, str]) -> None:
 
 
 def main(channel: Any) -> None:
+    """Set this process up, take the code of ``harness.runtimes``, and serve until the coordinator hangs up.
+
+    Over the channel, in this order: in come the settings: ``log`` (path), ``parent`` (process id, 0 for none),
+    ``variables`` (of the environment), ``cache`` (folder), ``tree`` (digest of the code), ``manifest`` (file name ->
+    SHA-256 of it) and ``runtime`` (its name). Out goes ``{pid, python}``. Then the files, see :func:`receive_tree`.
+    Out goes ``""``, or why the code cannot be imported, which ends it. Then calls, see ``serve.serve``.
+
+    :raises OSError: the log or the code cannot be written.
+    """
     settings = channel.receive()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's; it ends its workers itself
     redirect_output(settings["log"])
