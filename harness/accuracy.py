@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import DataError, HarnessError, UsageError, close_to
+from harness.errors import DataError, HarnessError, UsageError, close_to, last_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -74,7 +74,7 @@ def load_score(name: str) -> Score | None:
 
     The working directory is looked in last.
 
-    :raises UsageError: no such module or function; close names are given.
+    :raises UsageError: no such module or function (close names are given); importing it fails.
     """
     if not name:
         return None
@@ -91,6 +91,13 @@ def load_score(name: str) -> Score | None:
             f"cannot import {module_name!r}: {error}",
             where=f"--score {name}",
             todo="run from the folder it lies in, or install it",
+        ) from error
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise UsageError(
+            f"importing {module_name!r} fails: {type(error).__name__}: {error}",
+            where=f"--score {name}",
+            todo=f"repair it; try python -c 'import {module_name}'",
+            detail=last_lines(error),
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -179,8 +186,10 @@ class Comparison:
     :param cosine: pooled: the least. :param worst: pooled: the largest.
     :param score: the task score; pooled: its mean by weight; None where the model has none.
     :param score_weight: pooled: the sum.
-    :param finite: every element of the candidate's scored output is finite, and the reference's too.
+    :param finite: every element of the scored output is finite on both sides, and ``spoiled`` is empty.
     :param n: samples.
+    :param spoiled: floating-point outputs, scored or not, in which the candidate is NaN or infinite where the
+        reference is finite.
     """
 
     sqnr_db: float
@@ -190,6 +199,7 @@ class Comparison:
     score_weight: float
     finite: bool
     n: int = 1
+    spoiled: tuple[str, ...] = ()
 
 
 def compare(
@@ -218,15 +228,27 @@ def _compared(
     with np.errstate(invalid="ignore", over="ignore"):
         signal, noise = _powers(left, right)
     value, weight = score(reference, candidate) if score else (None, 0.0)
+    spoiled = tuple(one for one in candidate if _spoiled(reference.get(one), candidate[one]))
     comparison = Comparison(
         sqnr_db=_ratio_db(signal, noise),
         cosine=cosine(left, right),
         worst=worst(left, right),
         score=value,
         score_weight=weight,
-        finite=bool(np.isfinite(left).all() and np.isfinite(right).all()),
+        finite=bool(np.isfinite(left).all() and np.isfinite(right).all() and not spoiled),
+        spoiled=spoiled,
     )
     return comparison, signal, noise
+
+
+def _spoiled(reference: Array | None, candidate: Array) -> bool:
+    """Whether the candidate is not finite where the reference is; a mask's own infinities are no fault."""
+    if not np.issubdtype(candidate.dtype, np.floating):
+        return False
+    bad = ~np.isfinite(candidate)
+    if reference is not None and reference.shape == candidate.shape and np.issubdtype(reference.dtype, np.floating):
+        bad &= np.isfinite(reference)
+    return bool(bad.any())
 
 
 class Aggregate:
@@ -260,6 +282,7 @@ class Aggregate:
             worst=_nan_or(max, before.worst, one.worst),
             finite=before.finite and one.finite,
             n=before.n + 1,
+            spoiled=tuple(dict.fromkeys((*before.spoiled, *one.spoiled))),
         )
         return one
 
@@ -307,12 +330,14 @@ def verdict(
 ) -> tuple[bool, list[str]]:
     """Whether the measured values are within their bounds, and a reason for each one that is not.
 
-    NaN never passes: not in the outputs, not in a value that is bounded.
+    NaN never passes: not in any output, scored or not, and not in a value that is bounded.
 
     :param lower_is_better: the direction of the task score (:attr:`Score.lower_is_better`).
     """
     seen = measured.comparison if isinstance(measured, Aggregate) else measured
-    reasons = [] if seen.finite else ["the output holds NaN or infinite values"]
+    reasons = [f"NaN or infinite values in output {name}, where FP32 has none" for name in seen.spoiled]
+    if not seen.finite and not reasons:
+        reasons = ["FP32's own output holds NaN or infinite values"]
     checks = (
         ("SQNR", seen.sqnr_db, bounds.sqnr_db, "dB", False),
         ("cosine", seen.cosine, bounds.cosine, "", False),

@@ -7,6 +7,7 @@ classes by its ``kind``: see :func:`from_remote`.
 from __future__ import annotations
 
 import difflib
+import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "WriteFailed",
     "close_to",
     "from_remote",
+    "last_lines",
 ]
 
 
@@ -155,6 +157,25 @@ def from_remote(error: dict[str, str]) -> HarnessError:
         todo=error.get("todo", ""),
         detail=error.get("detail", ""),
     )
+
+
+_LAST_LINES = 12
+
+
+def last_lines(error: BaseException, file: str = "") -> str:
+    """The end of ``error``'s traceback, for ``detail``: what a user's own code raised, without this harness's frames.
+
+    :param file: the user's file; frames begin there. Without it, those of Python's import machinery are left out,
+        and the first one, which is the caller's.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if file:
+        theirs = [index for index, frame in enumerate(frames) if frame.filename == file]
+        shown = list(frames[theirs[0] :]) if theirs else []
+    else:
+        shown = [frame for frame in frames[1:] if "importlib" not in frame.filename]
+    lines = traceback.format_list(shown) + traceback.format_exception_only(error)
+    return "\n".join("".join(lines).splitlines()[-_LAST_LINES:])
 
 
 def close_to(word: str, known: Iterable[str]) -> list[str]:

@@ -81,6 +81,31 @@ def test_nan_among_many_samples_never_passes():
         assert math.isnan(pooled.comparison.sqnr_db)
 
 
+def test_nan_in_an_output_that_is_not_scored_fails_and_names_it():
+    fine = {"y": np.ones(3, np.float32), "hidden": np.ones((2, 2), np.float32), "ids": np.arange(3)}
+    bad = fine | {"hidden": np.array([[1, np.nan], [1, 1]], np.float32)}
+    one = compare(fine, bad, "y", None)
+    assert (one.sqnr_db, one.finite, one.spoiled) == (math.inf, False, ("hidden",))
+    for order in ([fine, bad, fine], [bad, fine], [bad, bad]):
+        pooled = Aggregate("y")
+        for candidate in order:
+            pooled.add(fine, candidate)
+        ok, reasons = verdict(pooled, Bounds(sqnr_db=10))
+        assert not ok
+        assert reasons == ["NaN or infinite values in output hidden, where FP32 has none"]
+
+
+def test_a_reference_that_is_not_finite_itself_in_an_unscored_output():
+    mask = np.array([0.0, -np.inf, -np.inf, np.nan], np.float32)
+    reference = {"y": np.ones(3, np.float32), "mask": mask}
+    assert verdict(compare(reference, reference, "y", None), Bounds()) == (True, [])
+    elsewhere = reference | {"mask": mask[::-1].copy()}
+    assert compare(reference, elsewhere, "y", None).spoiled == ("mask",)
+    longer = reference | {"mask": np.append(mask, np.float32(1))}
+    assert not compare(reference, longer, "y", None).finite
+    assert not compare({"y": np.array([1, np.inf])}, {"y": np.ones(2)}, "y", None).finite  # the scored one must be
+
+
 def test_infinities_do_not_pass_either():
     reference, candidate = {"y": np.ones(3)}, {"y": np.array([1, np.inf, 1])}
     one = compare(reference, candidate, "y", None)
@@ -211,6 +236,31 @@ def test_scores_that_are_not_there(scores, name, message):
         load_score(name.format(scores))
     if "erors" in name:
         assert error.value.todo == f"did you mean {scores}:errors?"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def f(:\n", "SyntaxError"),
+        ("one = 1\nraise RuntimeError('no device')\n", "RuntimeError: no device"),
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
+    ],
+)
+def test_a_score_module_that_raises_on_import(tmp_path, monkeypatch, text, message):
+    name = f"raises_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(UsageError, match=message) as error:
+        load_score(f"{name}:f")
+    assert f"{name}.py" in error.value.detail or message.startswith("SystemExit")
+    assert "importlib" not in error.value.detail
+    assert "accuracy.py" not in error.value.detail
+
+
+def test_a_relative_name_is_no_score_module():
+    with pytest.raises(UsageError, match="TypeError"):
+        load_score(".x:f")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ class Entry:
         None where content is cut from real samples (see :mod:`harness.corpus.content`).
     :param every: ``every()`` yields all samples of a finite source, both splits, in its own order; None where the
         stream is endless. For calibration that is not followed by a test.
+    :param lasting: an unchanged ``version`` means unchanged samples. False for a data loader script: what was drawn
+        from it must not be taken for what it gives in another run.
     """
 
     model: Model
@@ -38,3 +40,4 @@ class Entry:
     synthetic: bool = False
     draw: Callable[[int, int], Feeds] | None = None
     every: Callable[[], Iterator[Feeds]] | None = None
+    lasting: bool = True

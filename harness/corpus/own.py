@@ -67,7 +67,7 @@ def own_entry(
     :param key: the name in case ids; the file's name if empty.
     :raises UsageError: an option that cannot be read or does not fit the file, which lists what would.
     :raises ModelRefused: see :func:`harness.modelfile.inspect`.
-    :raises DataError: the data are not there, or a loader script fails.
+    :raises DataError: the data are not there. A loader script is not run before its samples are wanted.
     """
     facts = read_facts(path)
     refuse_quantized(facts)
@@ -110,6 +110,7 @@ def own_entry(
         samples=samples,
         version=stamp.hexdigest()[:16],
         every=partial(samples, "all", 0),
+        lasting=source.lasting,
     )
 
 

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import itertools
 import sys
-import traceback
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from harness.corpus.samples import Feeds, digest_of
-from harness.errors import DataError, close_to
+from harness.errors import DataError, close_to, last_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["Folder", "Script", "Source", "open_source", "split_of"]
-
-_HASHED_SAMPLES = 32
-_TRACEBACK_LINES = 12
 
 
 class Source(Protocol):
@@ -35,7 +30,11 @@ class Source(Protocol):
         """(where it is from, the raw feed) of the samples in the slice, in order, one at a time."""
 
     def version(self) -> str:
-        """Changes when the samples change."""
+        """Changes when the samples change, if they are ``lasting``."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether an unchanged version means unchanged samples."""
 
     @property
     def name(self) -> str:
@@ -109,6 +108,11 @@ class Folder:
         listing = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
         return hashlib.sha256(repr(listing).encode()).hexdigest()
 
+    @property
+    def lasting(self) -> bool:
+        """True: files that changed have another size or time."""
+        return True
+
 
 def _read_npz(path: Path) -> Feeds:
     try:
@@ -134,10 +138,14 @@ class Script:
 
     That is Polygraphy's ``--data-loader-script``, and such a script works as it is. The function is called anew
     for every pass; its folder is put at the end of ``sys.path`` for what it imports.
+
+    It should give the same samples every time: which half a sample belongs to goes by its number. A pass that
+    differs from the one before brings a warning.
     """
 
     path: Path
     function: str = "load_data"
+    _digests: list[str] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -151,11 +159,14 @@ class Script:
         """
         stream = self._stream()
         wanted = range(*indices.indices(sys.maxsize))
+        same = True
         for index in range(wanted.stop):
             where = f"{self.name}, sample {index}"
             try:
                 feeds = next(stream)
             except StopIteration:
+                if same and index < len(self._digests):
+                    _warn_of_change(self.name, index)
                 return
             except (Exception, SystemExit) as error:  # the user's code may raise anything
                 raise self._failed(error, where) from error
@@ -165,14 +176,31 @@ class Script:
                     where=where,
                     todo="yield {'input name': array}",
                 )
+            if same and not self._as_before(index, feeds):
+                same = False
+                _warn_of_change(self.name, index)
             if index in wanted:
                 yield where, feeds
 
     def version(self) -> str:
-        """SHA-256 over the script and its first samples: what it reads may change while it does not."""
-        first = itertools.islice(self.read(slice(None)), _HASHED_SAMPLES)
-        arrays = ({name: np.asarray(value) for name, value in feeds.items()} for _, feeds in first)
-        return hashlib.sha256(self.path.read_bytes() + digest_of(arrays).encode()).hexdigest()
+        """SHA-256 of the script alone: nothing is read before it is wanted."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    @property
+    def lasting(self) -> bool:
+        """False: what a script reads or draws may change while the script does not."""
+        return False
+
+    def _as_before(self, index: int, feeds: Mapping[str, Any]) -> bool:
+        arrays = {
+            str(name): array
+            for name, array in feeds.items()
+            if isinstance(array, np.ndarray) and not array.dtype.hasobject
+        }
+        digest = digest_of([arrays])
+        if index == len(self._digests):
+            self._digests.append(digest)
+        return self._digests[index] == digest
 
     def _stream(self) -> Iterator[Any]:
         folder = str(self.path.resolve().parent)
@@ -201,17 +229,20 @@ class Script:
             raise self._failed(error, where) from error
 
     def _failed(self, error: BaseException, where: str) -> DataError:
-        frames = traceback.extract_tb(error.__traceback__)
-        theirs = [i for i, frame in enumerate(frames) if Path(frame.filename) == self.path]
-        lines = traceback.format_list(frames[theirs[0] :] if theirs else [])
-        lines += traceback.format_exception_only(error)
-        tail = "".join(lines).splitlines()[-_TRACEBACK_LINES:]
         return DataError(
             f"the data loader failed: {type(error).__name__}: {error}",
             where=where,
             todo="repair the script; it can be run alone",
-            detail="\n".join(tail),
+            detail=last_lines(error, str(self.path)),
         )
+
+
+def _warn_of_change(name: str, index: int) -> None:
+    warnings.warn(
+        f"{name} gave other samples than the last time (from sample {index} on): what calibrates may also be in the "
+        "test, and no result can be repeated. Seed it, and sort what it lists",
+        stacklevel=4,
+    )
 
 
 def split_of(source: Source, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

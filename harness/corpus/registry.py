@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.corpus.catalogue import Entry
 from harness.corpus.own import own_entry
-from harness.errors import ConfigError, UsageError, close_to
+from harness.errors import ConfigError, UsageError, close_to, last_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -106,6 +106,14 @@ def _module(file: Path) -> ModuleType:
             f"the catalogue cannot be imported: {error}",
             where=str(file),
             todo="pip install -e '.[suites]' brings what the fixture models need",
+            detail=last_lines(error),
+        ) from error
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise ConfigError(
+            f"importing the catalogue fails: {type(error).__name__}: {error}",
+            where=str(file),
+            todo="repair it; it can be imported alone",
+            detail=last_lines(error),
         ) from error
     if (module.__file__ or "") != str(file):
         raise ConfigError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import zipfile
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.corpus.fetch import locked
 from harness.errors import DataError
 
 if TYPE_CHECKING:
@@ -156,12 +156,16 @@ class Corpus:
     def write(cls, folder: Path, model: Model, samples: Iterable[Feeds], origin: str) -> Corpus:
         """Write samples as they come and return the corpus. The folder appears whole or not at all.
 
+        Where another process wrote the same samples meanwhile, its folder stays: it may be reading from it. Another
+        corpus that stands there is replaced.
+
         :raises DataError: there are no samples.
         """
         folder.parent.mkdir(parents=True, exist_ok=True)
         lengths: list[int] = []
         outer = hashlib.sha256()
         scratch = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+        replaced = scratch.with_name(f"{scratch.name}.replaced")
         try:
             for index, feeds in enumerate(samples):
                 lengths.append(length_of(model, feeds))
@@ -171,11 +175,16 @@ class Corpus:
                 raise DataError("an empty corpus", where=origin, todo="give at least one sample")
             manifest = {"digest": outer.hexdigest(), "lengths": lengths, "origin": origin}
             (scratch / "manifest.json").write_text(json.dumps(manifest))
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(scratch, folder)
+            with locked(folder.parent / ".lock"):
+                there = cls.open(folder)
+                if there is not None and there.digest == outer.hexdigest():
+                    return there
+                if folder.exists():
+                    folder.rename(replaced)
+                scratch.rename(folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(replaced, ignore_errors=True)
         return cls(folder, outer.hexdigest(), tuple(lengths), origin)
 
     @classmethod

@@ -267,23 +267,68 @@ def test_a_polygraphy_script_works_as_it_is(model, loader):
 
 def test_errors_in_the_script_are_shown_as_its_own(model, loader):
     with pytest.raises(DataError, match=r"KeyError.*no such recording") as error:
-        entry(model, f"{loader}:broken")
+        taken(entry(model, f"{loader}:broken"), "calibration")
     assert "sample 4" in error.value.where
     assert "in broken" in error.value.detail
     assert "own_data.py" not in error.value.detail  # none of our frames
     with pytest.raises(DataError, match="no function 'load_date'"):
-        entry(model, f"{loader}:load_date")
+        taken(entry(model, f"{loader}:load_date"), "calibration")
     with pytest.raises(DataError, match="gave ndarray, not a dict"):
-        entry(model, f"{loader}:other")
+        taken(entry(model, f"{loader}:other"), "calibration")
     with pytest.raises(DataError, match="is a list, not an array") as error:
         taken(entry(model, f"{loader}:lists"), "calibration")
     assert error.value.todo == "np.asarray(x, dtype=np.float32)"
     loader.write_text("def load_data(:\n")
     with pytest.raises(DataError, match="SyntaxError"):
-        entry(model, loader)
+        taken(entry(model, loader), "calibration")
     loader.write_text("def load_data():\n    return []\n")
     with pytest.raises(DataError, match="no samples"):
         taken(entry(model, loader), "calibration")
+
+
+def test_a_script_is_not_run_before_its_samples_are_wanted_and_none_of_them_last(model, loader, folder):
+    loader.write_text("raise SystemExit('was run')\n")
+    own = entry(model, loader)
+    assert not own.lasting
+    assert entry(model, folder).lasting
+    assert entry(model).lasting
+    with pytest.raises(DataError, match="was run"):
+        taken(own, "calibration")
+    before = own.version
+    loader.write_text("pass\n")
+    assert entry(model, loader).version != before
+
+
+UNSEEDED = """
+import numpy as np
+random = np.random.default_rng(int(np.load({number!r})))
+def load_data():
+    for i in range(40):
+        value = random.standard_normal() if i >= {same} else 0.0
+        yield {{"x": np.full((1, 5, 4), value, np.float32), "mask": np.ones((1, 5), dtype=np.int64)}}
+"""
+
+
+@pytest.mark.parametrize("same", [0, 35])
+def test_a_script_that_gives_other_samples_each_time_is_told_of(model, tmp_path, same):
+    np.save(tmp_path / "seed.npy", 1)
+    path = tmp_path / "unseeded.py"
+    path.write_text(UNSEEDED.format(number=str(tmp_path / "seed.npy"), same=same))
+    own = entry(model, path)
+    taken(own, "calibration")
+    taken(own, "test")  # the same so far
+    np.save(tmp_path / "seed.npy", 2)
+    with pytest.warns(UserWarning, match=f"other samples than the last time .from sample {same} on") as told:
+        taken(own, "calibration")
+    assert len(told) == 1
+
+
+def test_a_script_that_ends_early_the_second_time_is_told_of(model, loader):
+    own = entry(model, loader)
+    taken(own, "calibration")
+    loader.write_text(LOADER.replace("from near_by import LENGTHS", "LENGTHS = [5, 9]"))
+    with pytest.warns(UserWarning, match="from sample 2 on"):
+        taken(own, "calibration")
 
 
 def test_one_sample_at_a_time(model, tmp_path):

@@ -75,6 +75,13 @@ def test_catalogues_that_cannot_be_used(project):
         use("bare", "x = 1\n")
     with pytest.raises(ConfigError, match="cannot be imported: No module named 'not_installed'"):
         use("needy", "import not_installed\n")
+    with pytest.raises(ConfigError, match="importing the catalogue fails: SyntaxError") as error:
+        use("bent", "ENTRIES = {\n")
+    assert "bent.py" in error.value.detail
+    with pytest.raises(ConfigError, match="fails: ZeroDivisionError") as error:
+        use("failing", "def half():\n    return 1 / 0\n\nhalf()\n")
+    assert "in half" in error.value.detail
+    assert "registry.py" not in error.value.detail
     config.write_text('catalogue = "nowhere.py"')
     with pytest.raises(ConfigError, match="no such catalogue"):
         load_catalogue(read_config(config))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -165,19 +167,53 @@ def test_what_was_written_is_read(lengths, tmp_path_factory):
     assert digest_of(opened) == opened.digest
 
 
+def corpora_in(folder):
+    return [path.name for path in folder.iterdir() if path.name != ".lock"]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from harness.corpus.samples import Corpus, digest_of
+from harness.spec.model import Axis, Model
+
+model = Model("m", (Axis("x", 0),), "n", 1, 99, 9)
+samples = [{"x": np.full(3 + i, i, np.float32)} for i in range(20)]
+folder = Path(sys.argv[1])
+for _ in range(10):
+    written = Corpus.write(folder, model, samples, "drawn")
+    assert digest_of(written) == written.digest
+"""
+
+
+def test_processes_that_write_one_corpus_at_a_time_do_not_take_it_from_each_other(tmp_path):
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "c")]
+    writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == [("", 0)] * 3
+    assert corpora_in(tmp_path) == ["c"]
+
+
+def test_the_same_samples_leave_the_folder_that_is_there(tmp_path):
+    first = Corpus.write(tmp_path / "c", MODEL, [sample(5)], "first")
+    stamp = (tmp_path / "c" / "00000.npz").stat().st_ino
+    assert Corpus.write(tmp_path / "c", MODEL, [sample(5)], "second") == first
+    assert (tmp_path / "c" / "00000.npz").stat().st_ino == stamp
+
+
 def test_a_corpus_replaces_the_one_before(tmp_path):
     Corpus.write(tmp_path / "c", MODEL, [sample(5)] * 3, "first")
     Corpus.write(tmp_path / "c", MODEL, [sample(6)], "second")
     found = Corpus.open(tmp_path / "c")
     assert (found.lengths, found.origin) == ((6,), "second")
-    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    assert corpora_in(tmp_path) == ["c"]
 
 
 def test_an_empty_corpus_is_refused_and_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match="an empty corpus") as caught:
         Corpus.write(tmp_path / "c", MODEL, [], "voices")
     assert caught.value.where == "voices"
-    assert list(tmp_path.iterdir()) == []
+    assert corpora_in(tmp_path) == []
 
 
 def test_a_source_that_fails_half_way_leaves_nothing_but_what_was_there(tmp_path):
@@ -190,7 +226,7 @@ def test_a_source_that_fails_half_way_leaves_nothing_but_what_was_there(tmp_path
     with pytest.raises(OSError, match="went away"):
         Corpus.write(tmp_path / "c", MODEL, stream(), "second")
     assert Corpus.open(tmp_path / "c") == before
-    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    assert corpora_in(tmp_path) == ["c"]
 
 
 def test_samples_are_written_as_they_come(tmp_path):
