@@ -93,9 +93,9 @@ def run_launch(
             seconds["starting"] = time.monotonic() - began
 
             began = time.monotonic()
-            cold = {label: Cold(load, *_first_runs(engine, inputs)) for label, (engine, load) in engines.items()}
+            cold = {label: Cold(load, *_first_runs(label, engine, inputs)) for label, (engine, load) in engines.items()}
             ready = {label: engine for label, (engine, _) in engines.items()}
-            typical = {label: _warm(engine, inputs, design) for label, engine in ready.items()}
+            typical = {label: _warm(label, engine, inputs, design) for label, engine in ready.items()}
             repeats = {one.label: _repeats([typical[arm][one.label] for arm in ready], design) for one in inputs}
             seconds["warming"] = time.monotonic() - began
 
@@ -120,7 +120,10 @@ def _started(arms: Sequence[Arm], start: Callable[[Arm], Worker], stack: ExitSta
 def _pin(workers: Any, random: np.random.Generator) -> int:  # noqa: ANN401
     core = int(random.choice(sorted(os.sched_getaffinity(0))))
     for worker in workers:
-        os.sched_setaffinity(worker.pid, {core})
+        try:
+            os.sched_setaffinity(worker.pid, {core})
+        except ProcessLookupError as error:
+            raise LaunchLost(f"the worker {worker.pid} was gone before it was pinned") from error
     return core
 
 
@@ -134,13 +137,13 @@ def _loaded(worker: Worker, arm: Arm, inputs: Sequence[Input]) -> tuple[RemoteEn
     return engine, took
 
 
-def _first_runs(engine: RemoteEngine, inputs: Sequence[Input]) -> tuple[int, dict[str, int]]:
-    first = engine.timed(inputs[0].label, 0, 1)["wall_ns"][0]
-    changes = {one.label: engine.timed(one.label, 0, 1)["wall_ns"][0] for one in (*inputs[1:], inputs[0])}
+def _first_runs(label: str, engine: RemoteEngine, inputs: Sequence[Input]) -> tuple[int, dict[str, int]]:
+    first = _timed(label, engine, inputs[0], 1)[0]
+    changes = {one.label: _timed(label, engine, one, 1)[0] for one in (*inputs[1:], inputs[0])}
     return first, changes if len(inputs) > 1 else {}
 
 
-def _warm(engine: RemoteEngine, inputs: Sequence[Input], design: Design) -> dict[str, float]:
+def _warm(label: str, engine: RemoteEngine, inputs: Sequence[Input], design: Design) -> dict[str, float]:
     """Run until two windows in a row agree; input label -> typical duration in ns."""
     found: dict[str, float] = {}
     for one in inputs:
@@ -148,13 +151,18 @@ def _warm(engine: RemoteEngine, inputs: Sequence[Input], design: Design) -> dict
         least = time.monotonic() + design.warm_ms / 1000 / len(inputs)
         before = math.inf
         while True:
-            window = float(np.median(engine.timed(one.label, 0, design.warm_runs)["wall_ns"]))
+            window = float(np.median(_timed(label, engine, one, design.warm_runs)))
             agree = abs(window / before - 1) <= _WINDOWS_AGREE
             before = window
             if (agree and time.monotonic() >= least) or time.monotonic() >= deadline:
                 break
         found[one.label] = before
     return found
+
+
+def _timed(label: str, engine: RemoteEngine, one: Input, runs: int) -> list[int]:
+    """Wall durations without a discarded run. A clock that is broken is found here, before it is divided by."""
+    return checked_burst(engine.timed(one.label, 0, runs)["wall_ns"], f"arm {label!r}, input {one.label!r}, warming up")
 
 
 def _repeats(typical_ns: Sequence[float], design: Design) -> int:

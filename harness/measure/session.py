@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.measure.arms import NULL, Design, null_of
 from harness.measure.clock import judging_clock
+from harness.measure.host import throttled
 from harness.measure.launch import Launch, LaunchLost, run_launch
 from harness.stats.estimate import Estimate, block_logs, burst_value, estimate, pooled_baseline, traffic
 from harness.stats.sequential import look_confidence, proposal
@@ -101,8 +102,8 @@ def run_session(
     """Measure a candidate against a baseline.
 
     Every launch starts fresh processes for baseline, A' (a second copy of the baseline) and candidate. At the looks
-    that ``design`` declares, the interval over launches is read at that look's confidence; between looks a stop is proposed
-    by an e-process a block and taken only when at least two launches agree and the interval does not contradict it.
+    that ``design`` declares, the interval over launches is read at that look's confidence; between looks a stop is
+    proposed by an e-process a block and taken only when at least two launches agree and the interval says the same.
 
     :param start: makes a worker for an arm.
     :param on_launch: told the number of launches so far and what is known.
@@ -119,6 +120,7 @@ def run_session(
     began = time.monotonic()
     verdict, stopped_by = Verdict("inconclusive", "nothing was measured"), "budget"
     known: tuple[Estimate | None, Estimate | None] = (None, None)
+    reasons: list[str] = []
     while len(launches) < design.looks[-1]:
         if launches and time.monotonic() - began > design.budget_s:
             break
@@ -135,7 +137,8 @@ def run_session(
         launches.append(launch)
         clock = judging_clock(design.clock, _clocks(launch), question.baseline.settings)
         _take_in(evidence, launch, question, clock)
-        verdict, known, stopped_by = _read(evidence, question, design, margins, seed, len(launches))
+        reasons += [reason for reason in (throttled() if clock == "device_ns" else ()) if reason not in reasons]
+        verdict, known, stopped_by = _read(evidence, question, design, margins, seed, len(launches), reasons)
         if on_launch is not None:
             on_launch(len(launches), verdict.why)
         if stopped_by:
@@ -181,7 +184,13 @@ def _take_in(evidence: _Evidence, launch: Launch, question: Question, clock: Clo
 
 
 def _read(
-    evidence: _Evidence, question: Question, design: Design, margins: Margins, seed: int, launches: int
+    evidence: _Evidence,
+    question: Question,
+    design: Design,
+    margins: Margins,
+    seed: int,
+    launches: int,
+    reasons: Sequence[str],
 ) -> tuple[Verdict, tuple[Estimate | None, Estimate | None], str]:
     """Verdict so far, (candidate, null) estimates, and what stops the session ('' if nothing)."""
     at_look = launches in design.looks
@@ -189,7 +198,7 @@ def _read(
     confidence = look_confidence(index, design.looks, _ALPHA)
     candidate = estimate(_weighted(evidence.candidate, evidence, question), confidence, seed)
     null = estimate(_weighted(evidence.null, evidence, question), confidence, seed)
-    verdict = judge_session(candidate, null, (), margins)
+    verdict = judge_session(candidate, null, reasons, margins)
     if launches == design.looks[-1]:
         return verdict, (candidate, null), "last look"
     if at_look and verdict.word in _CLEAR and judge(null, margins).word == "pass":
