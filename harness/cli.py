@@ -13,6 +13,7 @@ from harness.commands.console import complain
 from harness.commands.environments import environments
 from harness.commands.fetch import fetch
 from harness.commands.models import models
+from harness.commands.selftest import selftest
 from harness.errors import HarnessError, WriteFailed
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def cli() -> None:
     """INT8 for ONNX models whose input length varies: calibrate from ragged data, check and measure."""
 
 
-for _command in (calibrate, fetch, models, environments):
+for _command in (calibrate, fetch, models, environments, selftest):
     cli.add_command(_command)
 
 

@@ -38,7 +38,7 @@ Record = dict[str, Any]
 SCHEMA = 1
 """Raise it when a field changes its meaning; readers refuse what is newer than they are."""
 
-KINDS = frozenset({"accuracy", "build", "calibration", "latency", "profiles", "run"})
+KINDS = frozenset({"accuracy", "build", "calibration", "latency", "profiles", "run", "selftest"})
 
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "execnet", "hypothesis", "pytest", "pytest-benchmark")
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
