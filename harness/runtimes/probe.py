@@ -15,10 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["gpu_count", "probe"]
+__all__ = ["ONLY_BUILDS", "gpu_count", "probe"]
 
 # TensorRT comes before anything that may pull in pycuda: the other order fails with CUDA error 400.
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx", "onnxruntime": "onnxruntime"}
+ONLY_BUILDS = frozenset({"tensorrt-rtx"})
+"""Families whose engines are built here and cannot be loaded yet, GPU or not."""
 
 
 def gpu_count() -> int:
@@ -36,7 +38,7 @@ def gpu_count() -> int:
 
 
 def probe(runtime: str) -> dict[str, Any]:
-    """``{runtime, version, providers}`` of an importable runtime.
+    """``{runtime, version, providers, can_run}`` of an importable runtime.
 
     ``{runtime, error}`` of one that is there but cannot be imported, ``{}`` of one that is not there.
     """
@@ -49,7 +51,7 @@ def probe(runtime: str) -> dict[str, Any]:
         return {"runtime": runtime, "error": f"{type(error).__name__}: {error}"}
     found: dict[str, Any] = {"runtime": runtime, "version": str(getattr(module, "__version__", "unknown"))}
     providers: list[str] = list(module.get_available_providers()) if runtime == "onnxruntime" else []
-    return {**found, "providers": providers}
+    return {**found, "providers": providers, "can_run": runtime not in ONLY_BUILDS}
 
 
 def _main() -> None:

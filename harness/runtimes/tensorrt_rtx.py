@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from .base import Engine, Runtime, RuntimeFailure, read_options
-from .probe import gpu_count
+from .probe import ONLY_BUILDS, gpu_count
 
 __all__ = ["TensorRtRtx"]
 
@@ -47,7 +47,7 @@ class TensorRtRtx(Runtime):
             "providers": [],
             "precisions": ["fp32", "fp16", "int8"],
             "routes": ["qdq_strong"],
-            "can_run": False,
+            "can_run": self.name not in ONLY_BUILDS,
             "can_build": True,
         }
 

@@ -20,9 +20,11 @@ from harness.runtimes import probe as probe_program
 from harness.runtimes.serve import RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["INSTALL", "Environment", "find_environments", "probe", "select"]
+    from harness.spec.config import EnvironmentConfig
+
+__all__ = ["INSTALL", "Environment", "configured", "find_environments", "interpreter", "probe", "select"]
 
 INSTALL = "python -m tox run -e rtx17 --notest"
 _PROBE_DEADLINE_S = 60.0
@@ -37,6 +39,7 @@ class Environment:
     :param runtime: ``onnxruntime``, ``tensorrt-rtx``: the family, see ``harness/runtimes``.
     :param options: laid under the options of every build and load.
     :param host: reserved for ssh; empty is this machine.
+    :param can_run: whether engines run here, or are only built.
     """
 
     name: str
@@ -45,54 +48,82 @@ class Environment:
     version: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     host: str = ""
+    can_run: bool = True
 
     def __str__(self) -> str:
         return self.name
 
 
-def find_environments(root: Path, extra: Sequence[str] = ()) -> list[Environment]:
-    """Environments of the running interpreter, of ``<root>/.tox/*``, and of the interpreters in ``extra``.
+def find_environments(root: Path, extra: Sequence[str] = (), optional: Sequence[str] = ()) -> list[Environment]:
+    """Environments of the running interpreter, of those in ``extra`` and ``optional``, and of ``<root>/.tox/*``.
 
     Where two have the same runtime at the same version, the first in that order stands for both. A tox
-    environment without a runtime is passed over.
+    environment without a runtime is passed over, and so is an interpreter in ``optional`` that is not there or has
+    none.
 
+    :param extra: interpreters by path or by name, as :func:`interpreter` takes them.
     :raises EnvironmentMissing: an interpreter in ``extra`` is not there, or has no runtime that can be imported.
     """
-    extra = [_interpreter(name) for name in extra]
+    extra = [interpreter(name) for name in extra]
+    there = [str(Path(path).absolute()) for name in optional if (path := shutil.which(name))]
     tox = sorted(str(path) for path in root.glob(".tox/*/bin/python") if os.access(path, os.X_OK))
-    pythons = list(dict.fromkeys([sys.executable, *tox, *extra]))
+    pythons = list(dict.fromkeys([sys.executable, *extra, *there, *tox]))
     found: dict[str, Environment] = {}
     for python, answer in zip(pythons, probe(pythons), strict=True):
-        environments = _environments(python, answer)
-        if python in extra and not environments:
-            said = "\n".join(f"{line['runtime']}: {line['error']}" for line in answer if "error" in line)
-            raise EnvironmentMissing(
-                "no runtime can be imported there", where=python, todo=f"install one: {INSTALL}", detail=said
-            )
-        for environment in environments:
+        for environment in _strictly(python, answer) if python in extra else _environments(python, answer):
             found.setdefault(environment.name, environment)
     return list(found.values())
 
 
-def select(environments: Sequence[Environment], patterns: Sequence[str], where: str = "--runtime") -> list[Environment]:
+def configured(entry: EnvironmentConfig, file: Path | None = None) -> list[Environment]:
+    """The environments of one entry of ``[environments]``, all that its interpreter has.
+
+    :param file: the configuration, for messages.
+    :raises EnvironmentMissing: it is on another host, or its interpreter is not there or has no runtime.
+    """
+    where = f"[environments] {entry.name}" + (f" in {file}" if file else "")
+    if entry.host:
+        raise EnvironmentMissing(
+            f"environments on other hosts ({entry.host}) are not supported yet",
+            where=where,
+            todo="run on that host, or name an interpreter of this machine",
+        )
+    try:
+        python = interpreter(entry.python)
+        return _strictly(python, probe([python])[0])
+    except EnvironmentMissing as error:
+        raise EnvironmentMissing(
+            error.what, where=f"{where}: {error.where}", todo=error.todo, detail=error.detail
+        ) from error
+
+
+def select(
+    environments: Sequence[Environment],
+    patterns: Sequence[str],
+    where: str = "--runtime",
+    aliases: Mapping[str, Callable[[], list[Environment]]] | None = None,
+) -> list[Environment]:
     """The environments that any pattern names; without patterns, all.
 
     A pattern is a family (``onnxruntime``), the start of a name up to a dot or a dash (``tensorrt-rtx-1.7``), or a
     shell pattern (``*-cpu``).
 
     :param where: what the patterns were given to, for the message.
-    :raises EnvironmentMissing: a pattern names none.
+    :param aliases: names that a configuration gives, each with what finds its environments.
+    :raises EnvironmentMissing: a pattern names none, or an alias what is not there.
     """
+    aliases = aliases or {}
     if not patterns:
         return list(environments)
     chosen: dict[str, Environment] = {}
     for pattern in patterns:
-        matching = [e for e in environments if _matches(e, pattern)]
+        matching = aliases[pattern]() if pattern in aliases else [e for e in environments if _matches(e, pattern)]
         if not matching:
             raise EnvironmentMissing(
                 f"no runtime matches {pattern!r}",
                 where=where,
-                todo=f"there are: {', '.join(e.name for e in environments)}; TensorRT-RTX comes with: {INSTALL}",
+                todo=f"there are: {', '.join([*(e.name for e in environments), *aliases])}; "
+                f"TensorRT-RTX comes with: {INSTALL}",
             )
         chosen.update((e.name, e) for e in matching)
     return list(chosen.values())
@@ -127,7 +158,11 @@ def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:
     return [fresh[p] if p in fresh else json.loads(memory[p].read_text("utf-8")) for p in pythons]
 
 
-def _interpreter(name: str) -> str:
+def interpreter(name: str) -> str:
+    """The absolute path of an interpreter that is named by its path or as a shell finds it.
+
+    :raises EnvironmentMissing: there is none.
+    """
     found = shutil.which(name)
     if found is None:
         raise EnvironmentMissing("no such interpreter", where=name, todo="give the path of a python program")
@@ -149,6 +184,16 @@ def _answer(process: subprocess.Popen[str], deadline: float) -> list[dict[str, A
     return answer
 
 
+def _strictly(python: str, answer: Sequence[Mapping[str, Any]]) -> list[Environment]:
+    environments = _environments(python, answer)
+    if not environments:
+        said = "\n".join(f"{line['runtime']}: {line['error']}" for line in answer if "error" in line)
+        raise EnvironmentMissing(
+            "no runtime can be imported there", where=python, todo=f"install one: {INSTALL}", detail=said
+        )
+    return environments
+
+
 def _environments(python: str, answer: Sequence[Mapping[str, Any]]) -> list[Environment]:
     environments = []
     for line in answer:
@@ -156,7 +201,8 @@ def _environments(python: str, answer: Sequence[Mapping[str, Any]]) -> list[Envi
             continue
         runtime, version = line["runtime"], line["version"]
         if runtime != "onnxruntime":
-            environments.append(Environment(f"{runtime}-{version}", python, runtime, version))
+            can_run = bool(line.get("can_run", True))
+            environments.append(Environment(f"{runtime}-{version}", python, runtime, version, can_run=can_run))
             continue
         environments.append(Environment(f"{runtime}-{version}-cpu", python, runtime, version))
         if "CUDAExecutionProvider" in line["providers"] and _has_gpu():

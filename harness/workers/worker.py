@@ -200,7 +200,7 @@ class Worker:
     def build(
         self, source: Path, options: Mapping[str, Any] | None = None, deadline_s: float | None = None
     ) -> tuple[dict[str, Any], Path]:
-        """Build an engine of an ONNX file, or take it from the cache if this runtime on this device made it.
+        """Build an engine of an ONNX file, or take it from the cache if this runtime made it with this code, here.
 
         :returns: the facts (``seconds``, ``bytes``, ``log``, ``warnings``, ``coverage``, ``cached``), and the file
             to :meth:`load`: the engine, or ``source`` itself for a runtime that executes ONNX.
@@ -258,7 +258,8 @@ class Worker:
 
     def _engine_key(self, digest: str, options: Mapping[str, Any]) -> str:
         environment = self.environment
-        parts = [environment.runtime, environment.version, self.describe()["device"], digest, options]
+        code, _ = store.code_tree()  # a build that the runtimes' code makes otherwise is another engine
+        parts = [environment.runtime, environment.version, code, self.describe()["device"], digest, options]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
     def call(self, method: str, *arguments: object, deadline_s: float | None = None, on: str = "") -> Any:  # noqa: ANN401

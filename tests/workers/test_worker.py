@@ -71,6 +71,13 @@ def test_a_build_gives_facts_and_the_file_to_load(worker, conv):
     assert facts["bytes"] == conv.stat().st_size
 
 
+def test_an_engine_is_another_one_when_the_code_that_builds_it_changes(worker, monkeypatch):
+    key = worker._engine_key("0" * 64, {})
+    assert worker._engine_key("0" * 64, {}) == key
+    monkeypatch.setattr(store, "code_tree", lambda: ("another", {}))
+    assert worker._engine_key("0" * 64, {}) != key
+
+
 # Errors
 
 
