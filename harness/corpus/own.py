@@ -49,6 +49,7 @@ def own_entry(
     output: str = "",
     key: str = "",
     bounds: tuple[tuple[str, Bounds], ...] = (),
+    gains: tuple[float, ...] = (1.0,),
 ) -> Entry:
     """A model that is not in the catalogue, with the user's samples or, without ``data``, random ones.
 
@@ -65,6 +66,7 @@ def own_entry(
     :param score: ``module:function``, see :mod:`harness.accuracy`.
     :param output: the output that is scored.
     :param key: the name in case ids; the file's name if empty.
+    :param bounds: see :class:`harness.spec.model.Model`; :param gains: the same.
     :raises UsageError: an option that cannot be read or does not fit the file, which lists what would.
     :raises ModelRefused: see :func:`harness.modelfile.inspect`.
     :raises DataError: the data are not there. A loader script is not run before its samples are wanted.
@@ -85,6 +87,7 @@ def own_entry(
         output=_output(facts, output),
         score=score,
         bounds=bounds,
+        gains=gains,
     )
     check_axes(facts, model)
     given = dict(_constant(facts, model, text) for text in constants)

@@ -63,6 +63,7 @@ def configured_entry(own: OwnModel) -> Entry:
         output=own.output,
         key=own.key,
         bounds=own.bounds,
+        gains=own.gains,
     )
 
 

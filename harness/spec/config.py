@@ -11,7 +11,7 @@ are relative to the file. Everything is optional::
 
     [environments]
     trt85 = "/opt/trt85/bin/python"
-    gpu = { python = "python3", host = "user@gpu1" }
+    gpu = { python = "python3", host = "user@gpu1" }   # other hosts are not supported yet
 
     [[models]]
     path = "encoder.onnx"
@@ -19,7 +19,11 @@ are relative to the file. Everything is optional::
     range = "16:300:2000"
     data = "samples/"
     length_inputs = ["feats_len=frames"]
-    bounds = { "*" = { sqnr_db = 10.0 } }
+    gains = [1.0, 0.5]                   # loudness of drawn examples
+    bounds = { "*" = { sqnr_db = 10.0 }, drawn = { cosine = 0.4 } }
+
+A name under ``[environments]`` is what ``--runtime`` and ``require`` can call it by. One whose interpreter is not
+there, or that is on another host, stops a run only when it is called.
 """
 
 from __future__ import annotations
@@ -58,6 +62,7 @@ class _ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     constants: list[str] = []
     score: str = ""
     output: str = ""
+    gains: Annotated[tuple[_Positive, ...], msgspec.Meta(min_length=1)] = (1.0,)
     bounds: dict[str, _BoundsTable] = {}
 
 
@@ -90,6 +95,7 @@ class OwnModel:
     constants: tuple[str, ...] = ()
     score: str = ""
     output: str = ""
+    gains: tuple[float, ...] = (1.0,)
     bounds: tuple[tuple[str, Bounds], ...] = ()
 
 
@@ -198,6 +204,7 @@ def _own_model(root: Path, table: _ModelTable) -> OwnModel:
         constants=tuple(constants),
         score=table.score,
         output=table.output,
+        gains=table.gains,
         bounds=tuple((bucket, Bounds(**msgspec.structs.asdict(b))) for bucket, b in table.bounds.items()),
     )
 

@@ -27,6 +27,7 @@ _METHODS = ("auto", "minmax", "percentile99.9", "percentile", "percentile99.999"
 class Matrix:
     """The axes of the matrix; each a list of words as the options take them.
 
+    :param compared: METHOD-POLICY words that stand beside the default of the matrix, in its first layout.
     :param samples: calibration samples a model.
     :param tests: test samples a length bucket.
     :param draws: hypothesis examples a case.
@@ -49,12 +50,22 @@ class Matrix:
         return replace(self, **{name: tuple(values) for name, values in given.items() if values})  # type: ignore[arg-type]
 
     def comparisons(self) -> list[Calibration]:
-        """What ``compared`` names, read.
+        """What ``compared`` names, read; without those that are cells of the matrix and so measured as cases.
 
         :raises UsageError: a word that is not METHOD-POLICY.
         """
         pairs = [word.partition("-") for word in self.compared]
-        return [Calibration(Method.parse(method), _policy(policy)) for method, _, policy in pairs]
+        named = [Calibration(Method.parse(method), _policy(policy)) for method, _, policy in pairs]
+        own = set(self.calibrations())
+        return [calibration for calibration in dict.fromkeys(named) if calibration not in own]
+
+    def calibrations(self) -> list[Calibration]:
+        """Every method of the matrix under every policy.
+
+        :raises UsageError: a word that is no method or policy.
+        """
+        pairs = itertools.product(self.methods, self.policies)
+        return [Calibration(Method.parse(method), _policy(policy)) for method, policy in pairs]
 
 
 FULL = Matrix(
@@ -108,10 +119,7 @@ def expand(matrix: Matrix, models: Iterable[str], runtimes: Iterable[str]) -> li
     :param runtimes: names of environments (``onnxruntime-1.32.0-cpu``).
     :raises UsageError: a word that is no precision, method or policy.
     """
-    calibrations = [
-        Calibration(Method.parse(method), _policy(policy))
-        for method, policy in itertools.product(matrix.methods, matrix.policies)
-    ]
+    calibrations = matrix.calibrations()
     cases = []
     for model, runtime, layout, word in itertools.product(models, runtimes, matrix.layouts, matrix.precisions):
         precision = _precision(word)

@@ -38,6 +38,10 @@ class Bounds:
     worst: float | None = None
     score: float | None = None
 
+    def __bool__(self) -> bool:
+        """Whether anything is bounded."""
+        return any(value is not None for value in (self.sqnr_db, self.cosine, self.worst, self.score))
+
 
 @dataclass(frozen=True)
 class Model:
@@ -54,7 +58,11 @@ class Model:
     :param pad_values: (input, value) written beyond the end of a padded sample; 0 elsewhere.
     :param output: the output that is scored; the first floating-point one if empty.
     :param score: ``module:function`` (see :mod:`harness.accuracy`); empty for none.
-    :param bounds: (bucket name, bounds); a bucket named ``"*"`` is the default.
+    :param bounds: (bucket name, bounds); a bucket named ``"*"`` is the default. ``"drawn"`` and ``"drawn-short"``
+        are for single examples, see :meth:`bounds_for_draw`.
+    :param gains: factors that drawn examples multiply the floating-point inputs that vary with; the first one is
+        what a failing example shrinks to. Name only those at which INT8 should still be right: at a tenth of the
+        loudness a speech model's agreement with FP32 falls to 0.1.
     :param buckets: the layout that names the length buckets; thirds of log-length if None.
     """
 
@@ -69,6 +77,7 @@ class Model:
     output: str = ""
     score: str = ""
     bounds: tuple[tuple[str, Bounds], ...] = ()
+    gains: tuple[float, ...] = (1.0,)
     buckets: Layout | None = field(default=None)
 
     def __post_init__(self) -> None:
@@ -86,6 +95,11 @@ class Model:
         return dict(self.pad_values).get(name, 0.0)
 
     def bounds_for(self, bucket: str) -> Bounds:
-        """The bounds of one length bucket, or the model's default ones."""
+        """The bounds of one length bucket's corpus, pooled; or the model's default ones."""
         table = dict(self.bounds)
         return table.get(bucket, table.get("*", Bounds()))
+
+    def bounds_for_draw(self, bucket: str) -> Bounds:
+        """The bounds of one drawn example: ``drawn-<bucket>``, or ``drawn``. Never ``*``: one example is no corpus."""
+        table = dict(self.bounds)
+        return table.get(f"drawn-{bucket}", table.get("drawn", Bounds()))

@@ -12,7 +12,16 @@ from harness.errors import LayoutError, LengthOutOfRange
 if TYPE_CHECKING:
     from harness.spec.model import Model
 
-__all__ = ["Layout", "Profile", "buckets3", "geometric", "layout_from_text", "length_buckets", "single"]
+__all__ = [
+    "Layout",
+    "Profile",
+    "bucket_names",
+    "buckets3",
+    "geometric",
+    "layout_from_text",
+    "length_buckets",
+    "single",
+]
 
 
 @dataclass(frozen=True, order=True)
@@ -131,6 +140,13 @@ def geometric(model: Model, count: int) -> Layout:
 def length_buckets(model: Model) -> Layout:
     """The model's length buckets: its own, or thirds of log-length. Tables and bounds go by these."""
     return model.buckets or Layout("buckets3", geometric(model, 3).profiles)
+
+
+def bucket_names(model: Model) -> tuple[str, ...]:
+    """``short``, ``middle`` and ``long`` for three buckets, else each bucket's MIN-OPT-MAX."""
+    profiles = length_buckets(model).profiles
+    names = ("short", "middle", "long")
+    return names if len(profiles) == len(names) else tuple(str(profile) for profile in profiles)
 
 
 def buckets3(model: Model) -> Layout:

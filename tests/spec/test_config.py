@@ -23,6 +23,7 @@ axes = ["x:1=n"]
 range = "1:9"
 data = "samples"
 constants = ["h=0", "c=c.npy"]
+gains = [1, 0.5]
 bounds = { "*" = { sqnr_db = 10 } }
 """
 
@@ -44,6 +45,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
     ]
     (model,) = config.models
     assert model.path == tmp_path / "a.onnx"
+    assert model.gains == (1.0, 0.5)
     assert model.data == str(tmp_path / "samples")
     assert model.constants == ("h=0", f"c={tmp_path / 'c.npy'}")
     assert dict(model.bounds)["*"].sqnr_db == 10
@@ -85,6 +87,8 @@ def test_a_pyproject_of_another_kind_is_walked_past(tmp_path):
         ("[[models]]\npath='a'\nrange='1:2'", "missing key 'axes' in models[0]", ""),
         ("[[models]]\npath='a'\naxes=['x']\nrange='1:2'\nbounds={all={sqnr=1}}", "sqnr", "did you mean 'sqnr_db'"),
         ("[environments]\ngpu = { pyton = 'x' }", "pyton", "did you mean 'python'"),
+        ("[[models]]\npath='a'\naxes=['x']\nrange='1:2'\ngains=[0.0]", "models[0].gains", ""),
+        ("[[models]]\npath='a'\naxes=['x']\nrange='1:2'\ngains=[]", "models[0].gains", ""),
         ("models = [", "no TOML", "mend the line"),
     ],
 )

@@ -44,6 +44,21 @@ def test_what_is_compared_are_words_that_mean_something(matrix):
         Calibration(Method.parse(method), Policy(policy))
 
 
+@pytest.mark.parametrize("matrix", [Matrix(), FULL], ids=["quick", "full"])
+def test_what_is_compared_is_measured_once(matrix):
+    cells = {case.calibration for case in expand(matrix, ["vad"], RUNTIMES[:1])}
+    compared = matrix.comparisons()
+    assert compared
+    assert len(set(compared)) == len(compared)
+    assert not cells & set(compared)
+
+
+def test_comparisons_that_were_asked_for_by_name_are_cases():
+    matrix = Matrix().with_options(methods=["mse"], policies=["pad"])
+    assert Calibration(Method("mse"), Policy.PAD) in Matrix().comparisons()
+    assert Calibration(Method("mse"), Policy.PAD) not in matrix.comparisons()
+
+
 def test_two_words_for_one_method_are_one_case():
     cases = expand(Matrix(precisions=("int8",), methods=("percentile", "percentile99.99")), ["vad"], RUNTIMES[:1])
     assert [case.layout for case in cases] == ["single", "buckets3"]

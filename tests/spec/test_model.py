@@ -31,3 +31,14 @@ def test_bounds_of_a_bucket_or_the_default_or_none():
     assert model.bounds_for("short") is tight
     assert model.bounds_for("long") is loose
     assert Model("m", (Axis("x", 0),), "frames", 1, 10, 5).bounds_for("long") == Bounds()
+
+
+def test_one_drawn_example_is_not_judged_as_a_corpus():
+    whole, short, drawn = Bounds(sqnr_db=10), Bounds(cosine=0.2), Bounds(cosine=0.4)
+    bounds = (("*", whole), ("short", whole), ("drawn", drawn), ("drawn-short", short))
+    model = Model("m", (Axis("x", 0),), "frames", 1, 10, 5, bounds=bounds)
+    assert model.bounds_for_draw("short") is short
+    assert model.bounds_for_draw("long") is drawn
+    alone = Model("m", (Axis("x", 0),), "frames", 1, 10, 5, bounds=bounds[:2])
+    assert not alone.bounds_for_draw("short")
+    assert alone.bounds_for("short")
