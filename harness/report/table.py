@@ -20,8 +20,20 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 _BUCKETS = ("short", "middle", "long")
-_WORST_FIRST = ("failed", "below bounds", "unknown", "shown wrong", "pass", "built", "compared", "unjudged")
-_NOTHING_TO_SEE = {"pass", "built", "shown wrong", "unknown"}
+_WORST_FIRST = (
+    "failed",
+    "below bounds",
+    "unknown",
+    "unbounded",
+    "shown wrong",
+    "pass",
+    "built",
+    "compared",
+    "unjudged",
+    "left out",
+)
+_NOTHING_TO_SEE = {"pass", "built", "shown wrong", "unknown", "left out"}
+_EXPLAINED = {"unbounded": "unbounded: no bounds, so nothing could fail; give some with --bound sqnr_db=15"}
 _GOOD_FROM = _WORST_FIRST.index("shown wrong")
 
 
@@ -35,9 +47,12 @@ def render(
         rows = _rows(mine)
         if not rows:
             continue
-        lines += ["", *_lines(entry, rows, names_of(mine), width=width, seed=seed)]
+        lines += ["", *_lines(entry, rows, names_of(mine), _reasons(mine), width=width, seed=seed)]
     if lines:
         lines.append("a cell: how many times faster than FP32 (median over blocks), task score and SQNR against FP32")
+        lines.append("METHOD-POLICY is INT8, calibrated so")
+        words = {record["verdict"] for record in records}
+        lines += [text for word, text in _EXPLAINED.items() if word in words]
     return lines
 
 
@@ -47,7 +62,13 @@ def names_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _lines(
-    entry: Entry, rows: Mapping[str, Mapping[str, Any]], runtimes: Sequence[str], *, width: int, seed: int
+    entry: Entry,
+    rows: Mapping[str, Mapping[str, Any]],
+    runtimes: Sequence[str],
+    reasons: Sequence[str],
+    *,
+    width: int,
+    seed: int,
 ) -> list[str]:
     model = entry.model
     profiles = length_buckets(model).profiles
@@ -57,6 +78,7 @@ def _lines(
         title=f"{model.key}: {data}, seed {seed}{score}, on {', '.join(runtimes)}",
         title_justify="left",
         box=SIMPLE_HEAD,
+        show_edge=False,
         padding=(0, 1, 0, 0),
     )
     table.add_column(f"\n{model.axis_name}", overflow="fold")
@@ -75,18 +97,34 @@ def _lines(
     console = Console(file=stream, width=width, no_color=True, highlight=False)
     if table.row_count:
         console.print(table)
+    for reason in dict.fromkeys(reasons):
+        console.print(f"{model.key}: {reason}")
     if only_built:
         console.print(f"{model.key}, built, what runs in INT8 unknown: {'; '.join(only_built)}")
     return [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
 
 
+def _reasons(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why rows are unknown or left out; why they failed stands in the failures."""
+    return [
+        f"{record['verdict']}: {reason}"
+        for record in records
+        if record["verdict"] in {"unknown", "left out"}
+        for reason in record["values"].get("reasons", ())
+    ]
+
+
 def _rows(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Label -> bucket -> cell, and ``verdicts``. What all rows have in common is in no label."""
     several = len(names_of(records)) > 1
+    layouts = len({record["fields"]["layout"] for record in records}) > 1
     rows: dict[str, dict[str, Any]] = {}
     for record in records:
         fields, values = record["fields"], record["values"]
         calibration = "-".join(fields[name] for name in ("method", "policy") if fields[name])
-        words = [_short(fields["runtime"]) if several else "", fields["precision"], calibration, fields["layout"]]
+        layout = fields["layout"] if layouts else ""
+        what = calibration or fields["precision"]  # only INT8 is calibrated
+        words = [_short(fields["runtime"]) if several else "", what, layout]
         row = rows.setdefault(" ".join(word for word in words if word), {"verdicts": []})
         row["verdicts"].append(record["verdict"])
         for bucket, cell in values.get("buckets", {}).items():
@@ -101,7 +139,7 @@ def _short(runtime: str) -> str:
 
 
 def _cell(cell: Mapping[str, Any]) -> str:
-    forms = (("ratio", "{:.2f}x"), ("score", "{:.3f}"), ("sqnr_db", "{:.1f} dB"))
+    forms = (("ratio", "{:.2f}x"), ("score", "{:.3f}"), ("sqnr_db", "{:.1f}dB"))
     return " ".join(form.format(cell[name]) for name, form in forms if isinstance(cell.get(name), Real))
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_the_six_fixtures_fit_the_width():
         assert f"score {entry.model.score.partition(':')[2]}" in title
     text = "\n".join(lines)
     assert text.count("short") == text.count("middle") == text.count("long") == len(ENTRIES)
-    assert lines[-1].startswith("a cell: ")
+    assert lines[-2].startswith("a cell: ")
 
 
 def test_what_was_measured_apart_meets_in_one_row():
@@ -72,8 +73,8 @@ def test_what_was_measured_apart_meets_in_one_row():
         [latency(case, short=1.234), accuracy(case, short=(0.987, 17.26)), accuracy(case, long=(0.5, 3.0))],
         ENTRIES,
     )
-    assert "1.23x 0.987 17.3 dB" in row(lines, "minmax")
-    assert "0.500 3.0 dB" in row(lines, "minmax")
+    assert "1.23x 0.987 17.3dB" in row(lines, "minmax")
+    assert "0.500 3.0dB" in row(lines, "minmax")
 
 
 def test_every_number_stands_under_its_bucket():
@@ -89,14 +90,14 @@ def test_nan_is_shown_and_not_left_out():
     record_ = accuracy(case_of("vad"), "below bounds", short=(NAN, NAN))
     assert math.isnan(record_["values"]["buckets"]["short"]["score"])
     line = row(render([record_], ENTRIES), "minmax")
-    assert "nan nan dB" in line
+    assert "nan nandB" in line
     assert "below bounds" in line
 
 
 def test_a_ratio_that_is_none_is_left_out_and_0_is_shown():
     case = case_of("vad")
     line = row(render([latency(case, short=None, long=0.0), accuracy(case, short=(None, 4.0))], ENTRIES), "minmax")
-    assert " 4.0 " in line
+    assert " 4.0dB" in line
     assert "0.00x" in line
     assert "None" not in line
 
@@ -112,6 +113,8 @@ def test_a_whole_number_is_a_score_as_well():
         (["pass", "below bounds", "pass"], "below bounds"),
         (["pass", "failed", "below bounds"], "failed"),
         (["pass", "unknown"], "unknown"),
+        (["pass", "unbounded", "pass"], "unbounded"),
+        (["unbounded", "unknown"], "unknown"),
         (["pass", "pass"], "pass"),
         (["something new"], "something new"),
         (["pass", "something new"], "something new"),
@@ -121,6 +124,48 @@ def test_a_whole_number_is_a_score_as_well():
 def test_the_worst_verdict_of_a_row_stands(verdicts, worst):
     records = [accuracy(case_of("vad"), verdict, short=(0.9, 9.0)) for verdict in verdicts]
     assert row(render(records, ENTRIES), "minmax").rstrip("│| ").endswith(worst)
+
+
+def quick():
+    """Labels as the quick matrix makes them: the default in two layouts, what is compared in the first one."""
+    words = ["minmax-ragged", "percentile-ragged", "mse-ragged", "mse-pad", "mse-window", "auto-ragged"]
+    arms = [Calibration(Method.parse(m), Policy(p)) for m, _, p in (word.partition("-") for word in words)]
+    for key in ENTRIES:
+        for arm, layout in [*((arm, "single") for arm in arms), (arms[-1], "buckets3")]:
+            case = dataclasses.replace(case_of(key, arm), layout=layout)
+            yield accuracy(case, "below bounds", short=(0.912, 17.3), middle=(0.92, 48.25), long=(0.9, 10.1))
+            if str(arm) == "auto-ragged":
+                yield latency(case, short=0.94, middle=2.1, long=1.5)
+
+
+def test_a_row_of_the_quick_matrix_is_one_line():
+    lines = render(list(quick()), ENTRIES, width=WIDTH)
+    assert max(map(len, lines)) <= WIDTH
+    rows = [line for line in lines if "dB" in line and "x " in line]
+    assert len(rows) == 2 * len(ENTRIES)
+    assert all(re.match(r"auto-ragged (single|buckets3) ", line) for line in rows)
+    wrapped = [line for line in lines if line.strip() in {"single", "buckets3", "ragged", "d", "ed"}]
+    assert not wrapped
+
+
+def test_a_layout_that_all_rows_have_is_in_no_label():
+    both = [latency(case_of("vad"), short=1.0), latency(case_of("vad", CALIBRATIONS[0]), short=1.1)]
+    assert "buckets3" not in "\n".join(render(both, ENTRIES))
+    other = latency(dataclasses.replace(case_of("vad"), layout="single"), short=1.2)
+    text = "\n".join(render([*both, other], ENTRIES))
+    assert "minmax-ragged buckets3" in text
+    assert "minmax-ragged single" in text
+
+
+def test_why_something_is_unknown_or_left_out_stands_below():
+    reasons = {"reasons": ["no test sample in long"]}
+    unknown = record("accuracy", "r1", {**reasons, "buckets": {}}, case=case_of("vad"), verdict="unknown")
+    arm = case_of("vad", CALIBRATIONS[0])
+    left = record("calibration", "r1", {"reasons": ["no sample in 1-2-3"]}, case=arm, verdict="left out")
+    lines = render([latency(case_of("vad"), short=1.0), unknown, unknown, left], ENTRIES)
+    assert lines.count("vad: unknown: no test sample in long") == 1
+    assert "vad: left out: no sample in 1-2-3" in lines
+    assert not [line for line in lines if "per_profile" in line]
 
 
 def test_synthetic_data_is_said_to_be_synthetic():
