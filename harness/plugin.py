@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import errno
-import itertools
-import os
-import shlex
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import HarnessError, ResultsError, UsageError
+from harness.errors import HarnessError, ResultsError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator
 
-    from harness.corpus.catalogue import Entry
-    from harness.corpus.content import Draw
+    from harness.plan import Plan
     from harness.spec.case import Case
-    from harness.spec.config import Config
-    from harness.spec.matrix import Matrix
     from harness.workbench import Workbench
-    from harness.workers.environments import Environment
-
-__all__ = ["Plan"]
 
 _PLAN: pytest.StashKey[Plan] = pytest.StashKey()
 _BENCH: pytest.StashKey[Workbench] = pytest.StashKey()
 _REFUSED: pytest.StashKey[HarnessError] = pytest.StashKey()
 _CASES: pytest.StashKey[set[Case]] = pytest.StashKey()
+_JUDGED = {"failed", "below bounds"}
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -50,6 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--precision", help="fp32, fp16, int8", **many)
     group.addoption("--matrix", default="", metavar="quick|full|FILE", help="which cells to run (default: quick)")
     group.addoption("--seed", type=int, default=0, help="draws corpora, orders and examples (default: 0)")
+    group.addoption(
+        "--samples", default="", metavar="N|all",
+        help="calibration samples a model, picked over all there are (default: the matrix's)",
+    )  # fmt: skip
     group.addoption("--results", default="", metavar="DIR", help="where records go (default: results/)")
     group.addoption("--python", dest="pythons", action="append", default=[], help="an interpreter with a runtime")
     group.addoption(
@@ -69,6 +62,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     own.addoption("--constant", action="append", default=[], metavar="INPUT=VALUE|FILE.npy", help="never varies")
     own.addoption("--score", default="", metavar="MODULE:FUNCTION", help="task score of one sample")
     own.addoption("--output", default="", metavar="NAME", help="the output that is compared")
+    own.addoption(
+        "--bound", action="append", default=[], metavar="[BUCKET:]NAME=NUMBER",
+        help="fail beyond it: sqnr_db=15, short:score=0.9, cosine, worst; drawn:cosine=0.4 for drawn examples",
+    )  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,7 +73,6 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "cases(precisions, default_calibration, one_layout, builds_only): which cells of the matrix a test takes",
     )
-    config.stash[_PLAN] = Plan(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -86,7 +82,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config, cases = metafunc.config, []
     if _REFUSED not in config.stash:
         try:
-            cases = config.stash[_PLAN].cases(**marker.kwargs)
+            cases = _plan(config).cases(**marker.kwargs)
         except HarnessError as error:  # raised here it would be a collection error of one file, with our frames
             config.stash[_REFUSED] = error
     config.stash.setdefault(_CASES, set()).update(cases)
@@ -102,176 +98,19 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
         raise pytest.UsageError(str(refused))
 
 
-def _split(words: list[str]) -> list[str]:
-    return [word.strip() for text in words for word in text.split(",") if word.strip()]
+def _plan(config: pytest.Config) -> Plan:
+    """Made when it is first asked for: other projects, which load this plugin too, never ask."""
+    if _PLAN not in config.stash:
+        from harness.plan import Plan
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What this pytest run is to do, read off the options; nothing is probed or loaded before it is asked for."""
-
-    pytest_config: pytest.Config
-
-    def option(self, name: str) -> Any:  # noqa: ANN401 - pytest's options are of any type
-        return self.pytest_config.getoption(name)
-
-    @cached_property
-    def config(self) -> Config:
-        from harness.spec.config import find_config
-
-        return find_config(self.pytest_config.invocation_params.dir)
-
-    @cached_property
-    def matrix(self) -> Matrix:
-        from harness.spec.matrix import read_matrix
-
-        matrix = read_matrix(self.option("--matrix") or self.config.matrix).with_options(
-            precisions=_split(self.option("--precision")),
-            methods=_split(self.option("--methods")),
-            policies=_split(self.option("--policies")),
-            layouts=self.option("--layouts"),
-        )
-        matrix.comparisons()  # raises UsageError
-        return matrix
-
-    @property
-    def chose_calibration(self) -> bool:
-        """Whether methods or policies were asked for by name: their bounds then gate."""
-        return bool(self.option("--methods") or self.option("--policies"))
-
-    @cached_property
-    def entries(self) -> Mapping[str, Entry]:
-        from harness.corpus.own import own_entry
-        from harness.corpus.registry import load_catalogue, pick
-
-        if not self.option("--model"):
-            chosen = pick(load_catalogue(self.config), _split(self.option("--models")))
-            return {entry.model.key: entry for entry in chosen}
-        entry = own_entry(
-            self.option("--model"),
-            axes=self.option("--axis"),
-            range_=self.option("length_range"),
-            data=self.option("--data") or None,
-            length_inputs=self.option("--length-input"),
-            pads=self.option("--pad"),
-            constants=self.option("--constant"),
-            score=self.option("--score"),
-            output=self.option("--output"),
-        )
-        return {entry.model.key: entry}
-
-    @cached_property
-    def environments(self) -> Mapping[str, Environment]:
-        """Chosen environments by name; without ``--runtime``: this interpreter's, and any TensorRT-RTX there is.
-
-        :raises EnvironmentMissing: an interpreter, or a runtime that was asked for or required, is not there.
-        """
-        import sys
-
-        from harness.workers.environments import find_environments, select
-
-        extra = [*self.option("pythons"), *(e.python for e in self.config.environments if not e.host)]
-        found = find_environments(self.pytest_config.rootpath, extra)
-        select(found, _split(self.option("--require")), where="--require")
-        select(found, self.config.require, where=f"require in {self.config.file}")
-        patterns = _split(self.option("--runtime"))
-        if patterns:
-            chosen = select(found, patterns)
-        else:
-            chosen = [e for e in found if e.python in {sys.executable, *extra} or e.runtime == "tensorrt-rtx"]
-        return {environment.name: environment for environment in chosen}
-
-    def cases(
-        self,
-        precisions: tuple[str, ...] = (),
-        *,
-        default_calibration: bool = False,
-        one_layout: bool = False,
-        builds_only: bool = False,
-    ) -> list[Case]:
-        """The matrix's cases that a test takes.
-
-        :param precisions: only these.
-        :param default_calibration: of INT8 only the first method and policy of the matrix.
-        :param one_layout: only the first layout of the matrix.
-        :param builds_only: also environments that build engines which cannot run here.
-        :raises HarnessError: anything that was asked for and cannot be: found here, before a test runs.
-        """
-        from dataclasses import replace
-
-        from harness.runtimes.probe import gpu_count
-        from harness.spec.matrix import expand
-        from harness.spec.shapes import layout_from_text
-
-        matrix = self.matrix
-        for entry, layout in itertools.product(self.entries.values(), matrix.layouts):
-            layout_from_text(layout, entry.model)
-        _ = self.draw
-        if precisions:
-            matrix = replace(matrix, precisions=tuple(p for p in matrix.precisions if p in precisions))
-        if default_calibration:
-            matrix = replace(matrix, methods=matrix.methods[:1], policies=matrix.policies[:1])
-        if one_layout:
-            matrix = replace(matrix, layouts=matrix.layouts[:1])
-        runtimes = [
-            name
-            for name, environment in self.environments.items()
-            if builds_only or environment.runtime == "onnxruntime" or gpu_count()
-        ]
-        return expand(matrix, self.entries, runtimes)
-
-    @property
-    def draw(self) -> Draw | None:
-        """The one example that ``--draw`` names."""
-        from harness.corpus.content import Draw
-
-        text = self.option("--draw")
-        if not text:
-            return None
-        try:
-            length, index, offset, gain = text.split(",")
-            return Draw(int(length), int(index), int(offset), float(gain))
-        except ValueError:
-            raise UsageError(f"--draw {text!r} is not LENGTH,INDEX,OFFSET,GAIN", todo="paste it as printed") from None
-
-    def again(self, test: Path, name: str, case: Case, draw: Draw) -> str:
-        """The command that runs one drawn example of a case again, from the same folder."""
-        own = {"--model": "model", "--range": "length_range", "--data": "data", "--axis": "axis", "--pad": "pad"}
-        own |= {"--length-input": "length_input", "--constant": "constant", "--score": "score", "--output": "output"}
-        words = ["pytest", os.path.relpath(test, self.pytest_config.invocation_params.dir), "-k", name]
-        if self.option("model"):
-            for option, stored in own.items():
-                given = self.option(stored)
-                for value in given if isinstance(given, list) else [given] * bool(given):
-                    words += [option, value]
-        else:
-            words += ["--models", case.model]
-        for option in ("matrix", "results"):
-            words += [f"--{option}", self.option(option)] * bool(self.option(option))
-        for python in self.option("pythons"):
-            words += ["--python", python]
-        words += ["--runtime", case.runtime, "--precision", case.precision.value, "--layouts", case.layout]
-        if case.calibration is not None:
-            words += ["--methods", str(case.calibration.method), "--policies", case.calibration.policy.value]
-        words += ["--seed", str(self.option("seed"))]
-        return shlex.join([*words, "--draw", f"{draw.length},{draw.index},{draw.offset},{draw.gain}"])
-
-    def workbench(self) -> Workbench:
-        """A new workbench; made once a session by the fixture."""
-        from harness.results.store import Store
-        from harness.workbench import Workbench
-        from harness.workers import Workers
-
-        folder = Path(self.option("--results") or self.config.results)
-        run = Store(folder).open_run()
-        workers = Workers(deadline_s=self.config.deadline_s)
-        return Workbench(self.entries, self.environments, workers, run, self.matrix, self.option("--seed"))
+        config.stash[_PLAN] = Plan(config)
+    return config.stash[_PLAN]
 
 
 @pytest.fixture(scope="session")
 def plan(pytestconfig: pytest.Config) -> Plan:
     """What was asked for on the command line."""
-    return pytestconfig.stash[_PLAN]
+    return _plan(pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -320,8 +159,8 @@ def _plainly(item: pytest.Item) -> Iterator[None]:
             if error.errno not in _DISK_FULL:
                 raise
             raise pytest.fail.Exception(f"the disk is full: {error.filename or error}", pytrace=False) from None
-        except (AssertionError, pytest.fail.Exception) as error:
-            _record_failure(item, before, str(error))
+        except (Exception, pytest.fail.Exception) as error:
+            _record_failure(item, before, str(error) or type(error).__name__)
             raise
     except ResultsError as error:  # nothing measured from now on could be kept
         raise pytest.exit.Exception(str(error), error.exit_code) from None
@@ -338,13 +177,20 @@ def _record_failure(item: pytest.Item, before: int, error: str) -> None:
 
     kind, workbench = item.path.stem.removeprefix("test_"), item.config.stash.get(_BENCH, None)
     case = item.callspec.params["case"]  # type: ignore[attr-defined] # there are no cases without it
-    if workbench and case.model not in workbench.refused and len(workbench.records) == before and kind in KINDS:
-        workbench.record(kind, case, "failed", test=item.name, error=error)
+    if not workbench or case.model in workbench.refused or kind not in KINDS:
+        return
+    arm, workbench.arm = workbench.arm, None
+    if not any(one["verdict"] in _JUDGED for one in workbench.records[before:]):  # the test itself has said it
+        workbench.record(kind, arm or case, "failed", test=item.name, error=error)
 
 
 def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
-    """A model whose file or data are refused fails once; its other tests are skipped, the other models run."""
-    key = item.callspec.params["case"].model  # type: ignore[attr-defined] # there are no cases without it
+    """A model whose file or data are refused fails once; its other tests are skipped, the other models run.
+
+    Skipped, too, is a case that nobody asked for by name and that this model's data cannot calibrate.
+    """
+    case = item.callspec.params["case"]  # type: ignore[attr-defined] # there are no cases without it
+    key = case.model
     if key in workbench.refused:
         raise pytest.skip.Exception(f"{key} was refused, see its first test", _use_item_location=True)
     try:
@@ -353,15 +199,18 @@ def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
         if len(workbench.refused) == len(workbench.entries):
             item.session.shouldfail = "no model is left to run"
         raise
+    missing = workbench.profiles_without_samples(case)
+    if missing and not _plan(item.config).chose_calibration:
+        raise pytest.skip.Exception(f"no calibration sample in {', '.join(missing)}", _use_item_location=True)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     cases = config.stash.get(_CASES, set())
     if not cases or config.get_verbosity() < 0:
         return []
-    plan = config.stash[_PLAN]
+    plan = _plan(config)
     names = ", ".join(dict.fromkeys(case.runtime for case in sorted(cases, key=str)))
-    return [f"harness: {len(cases)} cases of matrix {plan.matrix.name} on {names}, seed {plan.option('--seed')}"]
+    return [f"harness: {len(cases)} cases of matrix {plan.matrix.name} on {names}, seed {plan.seed}"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -29,12 +29,16 @@ def test_corpus(case, bench, plan):
         for bucket, aggregate in found.items()
         for reason in bench.verdict(case.model, bucket, aggregate)
     ]
+    missing = bench.buckets_without_samples(case.model)
+    unbounded = [bucket for bucket in found if not bench.model(case.model).bounds_for(bucket)]
     bench.record(
         "accuracy",
         case,
-        "below bounds" if reasons else "pass",
+        _verdict(found, reasons, missing, unbounded),
+        without_samples=missing,
+        unbounded=unbounded,
         buckets={bucket: dataclasses.asdict(aggregate.comparison) for bucket, aggregate in found.items()},
-        reasons=reasons,
+        reasons=reasons or ([f"no test sample in {', '.join(missing)}"] if missing else []),
         methods=[str(method) for method in bench.chosen_methods(case)],
     )
     if reasons and is_comparison(case, plan):
@@ -48,7 +52,7 @@ def test_drawn(case, bench, plan, request):
     served, reference = bench.served(case), bench.reference(case)
     entry, corpus = bench.entries[case.model], bench.corpus(case.model, "test")
     buckets = length_buckets(entry.model)
-    seen = []
+    seen, bounded = [], []
 
     def check(draw):
         feeds = make(draw, entry, None if entry.synthetic else corpus)
@@ -58,8 +62,9 @@ def test_drawn(case, bench, plan, request):
             raise _Ended from error
         comparison = bench.compare(case.model, *outputs)
         bucket = bucket_name(buckets, draw.length)
+        bounded.append(bool(entry.model.bounds_for_draw(bucket)))
         seen.append({"bucket": bucket, **dataclasses.asdict(draw), **dataclasses.asdict(comparison)})
-        reasons = bench.verdict(case.model, "drawn", comparison)
+        reasons = bench.drawn_verdict(case.model, bucket, comparison)
         if reasons:  # hypothesis goes on to look for a shorter one
             pytest.fail(
                 f"{case}: {'; '.join(reasons)} at length {draw.length} ({bucket})\n"
@@ -82,14 +87,22 @@ def test_drawn(case, bench, plan, request):
                 print_blob=False,
                 report_multiple_bugs=False,
             )
-            strategy = draws(served.layout, None if entry.synthetic else corpus)
+            strategy = draws(served.layout, None if entry.synthetic else corpus, entry.model.gains)
             hypothesis.seed(bench.seed)(examples(given(strategy)(check)))()
     except _Ended as ended:
         raise ended.__cause__ from None
     except pytest.fail.Exception:
         result("below bounds")
         raise
-    result("pass")
+    result("pass" if any(bounded) else "unjudged")
+
+
+def _verdict(found, reasons, missing, unbounded):
+    if reasons:
+        return "below bounds"
+    if missing:
+        return "unknown"
+    return "unbounded" if len(unbounded) == len(found) else "pass"
 
 
 def is_comparison(case, plan):

@@ -41,7 +41,8 @@ def test_latency(case, bucket, bench, benchmark):
         pytest.skip("the model has fewer length buckets")
     length = profiles[bucket].opt
     feeds = make(Draw(length), entry, None if entry.synthetic else bench.corpus(case.model, "test"))
-    engines = {"fp32": bench.reference(case).engine_for(length), "int8": bench.served(case).engine_for(length)}
+    served = {"fp32": bench.reference(case), "int8": bench.served(case)}  # held: so long their engines stay loaded
+    engines = {label: one.engine_for(length) for label, one in served.items()}
     typical = {label: min(engine.burst(feeds, warmup=2, repeats=2)) for label, engine in engines.items()}
     arms = {
         label: lambda engine=engine, label=label: engine.burst(

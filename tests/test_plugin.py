@@ -121,10 +121,112 @@ def test_quantized_model(refused, tmp_path):
         (["--python", "/no/such/python"], "/no/such/python: no such interpreter"),
         (["--matrix", "quik"], "'quik' is neither quick, full nor a readable file"),
         (["--draw", "17,0"], "--draw '17,0' is not LENGTH,INDEX,OFFSET,GAIN"),
+        (["--draw", "-17,0,0,1.0"], "--draw '-17,0,0,1.0' is no example"),
+        (["--draw=17,-1,0,1.0"], "--draw '17,-1,0,1.0' is no example"),
+        (["--draw", "17,0,-1,1.0"], "is no example"),
+        (["--draw", "17,0,0,nan"], "is no example"),
+        (["--seed", "-1"], "--seed -1 is negative"),
+        (["--samples", "few"], "--samples 'few' is no number of samples"),
+        (["--samples", "0"], "--samples '0' is no number of samples"),
+        (["--models", "wave"], "--model and --models exclude each other"),
+        (["--bound", "sqnr=15"], "unknown bound 'sqnr'"),
+        (["--bound", "shrot:cosine=0.5"], "bounds for 'shrot', which is no length bucket"),
     ],
 )
 def test_words_that_mean_nothing(refused, options, expected):
     assert expected in message(refused(*options))
+
+
+def test_options_of_a_model_of_ones_own_without_one(suites):
+    done = suites.quickly("--data", "samples")
+    assert done.code == 4
+    assert "--data is for a model of your own" in message(done.text)
+
+
+def test_all_samples_of_an_endless_source(suites):
+    done = suites("--models", "wave", "--samples", "all", "--runtime", RUNTIME, cwd=ROOT)
+    assert done.code == 4
+    assert "--samples all: the samples of wave have no end" in message(done.text)
+
+
+@pytest.fixture
+def environments(suites):
+    """A harness.toml with [environments] where the suites run; gone afterwards."""
+
+    def write(text):
+        (suites.folder / "harness.toml").write_text(text)
+
+    yield write
+    (suites.folder / "harness.toml").unlink()
+
+
+LISTED = ["--precision", "fp32", "--layouts", "single", "--collect-only", "-q"]
+
+
+def test_configured_environments_are_called_by_their_names(suites, own, environments):
+    environments(
+        f"[environments]\nmine = {json.dumps(sys.executable)}\ngone = '/no/such/python'\n"
+        "far = {python = 'python3', host = 'me@gpu1'}\n"
+    )
+    for more in ([], ["--runtime", "mine"], ["--require", "mine"]):
+        done = suites.quickly(*own(), *LISTED, *more)
+        assert done.code == 0, done.text
+        assert f"test_build[small-{RUNTIME}-fp32-single]" in done.out
+    for option in ("--runtime", "--require"):
+        gone = suites.quickly(*own(), *LISTED, option, "gone")
+        assert gone.code == 4
+        assert "[environments] gone in " in message(gone.text)
+        assert "/no/such/python: no such interpreter" in message(gone.text)
+        far = suites.quickly(*own(), *LISTED, option, "far")
+        assert far.code == 4
+        assert "environments on other hosts (me@gpu1) are not supported yet" in message(far.text)
+    unknown = suites.quickly(*own(), *LISTED, "--runtime", "mien")
+    assert "mine, gone, far" in message(unknown.text)
+
+
+def test_what_the_configuration_requires(refused, environments):
+    environments("require = ['far']\n[environments]\nfar = {python = 'python3', host = 'me@gpu1'}\n")
+    assert "not supported yet" in message(refused())
+
+
+@pytest.fixture
+def library(suites, tmp_path):
+    """An interpreter whose onnxruntime says that it is version 0.0, under a name; its folder."""
+    home = tmp_path / "venv"
+    suites.python("-m", "venv", "--without-pip", home)
+    (packages,) = home.glob("lib/python3*/site-packages")
+    (packages / "onnxruntime.py").write_text("__version__ = '0.0'\ndef get_available_providers(): return []\n")
+    (home / "bin" / "python-of-mine").symlink_to("python")
+    return home / "bin"
+
+
+def test_an_interpreter_by_name_or_relative_path_is_chosen(suites, own, library):
+    path = {"PATH": f"{library}:{suites.environ['PATH']}"}
+    for given, where, environ in (
+        ("python-of-mine", suites.folder, path),
+        ("bin/python-of-mine", library.parent, {}),
+        ("./bin/../bin/python-of-mine", library.parent, {}),
+    ):
+        done = suites(*own(), *LISTED, "--python", given, cwd=where, environ=environ)
+        assert done.code == 0, done.text
+        assert "test_build[small-onnxruntime-0.0-cpu-fp32-single]" in done.out, given
+
+
+@pytest.mark.parametrize("gpus", [0, 8])
+def test_environments_that_only_build_have_only_builds(suites, own, library, gpus):
+    """TensorRT-RTX engines are not loaded yet, whatever the driver says."""
+    (packages,) = library.parent.glob("lib/python3*/site-packages")
+    (packages / "tensorrt_rtx.py").write_text("__version__ = '9.9'\n")
+    driver = f"import harness.runtimes.probe as p; p.gpu_count = lambda: {gpus}\n"
+    (library.parent / "gpus.py").write_text(driver)
+    done = suites(
+        *own(), "--layouts", "single", "--python", library / "python-of-mine", "--runtime", "tensorrt-rtx",
+        "--collect-only", "-q", "-p", "gpus", environ={"PYTHONPATH": f"{ROOT}:{library.parent}"},
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    found = [line.partition("::")[2] for line in done.out.splitlines() if "tensorrt-rtx-9.9" in line]
+    assert found
+    assert {line.partition("[")[0] for line in found} == {"test_build"}
 
 
 def test_missing_runtime_names_what_there_is_and_how_to_get_it(refused):

@@ -70,12 +70,19 @@ def test_every_case_writes_records(run):
         assert one["fields"]["runtime"] == RUNTIME
         assert set(one["corpus"]) == {"calibration", "test"}
         assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in one["corpus"].values())
-        assert re.fullmatch(r"[0-9a-f]{64}", one["model"]["fp32"])
         assert one["seed"] == 3
         assert one["synthetic"] is False
         assert one["verdict"]
         assert one["environment"]["libraries"]["onnxruntime"] == version("onnxruntime")
         assert one["environment"]["cores"] == os.cpu_count()
+        assert one["samples"] == {"calibration": {"taken": 6, "of": 6}, "test": {"taken": 6, "of": 6}}
+        worker = one["environment"]["worker"]
+        assert (worker["library"], worker["version"], worker["threads"]) == ("onnxruntime", version("onnxruntime"), 1)
+        assert {"python", "device", "cpu"} <= set(worker)
+        role = one["fields"]["precision"]
+        wanted = {role} if (one["fields"]["policy"], role) != ("per_profile", "int8") else {"int8[0]", "int8[1]"}
+        assert set(one["model"]) == {"fp32", *wanted} or one["verdict"] == "shown wrong"
+        assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in one["model"].values())
     assert len({one["run"] for one in records}) == 1
     built = {one["case"]: one for one in records if one["kind"] == "build"}
     assert set(built) == {
@@ -84,7 +91,8 @@ def test_every_case_writes_records(run):
         for layout in ("single", "buckets3")
     }
     one = built[f"small-{RUNTIME}-int8-minmax-ragged-single"]
-    assert one["values"]["artefact_bytes"][0] < one["values"]["fp32_bytes"]
+    assert one["values"]["weight_bytes"][0] * 4 == one["values"]["fp32_weight_bytes"] == 64 * 65 * 9 * 4
+    assert one["values"]["cached"] == [False], "ONNX Runtime builds nothing that is kept"
     assert one["values"]["int8"][0] > 0
     assert one["fields"] == {
         "model": "small", "runtime": RUNTIME, "precision": "int8", "method": "minmax", "policy": "ragged",
@@ -113,9 +121,10 @@ def test_the_table(run):
     done, _, _ = run
     lines = table(done.out)
     assert "real data, seed 3" in lines
-    (row,) = [line for line in lines.splitlines() if "int8 minmax-ragged single" in line]
-    assert len(re.findall(r"\d+\.\d\dx +\d+\.\d dB", row)) == 3
-    assert row.rstrip().endswith("pass")
+    (row,) = [line for line in lines.splitlines() if "minmax-ragged single" in line]
+    assert len(re.findall(r"\d+\.\d\dx +\d+\.\ddB", row)) == 3
+    assert row.rstrip().endswith("unbounded"), "nothing was bounded, so nothing could fail"
+    assert "--bound" in lines
 
 
 def test_benchmark_json_holds_the_replayed_samples(run):
@@ -129,6 +138,152 @@ def test_benchmark_json_holds_the_replayed_samples(run):
         # the replayed clock runs on, so a difference of two readings carries the rounding of both
         np.testing.assert_allclose(shown[values["length"]], samples / 1e9, rtol=0, atol=1e-12, err_msg=bucket)
         assert values["blocks"] == len(one["values"]["samples_ns"]["int8"]) == len(one["values"]["samples_ns"]["fp32"])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """One convolution, whose INT8 file is larger than the FP32 one, and 40 samples over its range."""
+    weights = np.random.default_rng(0).standard_normal((8, 1, 9)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[4, 4])],
+        "tiny",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1, "T"])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 8, "T"])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "tiny.onnx")
+    random = np.random.default_rng(1)
+    for index, length in enumerate(np.geomspace(16, 256, 40).astype(int)):
+        np.savez(folder / f"{index:03}.npz", x=random.standard_normal((1, 1, length)).astype(np.float32))
+    return {"model": folder / "tiny.onnx", "data": folder}
+
+
+def test_more_engines_than_stay_loaded(suites, own, few, tiny):
+    """Five engines and their reference: none may be closed while the case runs."""
+    done = suites(
+        *own(**tiny), *few, "--policies", "per_profile", "--layouts", "geometric5", "--precision", "int8",
+        "--bound", "sqnr_db=10",
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    (path,) = suites.new_runs()
+    records = list(read_run(path))
+    built = next(one for one in records if one["kind"] == "build")
+    assert built["verdict"] == "pass", "a small file's INT8 form is larger, its weights are not"
+    assert built["values"]["artefact_bytes"][0] > built["values"]["fp32_bytes"]
+    assert set(built["model"]) == {"fp32", *(f"int8[{index}]" for index in range(5))}
+    whole = [one for one in records if one["kind"] == "accuracy" and "buckets" in one["values"]]
+    assert [one["verdict"] for one in whole] == ["pass"]
+
+
+def test_bounds_given_by_options_gate(suites, own, few, tiny):
+    chosen = [*own(**tiny), *few, "--precision", "int8", "--layouts", "single", "--methods", "minmax"]
+    done = suites(*chosen, "--bound", "long:sqnr_db=500", "--bound", "drawn:cosine=2", under="test_accuracy.py")
+    assert done.code == 1
+    assert "2 failed" in done.out
+    assert re.search(r"long: SQNR \S+ dB is below 500", done.out)
+    assert "middle: " not in done.out
+    (command,) = set(re.findall(r"again: (pytest .*)", done.out))
+    assert "--bound long:sqnr_db=500 --bound drawn:cosine=2" in command
+    (path,) = suites.new_runs()
+    assert [one["verdict"] for one in read_run(path)] == ["below bounds"] * 2
+
+
+def test_one_example_is_not_held_to_what_a_corpus_reaches(suites, own, few, tiny):
+    done = suites(
+        *own(**tiny), *few, "--precision", "int8", "--layouts", "single", "--bound", "sqnr_db=500",
+        "-k", "test_drawn", under="test_accuracy.py",
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    (path,) = suites.new_runs()
+    assert [one["verdict"] for one in read_run(path)] == ["unjudged"]
+
+
+def test_a_bucket_without_samples_is_unknown(suites, own, few, own_model, tmp_path):
+    for index in range(6):
+        np.savez(tmp_path / f"{index}.npz", x=np.random.default_rng(index).standard_normal((1, 1, 30)).astype("f4"))
+    done = suites(
+        *own(data=tmp_path), *few, "--precision", "int8", "--layouts", "single", "--bound", "sqnr_db=10",
+        "-k", "test_corpus", under="test_accuracy.py",
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    (path,) = suites.new_runs()
+    (one,) = read_run(path)
+    assert one["verdict"] == "unknown"
+    assert one["values"]["reasons"] == ["no test sample in middle, long"]
+    assert "small: unknown: no test sample in middle, long" in done.out
+
+
+def test_an_arm_that_the_data_cannot_calibrate_is_left_out(suites, own, few, own_data, tmp_path):
+    matrix = tmp_path / "arms.toml"
+    matrix.write_text(
+        FEW.replace('"percentile-pad"', '"minmax-per_profile"').replace('["single", "buckets3"]', '["geometric9"]')
+    )
+    chosen = [*own(), "--matrix", matrix, "--runtime", RUNTIME, "--precision", "int8", "-k", "compared or corpus"]
+    done = suites(*chosen)
+    assert done.code == 0, done.text
+    (path,) = suites.new_runs()
+    (left,) = [one for one in read_run(path) if one["verdict"] == "left out"]
+    assert left["fields"]["policy"] == "per_profile"
+    assert "minmax-per_profile: no calibration sample in " in left["values"]["reasons"][0]
+    matrix.write_text(matrix.read_text() + 'policies = ["per_profile"]\n')
+    skipped = suites(*chosen, "-k", "corpus", "-rs")
+    assert skipped.code == 0, skipped.text
+    assert "no calibration sample in " in skipped.out
+    assert "1 skipped" in skipped.out
+    asked = suites(*chosen, "--policies", "per_profile", "-k", "corpus")
+    assert asked.code == 1
+
+
+BROKEN = """
+import numpy as np
+
+def broken(reference, candidate):
+    if np.abs(reference["y"] - candidate["y"]).max() > 0:
+        broken.calls += 1
+        if broken.calls > 6:
+            raise RuntimeError("enough")
+    return 1.0
+
+broken.calls = 0
+"""
+
+
+def test_an_arm_that_fails_after_others_were_recorded_has_a_record(suites, own, few, tmp_path):
+    (tmp_path / "mine.py").write_text(BROKEN)
+    matrix = tmp_path / "arms.toml"
+    matrix.write_text(FEW.replace('"percentile-pad"', '"percentile-pad", "mse-window"'))
+    done = suites(
+        *own(), "--matrix", matrix, "--runtime", RUNTIME, "--layouts", "single", "--precision", "int8",
+        "--score", "mine:broken", "-k", "test_compared", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 1
+    (path,) = suites.new_runs()
+    records = list(read_run(path))
+    assert [(one["verdict"], one["fields"]["method"]) for one in records] == [
+        ("compared", "percentile"),
+        ("failed", "mse"),
+    ]
+    assert "enough" in records[-1]["values"]["error"]
+
+
+def test_samples_are_picked_over_all_of_them(suites, own, few, tiny, tmp_path):
+    chosen = [*own(**tiny), *few, "--precision", "fp32", "--layouts", "single"]
+    found = {}
+    for name, options in {
+        "five": ["--samples", "5"], "again": ["--samples", "5"], "other": ["--samples", "5", "--seed", "1"],
+        "all": ["--samples", "all"],
+    }.items():  # fmt: skip
+        done = suites(*chosen, *options, under="test_build.py")
+        assert done.code == 0, done.text
+        (path,) = suites.new_runs()
+        (found[name],) = read_run(path)
+    assert found["five"]["samples"]["calibration"] == {"taken": 5, "of": 20}
+    assert found["five"]["samples"]["test"] == {"taken": 6, "of": 20}
+    assert found["all"]["samples"]["calibration"] == {"taken": 20, "of": 20}
+    digests = {name: one["corpus"]["calibration"] for name, one in found.items()}
+    assert digests["five"] == digests["again"]
+    assert len(set(digests.values())) == 3
 
 
 @pytest.fixture(scope="module")

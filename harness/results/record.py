@@ -1,9 +1,10 @@
 """One record: what was measured, and everything needed to trust it. A plain dict, one JSON line in a run's file.
 
 Every record has ``schema``, ``kind``, ``run``, ``time`` (UTC, ISO 8601), ``harness`` (version), ``model``,
-``corpus``, ``seed``, ``synthetic``, ``verdict``, ``values`` and ``environment`` (see :func:`fingerprint`); those
-of a case have ``case`` (its id) and ``fields`` (its parts) too. JSON has no NaN and no infinity: they are written
-as the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` and come back as floats.
+``corpus``, ``samples``, ``seed``, ``synthetic``, ``verdict``, ``values`` and ``environment`` (see
+:func:`fingerprint`; the suites add ``worker``: what the runtime's process says of itself); those of a case have
+``case`` (its id) and ``fields`` (its parts) too. JSON has no NaN and no infinity: they are written as the strings
+``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` and come back as floats.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def record(
     synthetic: bool = False,
     verdict: str = "",
     environment: Mapping[str, Any] | None = None,
+    samples: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Record:
     """A record of now.
 
@@ -63,6 +65,8 @@ def record(
     :param values: what was measured, units in the names.
     :param model: digests of the files that took part, by role (``fp32``, ``int8``).
     :param corpus: digests of the corpora that took part, by split (``calibration``, ``test``).
+    :param samples: how many of how many were taken, by split: ``{"calibration": {"taken": 24, "of": 312}}``; no
+        ``of`` where the source has no end.
     :param synthetic: the samples were drawn, not real.
     :param verdict: ``pass``, ``fail``, ``unknown`` or another word; empty where nothing was judged.
     :param environment: added to :func:`fingerprint`, or replacing parts of it: what the worker's side knows.
@@ -92,6 +96,7 @@ def record(
     out |= {
         "model": dict(model or {}),
         "corpus": dict(corpus or {}),
+        "samples": {split: dict(counts) for split, counts in (samples or {}).items()},
         "seed": seed,
         "synthetic": synthetic,
         "verdict": verdict,

@@ -1,0 +1,238 @@
+"""What a pytest run is to do, read off its options and the configuration."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pytest
+
+    from harness.corpus.catalogue import Entry
+    from harness.corpus.content import Draw
+    from harness.spec.case import Case
+    from harness.spec.config import Config
+    from harness.spec.matrix import Matrix
+    from harness.workbench import Workbench
+    from harness.workers.environments import Environment
+
+__all__ = ["Plan"]
+
+_OWN = {"--axis": "axis", "--range": "length_range", "--data": "data", "--length-input": "length_input"}
+_OWN |= {"--pad": "pad", "--constant": "constant", "--score": "score", "--output": "output", "--bound": "bound"}
+"""Options of a model of one's own, and where pytest keeps their values."""
+
+
+def _split(words: list[str]) -> list[str]:
+    return [word.strip() for text in words for word in text.split(",") if word.strip()]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What this pytest run is to do, read off the options; nothing is probed or loaded before it is asked for."""
+
+    pytest_config: pytest.Config
+
+    def option(self, name: str) -> Any:  # noqa: ANN401 - pytest's options are of any type
+        return self.pytest_config.getoption(name)
+
+    @cached_property
+    def config(self) -> Config:
+        from harness.spec.config import find_config
+
+        return find_config(self.pytest_config.invocation_params.dir)
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        from harness.spec.matrix import read_matrix
+
+        matrix = read_matrix(self.option("--matrix") or self.config.matrix)
+        matrix = replace(matrix, samples=self._samples(matrix.samples)).with_options(
+            precisions=_split(self.option("--precision")),
+            methods=_split(self.option("--methods")),
+            policies=_split(self.option("--policies")),
+            layouts=self.option("--layouts"),
+        )
+        matrix.comparisons()  # raises UsageError
+        return matrix
+
+    def _samples(self, default: int) -> int:
+        from harness.corpus.spread import LARGEST
+
+        text = self.option("--samples")
+        if not text:
+            return default
+        if text == "all":
+            endless = [key for key, entry in self.entries.items() if entry.every is None]
+            if endless:
+                todo = "give a number; all is for data of your own"
+                raise UsageError(f"--samples all: the samples of {', '.join(endless)} have no end", todo=todo)
+            return LARGEST
+        if not text.isdecimal() or not 1 <= int(text) <= LARGEST:
+            raise UsageError(f"--samples {text!r} is no number of samples", todo=f"give 1 to {LARGEST}, or all")
+        return int(text)
+
+    @property
+    def seed(self) -> int:
+        """:raises UsageError: it is negative."""
+        seed: int = self.option("--seed")
+        if seed < 0:
+            raise UsageError(f"--seed {seed} is negative", todo="give 0 or more")
+        return seed
+
+    @property
+    def chose_calibration(self) -> bool:
+        """Whether methods or policies were asked for by name: their bounds then gate."""
+        return bool(self.option("--methods") or self.option("--policies"))
+
+    @cached_property
+    def entries(self) -> Mapping[str, Entry]:
+        from harness.corpus.own import own_entry
+        from harness.corpus.registry import load_catalogue, pick
+        from harness.spec.bounds import check_bounds, read_bounds
+
+        if not self.option("--model"):
+            useless = [option for option, stored in _OWN.items() if self.option(stored)]
+            if useless:
+                todo = f"give --model FILE.onnx, too, or leave {useless[0]} out"
+                raise UsageError(f"{useless[0]} is for a model of your own", todo=todo)
+            chosen = pick(load_catalogue(self.config), _split(self.option("--models")))
+            for entry in chosen:
+                check_bounds(entry.model)
+            return {entry.model.key: entry for entry in chosen}
+        if self.option("--models"):
+            raise UsageError("--model and --models exclude each other", todo="run the suites twice")
+        entry = own_entry(
+            self.option("--model"),
+            axes=self.option("--axis"),
+            range_=self.option("length_range"),
+            data=self.option("--data") or None,
+            length_inputs=self.option("--length-input"),
+            pads=self.option("--pad"),
+            constants=self.option("--constant"),
+            score=self.option("--score"),
+            output=self.option("--output"),
+            bounds=read_bounds(self.option("--bound")),
+        )
+        check_bounds(entry.model)
+        return {entry.model.key: entry}
+
+    @cached_property
+    def environments(self) -> Mapping[str, Environment]:
+        """Chosen environments by name; without ``--runtime``: this interpreter's, and any TensorRT-RTX there is.
+
+        Those that are named, by ``--python`` or in the configuration, are chosen, too. What the configuration names
+        may be missing, unless it is called by its name.
+
+        :raises EnvironmentMissing: an interpreter, or a runtime that was asked for or required, is not there.
+        """
+        from harness.workers.environments import configured, find_environments, interpreter, select
+
+        config = self.config
+        extra = [interpreter(name) for name in self.option("pythons")]
+        aliases = {e.name: partial(configured, e, config.file) for e in config.environments}
+        local = [path for e in config.environments if not e.host and (path := shutil.which(e.python))]
+        optional = [str(Path(path).absolute()) for path in local]
+        found = find_environments(self.pytest_config.rootpath, extra, optional)
+        select(found, _split(self.option("--require")), where="--require", aliases=aliases)
+        select(found, config.require, where=f"require in {config.file}", aliases=aliases)
+        patterns = _split(self.option("--runtime"))
+        if patterns:
+            chosen = select(found, patterns, aliases=aliases)
+        else:
+            named = {sys.executable, *extra, *optional}
+            chosen = [e for e in found if e.python in named or e.runtime == "tensorrt-rtx"]
+        return {environment.name: environment for environment in chosen}
+
+    def cases(
+        self,
+        precisions: tuple[str, ...] = (),
+        *,
+        default_calibration: bool = False,
+        one_layout: bool = False,
+        builds_only: bool = False,
+    ) -> list[Case]:
+        """The matrix's cases that a test takes.
+
+        :param precisions: only these.
+        :param default_calibration: of INT8 only the first method and policy of the matrix.
+        :param one_layout: only the first layout of the matrix.
+        :param builds_only: also environments that build engines which cannot run here.
+        :raises HarnessError: anything that was asked for and cannot be: found here, before a test runs.
+        """
+        from harness.spec.matrix import expand
+        from harness.spec.shapes import layout_from_text
+
+        matrix = self.matrix
+        for entry, layout in itertools.product(self.entries.values(), matrix.layouts):
+            layout_from_text(layout, entry.model)
+        _ = self.draw, self.seed
+        if precisions:
+            matrix = replace(matrix, precisions=tuple(p for p in matrix.precisions if p in precisions))
+        if default_calibration:
+            matrix = replace(matrix, methods=matrix.methods[:1], policies=matrix.policies[:1])
+        if one_layout:
+            matrix = replace(matrix, layouts=matrix.layouts[:1])
+        runtimes = [name for name, environment in self.environments.items() if builds_only or environment.can_run]
+        return expand(matrix, self.entries, runtimes)
+
+    @property
+    def draw(self) -> Draw | None:
+        """The one example that ``--draw`` names."""
+        from harness.corpus.content import Draw
+
+        text = self.option("--draw")
+        if not text:
+            return None
+        try:
+            length, index, offset, gain = text.split(",")
+            draw = Draw(int(length), int(index), int(offset), float(gain))
+        except ValueError:
+            raise UsageError(f"--draw {text!r} is not LENGTH,INDEX,OFFSET,GAIN", todo="paste it as printed") from None
+        if draw.length < 1 or draw.index < 0 or draw.offset < 0 or not 0.0 < draw.gain < math.inf:
+            todo = "a length and a gain above 0, an index and an offset of 0 or more; paste it as printed"
+            raise UsageError(f"--draw {text!r} is no example", todo=todo)
+        return draw
+
+    def again(self, test: Path, name: str, case: Case, draw: Draw) -> str:
+        """The command that runs one drawn example of a case again, from the same folder."""
+        words = ["pytest", os.path.relpath(test, self.pytest_config.invocation_params.dir), "-k", name]
+        if self.option("model"):
+            for option, stored in {"--model": "model", **_OWN}.items():
+                given = self.option(stored)
+                for value in given if isinstance(given, list) else [given] * bool(given):
+                    words += [option, value]
+        else:
+            words += ["--models", case.model]
+        for option in ("matrix", "results", "samples"):
+            words += [f"--{option}", self.option(option)] * bool(self.option(option))
+        for python in self.option("pythons"):
+            words += ["--python", python]
+        words += ["--runtime", case.runtime, "--precision", case.precision.value, "--layouts", case.layout]
+        if case.calibration is not None:
+            words += ["--methods", str(case.calibration.method), "--policies", case.calibration.policy.value]
+        words += ["--seed", str(self.seed)]
+        return shlex.join([*words, "--draw", f"{draw.length},{draw.index},{draw.offset},{draw.gain}"])
+
+    def workbench(self) -> Workbench:
+        """A new workbench; made once a session by the fixture."""
+        from harness.results.store import Store
+        from harness.workbench import Workbench
+        from harness.workers import Workers
+
+        folder = Path(self.option("--results") or self.config.results)
+        run = Store(folder).open_run()
+        workers = Workers(deadline_s=self.config.deadline_s)
+        return Workbench(self.entries, self.environments, workers, run, self.matrix, self.seed)
