@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 __all__ = [
+    "PowerSpending",
     "Proposal",
     "launch_word",
     "log_e_above",
@@ -115,6 +117,20 @@ def obrien_fleming(fraction: float, alpha: float) -> float:
     next to nothing is spent early.
     """
     return float(2 * stats.norm.sf(stats.norm.isf(alpha / 2) / math.sqrt(fraction)))
+
+
+@dataclass(frozen=True)
+class PowerSpending:
+    """One-sided level spent at an information fraction: ``alpha * t**power`` (Kim & DeMets, *Biometrika* 1987).
+
+    Power 1 is near Pocock's boundaries and 3 near O'Brien and Fleming's. With t quantiles of few degrees of freedom the
+    latter spend so little that the first looks cannot decide; 2 lets four launches decide a clear case.
+    """
+
+    power: float = 2.0
+
+    def __call__(self, fraction: float, alpha: float) -> float:
+        return float(alpha * fraction**self.power)
 
 
 def look_confidence(
