@@ -22,7 +22,8 @@ from fixtures.catalogue import ENTRIES
 from harness.accuracy import Aggregate, load_score
 from harness.calibration import pipeline
 from harness.calibration.qdq import write_qdq
-from harness.corpus.samples import Corpus, cut, length_of
+from harness.corpus.buckets import PICKING, by_bucket
+from harness.corpus.samples import Corpus
 from harness.modelfile import WEIGHTED_TYPES, prepare, weighted_nodes
 from harness.paths import cache_dir
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
@@ -71,29 +72,11 @@ class Bench:
 
     @cached_property
     def test_corpus(self) -> Corpus:
-        return self._corpus(f"test-{TEST_SEED}-{self.tests}", self._by_bucket())
+        return self._corpus(f"test-{TEST_SEED}-{self.tests}-{PICKING}", by_bucket(self.entry, self.tests, TEST_SEED))
 
     def _corpus(self, name: str, samples: Iterator[Feeds]) -> Corpus:
         folder = cache_dir("benchmarks") / f"{self.key}-{name}-{self.entry.version}"
         return Corpus.open(folder) or Corpus.write(folder, self.entry.model, samples, name)
-
-    def _by_bucket(self) -> Iterator[Feeds]:
-        model = self.entry.model
-        buckets = length_buckets(model)
-        found: list[list[Feeds]] = [[] for _ in buckets.profiles]
-        longer: list[Feeds] = []
-        for feeds in itertools.islice(self.entry.samples("test", TEST_SEED), self.tests * 60):
-            mine = found[buckets.dispatch(length_of(model, feeds))]
-            if len(mine) < self.tests:
-                mine.append(feeds)
-            else:
-                longer.append(feeds)
-            if all(len(samples) == self.tests for samples in found):
-                break
-        for profile, samples in zip(buckets.profiles, found, strict=True):  # rare lengths: cut from longer ones
-            pieces = [cut(model, f, 0, profile.opt) for f in longer if length_of(model, f) > profile.max]
-            samples.extend(pieces[: self.tests - len(samples)])
-        return itertools.chain.from_iterable(found)
 
     @cached_property
     def reference(self) -> list[dict[str, np.ndarray]]:
