@@ -4,70 +4,45 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import platform
-from collections import OrderedDict
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from harness.accuracy import Aggregate, Comparison, Score, compare, load_score, verdict
 from harness.calibration import artefacts, pipeline
+from harness.corpus import spread
 from harness.corpus.buckets import PICKING, by_bucket
 from harness.corpus.samples import Corpus, length_of
 from harness.errors import HarnessError, UsageError
 from harness.modelfile import ModelFacts, prepare, profiles_for, read_facts, scored_output
 from harness.paths import cache_dir
 from harness.results.record import record
+from harness.served import LoadedEngines, Outputs, Served
 from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision
-from harness.spec.shapes import layout_from_text, length_buckets
+from harness.spec.shapes import bucket_names, layout_from_text, length_buckets
+from harness.workers.store import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from harness.corpus.catalogue import Entry
     from harness.corpus.samples import Feeds
     from harness.results.store import Run
     from harness.spec.case import Case
     from harness.spec.matrix import Matrix
-    from harness.spec.model import Model
+    from harness.spec.model import Bounds, Model
     from harness.spec.shapes import Layout
-    from harness.workers import Environment, RemoteEngine, Workers
+    from harness.workers import Environment, Worker, Workers
 
 __all__ = ["Served", "Workbench", "bucket_name"]
 
-Outputs = dict[str, "NDArray[np.generic]"]
-
-_ENGINES_KEPT = 4
-_PICKING = 2
+_PICKING = 3
 """Part of a kept corpus's name: raise it when :class:`Workbench` picks other samples from the same stream."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """A case's engines behind its layout: the profile is picked by length, anything outside is refused.
-
-    :param engines: one for all profiles, or one for each.
-    """
-
-    model: Model
-    layout: Layout
-    engines: tuple[RemoteEngine, ...]
-
-    def engine_for(self, length: int) -> RemoteEngine:
-        """:raises LengthOutOfRange: no profile admits ``length``."""
-        index = self.layout.dispatch(length)
-        return self.engines[index if len(self.engines) > 1 else 0]
-
-    def run(self, feeds: Feeds) -> Outputs:
-        """One inference, dispatched by the sample's length.
-
-        :raises LengthOutOfRange: no profile admits it. :raises RunFailed: the runtime refused it.
-        """
-        return self.engine_for(length_of(self.model, feeds)).run(feeds)
 
 
 class Workbench:
@@ -78,7 +53,8 @@ class Workbench:
     :param run: where records go.
     :param seed: draws corpora, orders and examples.
 
-    ``refused`` holds why a model's file, data or score could not be used, by model key.
+    ``refused`` holds why a model's file, data or score could not be used, by model key. ``arm`` is the case that a
+    test is at while it goes through several (see :meth:`at`).
     """
 
     def __init__(
@@ -100,7 +76,11 @@ class Workbench:
         self._corpora: dict[tuple[str, str], Corpus] = {}
         self._passing: TemporaryDirectory[str] | None = None
         self._calibrated: dict[tuple[str, ...], pipeline.Calibrated] = {}
-        self._engines: OrderedDict[tuple[str, str, str], RemoteEngine] = OrderedDict()
+        self._engines = LoadedEngines()
+        self._artefacts: dict[Case, tuple[Path, ...]] = {}
+        self._described: dict[str, dict[str, Any]] = {}
+        self._taken: dict[tuple[str, str], dict[str, int]] = {}
+        self.arm: Case | None = None
         self._references: dict[tuple[str, str], list[Outputs]] = {}
 
     # -- models and data ----------------------------------------------------------------------------------------
@@ -121,7 +101,10 @@ class Workbench:
         return self._facts[key]
 
     def corpus(self, key: str, split: str) -> Corpus:
-        """``calibration`` (natural lengths) or ``test`` (the same number of samples in every length bucket)."""
+        """``calibration`` (natural lengths) or ``test`` (the same number of samples in every length bucket).
+
+        A user's own samples are picked over all of them, by the seed.
+        """
         if (key, split) not in self._corpora:
             entry = self.entries[key]
             count = self.matrix.samples if split == "calibration" else self.matrix.tests
@@ -130,12 +113,27 @@ class Workbench:
             name = hashlib.sha256(described.encode()).hexdigest()[:16]
             folder = self._corpora_of(entry) / f"{key}-{split}-{name}"
             origin = "synthetic" if entry.synthetic else f"{key} {split}, seed {self.seed}"
-            found = Corpus.open(folder)
+            of = folder / "of.json"
+            found = Corpus.open(folder) if of.exists() else None
             if found is None:
+                entry, counted = self._spread(entry, split, count)
                 drawn = self._natural(entry, count) if split == "calibration" else by_bucket(entry, count, self.seed)
                 found = Corpus.write(folder, entry.model, drawn, origin)
+                of.write_text(json.dumps(counted))
             self._corpora[key, split] = found
+            self._taken[key, split] = {"taken": len(found), **json.loads(of.read_text())}
         return self._corpora[key, split]
+
+    def _spread(self, entry: Entry, split: str, count: int) -> tuple[Entry, dict[str, int]]:
+        """The entry with a stream of picked samples, and of how many; as it is where the stream is endless."""
+        if entry.every is None:
+            return entry, {}
+        stream = partial(entry.samples, split, self.seed)
+        if split == "calibration":
+            picked, total = spread.some(stream, count, self.seed)
+        else:
+            picked, total = spread.some_of_each(stream, entry.model, length_buckets(entry.model), count, self.seed)
+        return replace(entry, samples=lambda *_: picked), {"of": total}
 
     def _corpora_of(self, entry: Entry) -> Path:
         """The cache; for samples that may be others in the next run, a folder that goes with this one."""
@@ -203,8 +201,20 @@ class Workbench:
             return ()
         return self.calibrated(case.model, case.calibration, self.layout(case), self.dialect(case)).methods
 
+    def profiles_without_samples(self, case: Case) -> list[str]:
+        """Profiles that ``per_profile`` cannot calibrate, for want of a sample of their lengths; else none."""
+        if case.calibration is None or case.calibration.policy is not Policy.PER_PROFILE:
+            return []
+        lengths = self.corpus(case.model, "calibration").lengths
+        return [str(p) for p in self.layout(case).profiles if not any(length in p for length in lengths)]
+
     def artefacts(self, case: Case) -> tuple[Path, ...]:
         """The ONNX files that the case's engines are built from: one, or one for each profile."""
+        if case not in self._artefacts:
+            self._artefacts[case] = self._made(case)
+        return self._artefacts[case]
+
+    def _made(self, case: Case) -> tuple[Path, ...]:
         prepared = self.prepared(case.model)
         if case.precision is Precision.FP32:
             return (prepared,)
@@ -232,30 +242,24 @@ class Workbench:
 
         :raises BuildFailed: with everything that the runtime said.
         """
-        worker = self.workers.get(self.environment(case))
-        files = self.artefacts(case)
+        worker, files = self.worker(case), self.artefacts(case)
         return [
-            worker.build(path, self.build_options(case, index, len(files)), deadline_s=600)
-            for index, path in enumerate(files)
+            worker.build(path, self.build_options(case, index, len(files))) for index, path in enumerate(files)
         ]
 
-    def can_run(self, case: Case) -> bool:
-        """Whether engines of this environment run here, or are only built."""
-        return bool(self.workers.get(self.environment(case)).describe()["can_run"])
-
-    def served(self, case: Case) -> Served:
-        """The case's engines, loaded (the last few stay loaded), behind its layout."""
+    def worker(self, case: Case) -> Worker:
+        """A living worker of the case's environment."""
         environment = self.environment(case)
         worker = self.workers.get(environment)
-        engines = []
-        for path in self.artefacts(case) if environment.runtime == "onnxruntime" else [p for _, p in self.build(case)]:
-            key = (environment.name, str(path), str(worker.generation))
-            engine = self._engines.pop(key, None) or worker.load(path)
-            self._engines[key] = engine
-            engines.append(engine)
-        while len(self._engines) > max(_ENGINES_KEPT, len(engines)):
-            self._engines.popitem(last=False)[1].close()
-        return Served(self.model(case.model), self.layout(case), tuple(engines))
+        self._described[environment.name] = {**worker.describe(), **environment.options}
+        return worker
+
+    def served(self, case: Case) -> Served:
+        """The case's engines behind its layout; loaded as long as what is returned lives, and the last few longer."""
+        worker = self.worker(case)
+        runs_onnx = self.environment(case).runtime == "onnxruntime"
+        files = self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)]
+        return self._engines.serve(worker, files, self.model(case.model), self.layout(case))
 
     def reference(self, case: Case) -> Served:
         """The FP32 engine in the same environment, over the same layout."""
@@ -289,11 +293,25 @@ class Workbench:
         """One sample's comparison by the model's output and score."""
         return compare(reference, candidate, self.output(key), self.score(key))
 
-    def verdict(self, key: str, bucket: str, measured: Comparison | Aggregate) -> list[str]:
+    def verdict(self, key: str, bucket: str, measured: Aggregate) -> list[str]:
         """Why a bucket's values are out of the model's bounds; empty where they are within."""
+        return self._reasons(key, self.model(key).bounds_for(bucket), measured)
+
+    def drawn_verdict(self, key: str, bucket: str, measured: Comparison) -> list[str]:
+        """The same of one drawn example, by the model's bounds for these."""
+        return self._reasons(key, self.model(key).bounds_for_draw(bucket), measured)
+
+    def _reasons(self, key: str, bounds: Bounds, measured: Comparison | Aggregate) -> list[str]:
         score = self.score(key)
         lower = score.lower_is_better if score else False
-        return verdict(measured, self.model(key).bounds_for(bucket), lower_is_better=lower)[1]
+        return verdict(measured, bounds, lower_is_better=lower)[1]
+
+    def buckets_without_samples(self, key: str) -> list[str]:
+        """Length buckets that no test sample falls into: about them the test corpus says nothing."""
+        model = self.model(key)
+        buckets = length_buckets(model)
+        seen = {bucket_name(buckets, length) for length in self.corpus(key, "test").lengths}
+        return [name for name in bucket_names(model) if name not in seen]
 
     def output(self, key: str) -> str:
         """The output that is compared; see :func:`harness.modelfile.scored_output`."""
@@ -304,20 +322,34 @@ class Workbench:
     def record(self, kind: str, case: Case, verdict: str, **values: object) -> dict[str, Any]:
         """Write one record of a case, with what is needed to trust it."""
         key = case.model
+        artefacts = self._artefacts.get(case, ()) if case.precision is not Precision.FP32 else ()
+        digests = [file_digest(path) for path in artefacts]
+        role = case.precision.value
+        roles = [role] if len(digests) == 1 else [f"{role}[{index}]" for index in range(len(digests))]
+        worker = self._described.get(case.runtime)
         made = record(
             kind,
             self.run.id,
             values,
             case=case,
-            model={"fp32": self.facts(key).digest},
+            model={"fp32": self.facts(key).digest, **dict(zip(roles, digests, strict=True))},
             corpus={split: corpus.digest for (model, split), corpus in self._corpora.items() if model == key},
             seed=self.seed,
+            samples={split: counts for (model, split), counts in self._taken.items() if model == key},
             synthetic=self.entries[key].synthetic,
             verdict=verdict,
+            environment={"worker": worker} if worker else None,
         )
         self.run.append(made)
         self.records.append(made)
         return made
+
+    @contextmanager
+    def at(self, arm: Case) -> Iterator[None]:
+        """Within, failures are the arm's, not those of the case that the test began with."""
+        self.arm = arm
+        yield
+        self.arm = None
 
     def close(self) -> None:
         """End all workers."""
