@@ -243,9 +243,7 @@ class Workbench:
         :raises BuildFailed: with everything that the runtime said.
         """
         worker, files = self.worker(case), self.artefacts(case)
-        return [
-            worker.build(path, self.build_options(case, index, len(files))) for index, path in enumerate(files)
-        ]
+        return [worker.build(path, self.build_options(case, index, len(files))) for index, path in enumerate(files)]
 
     def worker(self, case: Case) -> Worker:
         """A living worker of the case's environment."""
