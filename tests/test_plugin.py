@@ -121,7 +121,7 @@ def test_quantized_model(refused, tmp_path):
         (["--python", "/no/such/python"], "/no/such/python: no such interpreter"),
         (["--matrix", "quik"], "'quik' is neither quick, full nor a readable file"),
         (["--draw", "17,0"], "--draw '17,0' is not LENGTH,INDEX,OFFSET,GAIN"),
-        (["--draw", "-17,0,0,1.0"], "--draw '-17,0,0,1.0' is no example"),
+        (["--draw=-17,0,0,1.0"], "--draw '-17,0,0,1.0' is no example"),
         (["--draw=17,-1,0,1.0"], "--draw '17,-1,0,1.0' is no example"),
         (["--draw", "17,0,-1,1.0"], "is no example"),
         (["--draw", "17,0,0,nan"], "is no example"),
