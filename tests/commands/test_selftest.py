@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import itertools
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from harness.cli import main
+from harness.measure import selftest, sequential_gate
+from harness.results.store import Store, read_run
+
+
+@pytest.fixture
+def quick(cache, tmp_path, monkeypatch):
+    """A session that takes no time: what measuring gives is tested elsewhere."""
+    asked = []
+
+    def line(environment, condition, design, margins, seed):
+        asked.append((environment.runtime, condition.name, seed))
+        return {
+            "who": selftest.OURS, "condition": condition.name, "seed": seed, "verdict": "pass", "why": "as fast",
+            "seconds": 2.0, "overhead_seconds": 3.0, "launches": 4, "stopped_by": "look", "point": 0.004, "high": 0.03,
+        }  # fmt: skip
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(selftest, "session_line", line)
+    monkeypatch.setattr(sequential_gate, "available", lambda: False)
+    clock = SimpleNamespace(monotonic=itertools.count().__next__)  # a second goes by with every look at it
+    monkeypatch.setattr("harness.commands.selftest.time", clock)
+    return asked
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_a_table_margins_and_a_record(quick, noise, tmp_path, capsys):
+    assert main(["selftest", "--minutes", "0.5", "--seed", "4", *["--noise"] * noise]) == 0
+    said = capsys.readouterr()
+    for text in ("harness", "aa", "this machine supports margins of 0.40% (tolerated)"):
+        assert text in said.out
+    assert ("aa_noise" in {name for _, name, _ in quick}) == noise
+    (path,) = Store(tmp_path / "results").runs()
+    assert str(path) in said.err
+    (kept,) = read_run(path)
+    assert kept["kind"] == "selftest"
+    assert kept["values"]["ours"]["aa"]["pass"] == 1.0
+    assert len(kept["values"]["sessions"]) == len(quick)
+    assert kept["environment"]["worker"]["library"] == "onnxruntime"
+    assert kept["seed"] == 4
+
+
+def test_json_is_all_that_stdout_gets(quick, capsys):
+    assert main(["selftest", "--minutes", "0.5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ours"]["aa"]["n"] >= 1
+    assert found["design"]["blocks"] >= 1
+
+
+def test_a_runtime_that_is_not_here(quick, capsys):
+    assert main(["selftest", "--runtime", "tensorrt-9.9", "--minutes", "1"]) == 5
+    assert "tensorrt-9.9" in capsys.readouterr().err
+    assert not quick
+
+
+def test_no_minutes(quick, capsys):
+    assert main(["selftest", "--minutes", "0"]) == 2
