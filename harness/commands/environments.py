@@ -19,17 +19,26 @@ _DEADLINE_S = 60.0
 @click.command()
 @click.option("--python", "pythons", multiple=True, metavar="PATH", help="An interpreter to look at, too.")
 def environments(pythons: tuple[str, ...]) -> None:
-    """List the runtimes found here: this interpreter's, those of .tox, those of the configuration."""
+    """List the runtimes found here: this interpreter's, those of .tox, those of the configuration.
+
+    What the configuration names and is not there is listed as missing.
+    """
     from rich.table import Table
 
+    from harness.errors import EnvironmentMissing
     from harness.spec.config import find_config
-    from harness.workers.environments import find_environments
+    from harness.workers.environments import configured, find_environments
 
     config = find_config()
-    extra = [*pythons, *(environment.python for environment in config.environments if not environment.host)]
+    optional = [one.python for one in config.environments if not one.host]
     table = Table("environment", "version", "can", "python")
-    for environment in find_environments(config.root, extra):
+    for environment in find_environments(config.root, pythons, optional):
         table.add_row(environment.name, environment.version, _abilities(environment), environment.python)
+    for one in config.environments:
+        try:
+            configured(one, config.file)
+        except EnvironmentMissing as error:  # one that is missing is no reason to hide the others
+            table.add_row(one.name, "", f"missing: {error.what}", one.python)
     show(table)
 
 
