@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from harness.errors import UsageError
 from harness.stats.estimate import estimate
 from harness.stats.sequential import PowerSpending, look_confidence, proposal
@@ -95,7 +93,7 @@ def decide(
         decided = verdict.word not in {"inconclusive", "invalid"}
         return Decision(verdict, null, final=True, stopped_by="look" if decided or not budget else "budget")
     if rule.proposal_alpha:
-        logs = [np.asarray(values, np.float64) for build in candidate for values in build]
+        logs = [values for build in candidate for values in build]
         proposed = proposal(logs, rule.margins, rule.proposal_alpha, agree=rule.agree)
         if proposed is not None:
             nominal, nominal_null = _judged(candidate, null_control, rule, 1 - rule.alpha, seed, invalid_reasons)

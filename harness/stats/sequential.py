@@ -36,6 +36,7 @@ __all__ = [
     "look_confidence",
     "obrien_fleming",
     "proposal",
+    "sign_values",
 ]
 
 Proposal = Literal["regression", "pass", "improved"]
@@ -62,14 +63,23 @@ def log_e_value(successes: ArrayLike, n: ArrayLike) -> Floats:
     )
 
 
+def sign_values(block_logs: ArrayLike) -> Floats:
+    """One log ratio for each block, (blocks,): the mean over the columns of (blocks, 2), see ``estimate.against_both``.
+
+    :param block_logs: (blocks,) or (blocks, columns).
+    """
+    logs = np.asarray(block_logs, np.float64)
+    return logs if logs.ndim == 1 else np.asarray(logs.mean(axis=1), np.float64)
+
+
 def log_e_above(block_logs: ArrayLike, margin: float) -> Floats:
     """Running log e-values of "the launch's median log ratio is above ``log(1 + margin)``", (blocks,)."""
-    return _running(np.asarray(block_logs, np.float64) > math.log1p(margin))
+    return _running(sign_values(block_logs) > math.log1p(margin))
 
 
 def log_e_below(block_logs: ArrayLike, margin: float) -> Floats:
     """Running log e-values of "the launch's median log ratio is below ``log(1 + margin)``", (blocks,)."""
-    return _running(np.asarray(block_logs, np.float64) < math.log1p(margin))
+    return _running(sign_values(block_logs) < math.log1p(margin))
 
 
 def _running(hits: NDArray[np.bool_]) -> Floats:

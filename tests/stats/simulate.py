@@ -58,29 +58,30 @@ def _ar1(shape, phi, random):
     return out
 
 
-def logs_of(times, *, pooled_baseline: bool):
-    """Block log ratios of candidate and null control, each (sessions, launches, blocks)."""
+def logs_of(times, *, both: bool):
+    """Block log ratios of candidate and null control, each (sessions, launches, blocks, columns)."""
     log = np.log(times)
-    base = (log[:, BASELINE] + log[:, NULL]) / 2 if pooled_baseline else log[:, BASELINE]
-    return log[:, CANDIDATE] - base, log[:, NULL] - log[:, BASELINE]
+    columns = [log[:, CANDIDATE] - log[:, BASELINE], log[:, CANDIDATE] - log[:, NULL]]
+    return np.stack(columns if both else columns[:1], axis=-1), (log[:, NULL] - log[:, BASELINE])[..., None]
 
 
 def launch_estimates(logs):
-    """Hodges-Lehmann of every launch, (sessions, launches)."""
-    flat = logs.reshape(-1, logs.shape[-1])
+    """Mean over columns of the Hodges-Lehmann estimates of every launch, (sessions, launches)."""
+    columns = np.moveaxis(logs, -1, -2)
+    flat = columns.reshape(-1, logs.shape[-2])
     parts = [_hodges_lehmann_rows(part) for part in np.array_split(flat, max(1, len(flat) // 4000))]
-    return np.concatenate(parts).reshape(logs.shape[:-1])
+    return np.concatenate(parts).reshape(columns.shape[:-1]).mean(axis=-1)
 
 
 def decide_all(candidate, null, rule):
     """:func:`harness.stats.rule.decide` for many sessions at once, with the t interval alone.
 
-    :param candidate: (sessions, launches, blocks) log ratios; :param null: likewise, A' against A.
+    :param candidate: (sessions, launches, blocks, columns) log ratios; :param null: likewise, A' against A.
     :returns: final words (sessions,) and launches used (sessions,).
     """
     d0, d1 = rule.margins.log_tolerated, rule.margins.log_caught
     means, null_means = launch_estimates(candidate), launch_estimates(null)
-    said = _launch_words(candidate, d0, d1, rule.proposal_alpha) if rule.proposal_alpha else None
+    said = _launch_words(candidate.mean(axis=-1), d0, d1, rule.proposal_alpha) if rule.proposal_alpha else None
     words = np.full(len(means), "", object)
     used = np.full(len(means), rule.looks[-1])
     for n in range(2, rule.looks[-1] + 1):

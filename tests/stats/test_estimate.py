@@ -11,6 +11,7 @@ from harness.errors import DataError
 from harness.stats.estimate import (
     CLOCK_RESOLUTION,
     Interval,
+    against_both,
     block_logs,
     burst_value,
     estimate,
@@ -191,16 +192,16 @@ def test_traffic_refuses_lengths_that_disagree():
         traffic({}, {}, {})
 
 
-@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize(("launches", "blocks"), [(4, 24), (8, 12), (12, 12)])
-def test_t_coverage(pooled, launches, blocks):
-    logs = logs_of(times_ns(Host(), 1.03, (2000, launches, blocks), np.random.default_rng(11)), pooled_baseline=pooled)
+def test_t_coverage(both, launches, blocks):
+    logs = logs_of(times_ns(Host(), 1.03, (2000, launches, blocks), np.random.default_rng(11)), both=both)
     inside = [(i := launch_interval_t(row, 0.95)).low <= math.log(1.03) <= i.high for row in launch_estimates(logs[0])]
     assert 0.93 <= np.mean(inside) <= 0.97
 
 
 def test_coverage_of_the_interval_that_rules():
-    logs, _ = logs_of(times_ns(Host(), 1.03, (2000, 6, 12), np.random.default_rng(5)), pooled_baseline=True)
+    logs, _ = logs_of(times_ns(Host(), 1.03, (1000, 6, 12), np.random.default_rng(5)), both=True)
     inside = [
         (i := estimate([list(session)], 0.95, seed).interval).low <= math.log(1.03) <= i.high
         for seed, session in enumerate(logs)
@@ -210,10 +211,37 @@ def test_coverage_of_the_interval_that_rules():
 
 def test_coverage_over_builds():
     random = np.random.default_rng(8)
-    builds = random.normal(0, 0.015, (400, 6, 1, 1)) + random.normal(0, 0.0185, (400, 6, 2, 1))
-    logs = builds + random.normal(0, 0.03, (400, 6, 2, 8))
+    builds = random.normal(0, 0.015, (300, 6, 1, 1)) + random.normal(0, 0.0185, (300, 6, 2, 1))
+    logs = builds + random.normal(0, 0.03, (300, 6, 2, 8))
     inside = [
         (i := estimate([list(build) for build in session], 0.95, seed).interval).low <= 0 <= i.high
         for seed, session in enumerate(logs)
     ]
     assert 0.92 <= np.mean(inside) <= 0.985
+
+
+def test_neither_column_is_shifted_by_spikes_as_the_pooled_baseline_is():
+    random = np.random.default_rng(6)
+    shape = (3, 800, 24)
+    arms = np.exp(random.normal(0, 0.02, shape) + 0.26 * (random.random(shape) < 0.1))
+    fair = np.array([[hodges_lehmann(c) for c in against_both(b, a, null).T] for a, null, b in zip(*arms, strict=True)])
+    mean = fair.mean(axis=1)
+    pooled = np.array(
+        [hodges_lehmann(block_logs(b, pooled_baseline(a, null))) for a, null, b in zip(*arms, strict=True)]
+    )
+    assert abs(mean.mean()) < 3 * mean.std() / math.sqrt(800)
+    assert pooled.mean() < -5 * pooled.std() / math.sqrt(800)
+
+
+def test_two_equal_columns_are_one():
+    one = np.random.default_rng(6).normal(0, 0.02, (5, 12))
+    left, right = estimate([list(one)], 0.9, 1), estimate([[np.column_stack([x, x]) for x in one]], 0.9, 1)
+    assert right.point == pytest.approx(left.point)
+    assert right.interval.half_width == pytest.approx(left.interval.half_width)
+    assert right.launch_sd == pytest.approx(left.launch_sd)
+    assert right.blocks == left.blocks
+
+
+def test_both_columns_name_their_arm():
+    with pytest.raises(DataError, match="arm baseline copy, block 1"):
+        against_both([1.0, 1.0], [1.0, 1.0], [1.0, math.nan])

@@ -18,7 +18,7 @@ HOST = Host()
 
 
 def sessions(ratio, count, *, seed, host=HOST, blocks=24, launches=12):
-    return logs_of(times_ns(host, ratio, (count, launches, blocks), np.random.default_rng(seed)), pooled_baseline=True)
+    return logs_of(times_ns(host, ratio, (count, launches, blocks), np.random.default_rng(seed)), both=True)
 
 
 def run(candidate, null, rule):
