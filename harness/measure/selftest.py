@@ -26,12 +26,11 @@ from harness.measure import arms, clock, launch, sequential_gate, session, workl
 from harness.measure.arms import Arm, Design, Input, Question
 from harness.measure.burners import burners
 from harness.measure.session import run_session
-from harness.stats import estimate, sequential, verdict
+from harness.stats import verdict
 from harness.workers import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from types import ModuleType
 
     from harness.stats.verdict import Margins
     from harness.workers import Environment
@@ -58,6 +57,9 @@ OURS, GATE = "ours", "pytest_benchmark_median5"
 """Who judged a line: our session, or pytest-benchmark."""
 
 WORDS = ("regression", "pass", "minor", "improved", "inconclusive", "invalid")
+
+_DECIDE_NOTHING = {"__init__", "multiple", "tails"}
+"""Modules of ``harness/stats`` that no verdict of one session goes through."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,15 @@ def design_digest(design: Design, margins: Margins) -> str:
 
     Docstrings, comments and layout of the code do not count.
     """
-    modules = (arms, clock, launch, session, estimate, sequential, verdict)
-    parts = [asdict(design), asdict(margins), workload.chain().name, [_meaning(module) for module in modules]]
+    measuring = [Path(str(module.__file__)) for module in (arms, clock, launch, session)]
+    judging = sorted(one for one in Path(str(verdict.__file__)).parent.glob("*.py") if one.stem not in _DECIDE_NOTHING)
+    meanings = [_meaning(path.read_text("utf-8")) for path in (*measuring, *judging)]
+    parts = [asdict(design), asdict(margins), workload.chain().name, meanings]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
 
-def _meaning(module: ModuleType) -> str:
-    tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
+def _meaning(source: str) -> str:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):

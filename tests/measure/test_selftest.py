@@ -90,12 +90,16 @@ def test_a_design_digest_changes_with_what_decides_and_with_nothing_else(tmp_pat
     assert base == design_digest(Design(), Margins())
     assert base != design_digest(Design(blocks=13), Margins())
     assert base != design_digest(Design(), Margins(0.01, 0.05))
-    source = Path(selftest.verdict.__file__).read_text()
-    copied = tmp_path / "verdict.py"
-    monkeypatch.setattr(selftest.verdict, "__file__", str(copied))
+    original = Path(selftest.verdict.__file__)
+    for path in original.parent.glob("*.py"):
+        (tmp_path / path.name).write_text(path.read_text())
+    monkeypatch.setattr(selftest.verdict, "__file__", str(tmp_path / "verdict.py"))
+    assert base == design_digest(Design(), Margins())
+    source, copied = original.read_text(), tmp_path / "verdict.py"
     copied.write_text(
         source.replace('"""How much slower is tolerated', '"""What slowdown is tolerated') + "\n# a remark\n"
     )
+    (tmp_path / "tails.py").write_text("decides = 'nothing'\n")
     assert base == design_digest(Design(), Margins())
     copied.write_text(source.replace("if high < -d0", "if high <= -d0"))
     assert copied.read_text() != source
