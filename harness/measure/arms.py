@@ -105,7 +105,7 @@ class Design:
     """
 
     looks: tuple[int, ...] = (4, 6, 8, 12)
-    blocks: int = 12
+    blocks: int = 24
     burst_ms: float = 8.0
     burst_least: int = 3
     burst_most: int = 30

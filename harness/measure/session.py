@@ -13,9 +13,9 @@ from harness.measure.arms import NULL, Design, null_of
 from harness.measure.clock import judging_clock
 from harness.measure.host import throttled
 from harness.measure.launch import Launch, LaunchLost, run_launch
-from harness.stats.estimate import Estimate, block_logs, burst_value, estimate, pooled_baseline, traffic
-from harness.stats.sequential import look_confidence, proposal
-from harness.stats.verdict import Margins, Verdict, judge, judge_session, next_step
+from harness.stats.estimate import Estimate, against_both, block_logs, burst_value, estimate, traffic
+from harness.stats.rule import Rule, decide
+from harness.stats.verdict import Verdict, next_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from harness.measure.arms import Arm, Clock, Question
+    from harness.stats.verdict import Margins
     from harness.workers import Worker
 
     Floats = NDArray[np.float64]
 
 __all__ = ["Outcome", "run_session"]
 
-_ALPHA = 0.10
-_CLEAR = {"pass", "regression", "improved", "minor"}
 _LOST_AT_MOST = 1 / 3
 
 
@@ -45,7 +44,7 @@ class Outcome:
     :param launches: raw samples.
     :param lost: launches that could not be used, and why.
     :param seconds: ``starting``, ``warming``, ``measuring``, summed over launches.
-    :param stopped_by: ``look``, ``e-process``, ``last look`` or ``budget``.
+    :param stopped_by: ``look``, ``proposal``, ``budget`` (of launches or of seconds) or ``lost launches``.
     :param advice: the cheapest next step where the verdict is inconclusive.
     """
 
@@ -102,13 +101,14 @@ def run_session(
     """Measure a candidate against a baseline.
 
     Every launch starts fresh processes for baseline, A' (a second copy of the baseline) and candidate. At the looks
-    that ``design`` declares, the interval over launches is read at that look's confidence; between looks a stop is
-    proposed by an e-process a block and taken only when at least two launches agree and the interval says the same.
+    that ``design`` declares, the interval over launches is read at that look's confidence; between looks a stop may be
+    proposed by an e-process a launch (:func:`harness.stats.rule.decide`).
 
     :param start: makes a worker for an arm.
     :param on_launch: told the number of launches so far and what is known.
     """
     arms = (question.baseline, null_of(question.baseline), question.candidate)
+    rule = Rule(looks=design.looks, margins=margins)
     seeds = np.random.SeedSequence(seed)
     launches: list[Launch] = []
     lost: list[str] = []
@@ -138,12 +138,19 @@ def run_session(
         clock = judging_clock(design.clock, _clocks(launch), question.baseline.settings)
         _take_in(evidence, launch, question, clock)
         reasons += [reason for reason in (throttled() if clock == "device_ns" else ()) if reason not in reasons]
-        verdict, known, stopped_by = _read(evidence, question, design, margins, seed, len(launches), reasons)
+        decision = decide(
+            _weighted(evidence.candidate, evidence, question),
+            _weighted(evidence.null, evidence, question),
+            rule,
+            seed=seed,
+            invalid_reasons=reasons,
+        )
+        verdict, known = decision.verdict, (decision.verdict.estimate, decision.null_control)
         if on_launch is not None:
             on_launch(len(launches), verdict.why)
-        if stopped_by:
+        if decision.final:
+            stopped_by = decision.stopped_by
             break
-        stopped_by = "budget"
     seconds = {name: sum(launch.seconds[name] for launch in launches) for name in ("starting", "warming", "measuring")}
     advice = ""
     if verdict.word == "inconclusive" and verdict.estimate is not None:
@@ -151,7 +158,7 @@ def run_session(
     return Outcome(
         verdict=verdict,
         traffic=known[0],
-        per_input=_per_input(evidence.candidate, seed) if launches else {},
+        per_input=_per_input(evidence.candidate, 1 - rule.alpha, seed) if launches else {},
         null=known[1],
         clock=clock,
         launches=launches,
@@ -177,38 +184,9 @@ def _take_in(evidence: _Evidence, launch: Launch, question: Question, clock: Clo
             for label, inputs in launch.samples.items()
         }
         baseline, null, candidate = values[question.baseline.label], values[NULL], values[question.candidate.label]
-        both = pooled_baseline(baseline, null)
-        evidence.candidate[one.label].append(block_logs(candidate, both))
+        evidence.candidate[one.label].append(against_both(candidate, baseline, null))
         evidence.null[one.label].append(block_logs(null, baseline))
         evidence.baseline_ns[one.label].append(float(np.median(baseline)))
-
-
-def _read(
-    evidence: _Evidence,
-    question: Question,
-    design: Design,
-    margins: Margins,
-    seed: int,
-    launches: int,
-    reasons: Sequence[str],
-) -> tuple[Verdict, tuple[Estimate | None, Estimate | None], str]:
-    """Verdict so far, (candidate, null) estimates, and what stops the session ('' if nothing)."""
-    at_look = launches in design.looks
-    index = next(i for i, look in enumerate(design.looks) if launches <= look)
-    confidence = look_confidence(index, design.looks, _ALPHA)
-    candidate = estimate(_weighted(evidence.candidate, evidence, question), confidence, seed)
-    null = estimate(_weighted(evidence.null, evidence, question), confidence, seed)
-    verdict = judge_session(candidate, null, reasons, margins)
-    if launches == design.looks[-1]:
-        return verdict, (candidate, null), "last look"
-    if at_look and verdict.word in _CLEAR and judge(null, margins).word == "pass":
-        return verdict, (candidate, null), "look"
-    if not at_look and launches >= 2:
-        logs = _weighted(evidence.candidate, evidence, question)[0]
-        proposed = proposal(logs, margins, _ALPHA / 2)
-        if proposed is not None and proposed == verdict.word:
-            return verdict, (candidate, null), "e-process"
-    return verdict, (candidate, null), ""
 
 
 def _weighted(logs: Mapping[str, list[Floats]], evidence: _Evidence, question: Question) -> list[list[Floats]]:
@@ -223,5 +201,5 @@ def _weighted(logs: Mapping[str, list[Floats]], evidence: _Evidence, question: Q
     )
 
 
-def _per_input(logs: Mapping[str, Sequence[Floats]], seed: int) -> dict[str, Estimate]:
-    return {label: estimate([list(launches)], 1 - _ALPHA, seed) for label, launches in logs.items()}
+def _per_input(logs: Mapping[str, Sequence[Floats]], confidence: float, seed: int) -> dict[str, Estimate]:
+    return {label: estimate([list(launches)], confidence, seed) for label, launches in logs.items()}
