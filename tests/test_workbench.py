@@ -511,10 +511,11 @@ def test_interrupted(suites, slowly):
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 2, out + err
-    assert re.search(r"interrupted; \d+ records are kept in ", out)
+    in_a_case = re.search(r"interrupted; \d+ records are kept in ", out)
+    assert in_a_case or re.search(r"KeyboardInterrupt(.|\n)*records: ", out)  # between two cases pytest itself says so
     assert "INTERNALERROR" not in out + err
     assert "Traceback" not in out + err
-    assert "harness/" not in (out + err).replace(str(suites.results), "")
+    assert not in_a_case or "harness/" not in (out + err).replace(str(suites.results), "")
     assert not Path(f"/proc/{worker}").exists(), "the worker is still there"
     (path,) = suites.new_runs()
     reading = read_run(path)
@@ -524,10 +525,13 @@ def test_interrupted(suites, slowly):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_killed_worker_fails_one_case(suites, slowly):
-    process = slowly()
-    worker = worker_of(suites, process)
-    os.kill(worker, signal.SIGKILL)
-    out, err = process.communicate(timeout=120)
+    for _ in range(5):
+        process = slowly()
+        os.kill(worker_of(suites, process), signal.SIGKILL)
+        out, err = process.communicate(timeout=120)
+        if process.returncode:
+            break
+        suites.new_runs()  # it was idle between two cases: replaced, and no case lost
     assert process.returncode == 1, out + err
     assert "Traceback" not in out + err
     assert re.search(r"WorkerDied: .*signal SIGKILL", out)
