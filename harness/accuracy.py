@@ -267,6 +267,11 @@ class Aggregate:
         """Samples so far."""
         return self._pooled.n if self._pooled else 0
 
+    @property
+    def silent(self) -> bool:
+        """Whether FP32 gave nothing but zeros so far: a comparison with nothing, which any dead model wins."""
+        return self.n > 0 and _sum(self._signal) == 0.0
+
     def add(self, reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> Comparison:
         """Take in one sample's outputs and return its own comparison; raises as :func:`compare`."""
         one, signal, noise = _compared(reference, candidate, self._output, self._score)
@@ -336,6 +341,8 @@ def verdict(
     """
     seen = measured.comparison if isinstance(measured, Aggregate) else measured
     reasons = [f"NaN or infinite values in output {name}, where FP32 has none" for name in seen.spoiled]
+    if isinstance(measured, Aggregate) and measured.silent:
+        reasons.append("FP32's output is 0 everywhere: nothing is compared")
     if not seen.finite and not reasons:
         reasons = ["FP32's own output holds NaN or infinite values"]
     checks = (

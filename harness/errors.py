@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -165,12 +166,14 @@ _LAST_LINES = 12
 def last_lines(error: BaseException, file: str = "") -> str:
     """The end of ``error``'s traceback, for ``detail``: what a user's own code raised, without this harness's frames.
 
-    :param file: the user's file; frames begin there. Without it, those of Python's import machinery are left out,
+    :param file: the user's file, relative or absolute; frames begin there. Without it, those of Python's import machinery are left out,
         and the first one, which is the caller's.
     """
     frames = traceback.extract_tb(error.__traceback__)
     if file:
-        theirs = [index for index, frame in enumerate(frames) if frame.filename == file]
+        # The import machinery makes a script's path absolute, whatever was given.
+        own = Path(file).resolve()
+        theirs = [index for index, frame in enumerate(frames) if Path(frame.filename).resolve() == own]
         shown = list(frames[theirs[0] :]) if theirs else []
     else:
         shown = [frame for frame in frames[1:] if "importlib" not in frame.filename]

@@ -178,7 +178,7 @@ class Plan:
         matrix = self.matrix
         for entry, layout in itertools.product(self.entries.values(), matrix.layouts):
             layout_from_text(layout, entry.model)
-        _ = self.draw, self.seed
+        _ = self.draw, self.seed, self.results
         if precisions:
             matrix = replace(matrix, precisions=tuple(p for p in matrix.precisions if p in precisions))
         if default_calibration:
@@ -226,13 +226,23 @@ class Plan:
         words += ["--seed", str(self.seed)]
         return shlex.join([*words, "--draw", f"{draw.length},{draw.index},{draw.offset},{draw.gain}"])
 
+    @cached_property
+    def results(self) -> Path:
+        """The folder that records go to.
+
+        :raises UsageError: there is something else by that name.
+        """
+        folder = Path(self.option("--results") or self.config.results)
+        if folder.exists() and not folder.is_dir():
+            raise UsageError("not a folder", where=f"results: {folder}", todo="name a folder: --results DIR")
+        return folder
+
     def workbench(self) -> Workbench:
         """A new workbench; made once a session by the fixture."""
         from harness.results.store import Store
         from harness.workbench import Workbench
         from harness.workers import Workers
 
-        folder = Path(self.option("--results") or self.config.results)
-        run = Store(folder).open_run()
+        run = Store(self.results).open_run()
         workers = Workers(deadline_s=self.config.deadline_s)
         return Workbench(self.entries, self.environments, workers, run, self.matrix, self.seed)

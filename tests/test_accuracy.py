@@ -269,3 +269,15 @@ def test_a_relative_name_is_no_score_module():
 def test_scores_that_fail(scores, name, message):
     with pytest.raises(DataError, match=message):
         load_score(f"{scores}:{name}")({}, {})
+
+
+def test_a_model_that_gives_nothing_is_not_compared():
+    """Zeros equal zeros, whatever the candidate computes in."""
+    zeros = {"y": np.zeros(4, np.float32)}
+    pooled = Aggregate("y")
+    pooled.add(zeros, zeros)
+    passed, reasons = verdict(pooled, Bounds())
+    assert not passed
+    assert reasons == ["FP32's output is 0 everywhere: nothing is compared"]
+    pooled.add({"y": np.ones(4, np.float32)}, {"y": np.ones(4, np.float32)})
+    assert verdict(pooled, Bounds())[0]

@@ -73,7 +73,7 @@ class _Policy(click.Choice[str]):
 @click.option("--dialect", type=click.Choice(_DIALECTS), help="Of json's ranges.  [default: s8s8]")
 @click.option("--trt-version", metavar="DIGITS", help="In the cache's header, which needs it: 8503 for 8.5.3.")
 @click.option("--trt-algorithm", metavar="NAME", help=f"In the cache's header.  [default: {_TRT_ALGORITHM}]")
-@click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="The file to write.")
+@click.option("-o", "--out", "out", type=click.Path(path_type=Path), required=True, help="The file to write.")
 def calibrate(
     model: str,
     data: str | None,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.corpus.catalogue import Entry
     from harness.corpus.samples import Corpus, Feeds
     from harness.spec.calibration import Calibration
+    from harness.spec.model import Model
     from harness.spec.shapes import Layout
 
 __all__ = ["Request", "run"]
@@ -71,6 +72,8 @@ def run(request: Request) -> list[Path]:
         spooled(entry, request.count, request.seed) as corpus,
         progress("observing samples", passes * len(corpus)) as step,
     ):
+        for name in _always_zero(model, corpus):
+            note(f"input {name} is 0 in every sample: ranges from it say nothing about real data")
         found = calibrate(
             prepared,
             model,
@@ -97,6 +100,16 @@ def run(request: Request) -> list[Path]:
     for warning in form.warnings(proto):
         note(f"note: {warning}")
     return [*files, *beside]
+
+
+def _always_zero(model: Model, samples: Iterable[Feeds]) -> list[str]:
+    """Varying floating-point inputs without any value but 0; reads no further than to the first one of each."""
+    silent = list(dict.fromkeys(axis.input for axis in model.axes))
+    for feeds in samples:
+        silent = [name for name in silent if feeds[name].dtype.kind == "f" and not feeds[name].any()]
+        if not silent:
+            break
+    return silent
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ Facts = dict[str, Any]
 
 _OPSET_OF_8_6 = 17  # its operators.md: "opset 9 to opset 17"; that of 10.15 says 24
 _DIGITS_BEFORE_10 = 4  # 8601 for 8.6.1, 101600 for 10.16.0
+_WITH_CALIBRATORS = re.compile(r"[2-9]\d{3}|10\d{4}", re.ASCII)
+_SINCE_11 = re.compile(r"1[1-9]\d{2,4}|[2-9]\d{5}", re.ASCII)  # also 1100, as 8.x would have written it
 _FLAT = 3  # dimensions of the weights of a one-dimensional convolution
 
 
@@ -104,7 +107,13 @@ class TrtCache(Form):
     dialect: Dialect = Dialect.S8S8
 
     def __post_init__(self) -> None:
-        if not (self.version.isascii() and self.version.isdigit() and 4 <= len(self.version) <= 6):
+        if _SINCE_11.fullmatch(self.version):
+            raise UsageError(
+                f"{self.version} is TensorRT 11 or newer: 11.0 removed calibration, and no cache is read there",
+                where="--trt-version",
+                todo="--emit qdq-s8s8, without --trt-version",
+            )
+        if not _WITH_CALIBRATORS.fullmatch(self.version):
             raise UsageError(
                 f"{self.version!r} is no version as a cache's header has it",
                 where="--trt-version",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.corpus.samples import Feeds, length_of
-from harness.corpus.synthetic import fill
+from harness.corpus.synthetic import fill, holds_one
 from harness.errors import DataError, close_to
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Fitting:
                 raise DataError(
                     f"no array for input {tensor}; it has {', '.join(feeds) or 'none at all'}",
                     where=where,
-                    todo=f"add it to every sample, or give it once: --constant {tensor.name}=VALUE",
+                    todo=self._instead(tensor),
                 )
             if tensor.name in feeds:
                 _check_array(feeds[tensor.name], tensor, where)
@@ -68,6 +68,13 @@ class Fitting:
             feeds[tensor.name] = fill(self.model, tensor, length, value)
         self._check_length_inputs(feeds, length, where)
         return {name: feeds[name] for name in known}
+
+    def _instead(self, tensor: TensorFacts) -> str:
+        once = f"--constant {tensor.name}=VALUE"
+        if "int" in tensor.dtype and holds_one(self.model, tensor):
+            length = f"--length-input {tensor.name}={self.model.axis_name}"
+            return f"if it is the sample's length: {length}; else add it to every sample, or give it once: {once}"
+        return f"add it to every sample, or give it once: {once}"
 
     def _late(self, names: set[str], feeds: Feeds) -> Feeds:
         # A constant that varies, as a mask of ones does, is as long as the inputs that the sample brought.

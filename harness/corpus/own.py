@@ -15,14 +15,14 @@ import numpy as np
 from harness.corpus.catalogue import Entry
 from harness.corpus.fitting import Fitting
 from harness.corpus.own_data import Source, open_source, split_of
-from harness.corpus.synthetic import fill, synthetic_feeds, synthetic_stream
+from harness.corpus.synthetic import check_drawable, fill, synthetic_feeds, synthetic_stream
 from harness.errors import DataError, UsageError, close_to
 from harness.modelfile import check_axes, check_axis, read_facts, refuse_fixed, refuse_quantized
 from harness.onnx_facts import listed, varying_axes
 from harness.spec.model import Axis, Bounds, Model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -67,7 +67,8 @@ def own_entry(
     :param output: the output that is scored.
     :param key: the name in case ids; the file's name if empty.
     :param bounds: see :class:`harness.spec.model.Model`; :param gains: the same.
-    :raises UsageError: an option that cannot be read or does not fit the file, which lists what would.
+    :raises UsageError: an option that cannot be read or does not fit the file, which lists what would; without
+        ``data``, a lone integer input that nothing sets.
     :raises ModelRefused: see :func:`harness.modelfile.inspect`.
     :raises DataError: the data are not there. A loader script is not run before its samples are wanted.
     """
@@ -91,11 +92,13 @@ def own_entry(
     )
     check_axes(facts, model)
     given = dict(_constant(facts, model, text) for text in constants)
+    _refuse_both(model, given)
     options = [sorted(map(str, axes)), range_, *map(sorted, (length_inputs, pads, constants))]
     stamp = hashlib.sha256(json.dumps([facts.digest, options]).encode())
     for array in given.values():
         stamp.update(array.tobytes())
     if data is None:
+        check_drawable(model, facts.inputs, given)
         return Entry(
             model=model,
             onnx=lambda: facts.path,
@@ -130,7 +133,7 @@ class _Samples:
 def _axes(facts: ModelFacts, texts: Sequence[str]) -> tuple[tuple[Axis, ...], str]:
     if not texts:
         refuse_fixed(facts)
-        vary = [f"--axis {tensor.name}:{i}={tensor.dims[i]}" for tensor, i in varying_axes(facts)]
+        vary = [f"--axis {tensor.name}:{i}={_length_name(tensor, i)}" for tensor, i in varying_axes(facts)]
         raise UsageError("which axis varies? none was named", where=str(facts.path), todo=f"give {' or '.join(vary)}")
     found: dict[Axis, str] = {}
     for text in texts:
@@ -144,7 +147,7 @@ def _axes(facts: ModelFacts, texts: Sequence[str]) -> tuple[tuple[Axis, ...], st
         tensor = facts.input(match["input"])
         dim = _dim(facts, tensor, match["dim"])
         check_axis(facts, Axis(tensor.name, dim))
-        found[Axis(tensor.name, dim)] = match["name"] or str(tensor.dims[dim])
+        found[Axis(tensor.name, dim)] = match["name"] or _length_name(tensor, dim)
     names = sorted(set(found.values()))
     if len(names) > 1:
         raise UsageError(
@@ -158,6 +161,11 @@ def _axes(facts: ModelFacts, texts: Sequence[str]) -> tuple[tuple[Axis, ...], st
             if isinstance(symbol, str) and symbol in symbols:
                 found.setdefault(Axis(tensor.name, index), names[0])
     return tuple(found), names[0]
+
+
+def _length_name(tensor: TensorFacts, dim: int) -> str:
+    symbol = str(tensor.dims[dim])
+    return "length" if symbol == "?" else symbol
 
 
 def _example_axis(facts: ModelFacts) -> str:
@@ -177,11 +185,13 @@ def _dim(facts: ModelFacts, tensor: TensorFacts, text: str) -> int:
         return int(text) % count
     if text in tensor.dims:
         return tensor.dims.index(text)
-    close = close_to(text, [dim for dim in tensor.dims if isinstance(dim, str)])
+    close = close_to(text, [dim for dim in tensor.dims if isinstance(dim, str) and dim != "?"])
+    vary = [f"--axis {t.name}:{i}={_length_name(t, i)}" for t, i in varying_axes(facts)]
+    what = f"; what varies is {' or '.join(vary)}" if vary else ""
     raise UsageError(
         f"input {tensor} has no dimension {text!r}",
         where=str(facts.path),
-        todo=f"did you mean {close[0]!r}?" if close else f"give its number, 0 to {count - 1}",
+        todo=f"did you mean {close[0]!r}?" if close else f"give its number, 0 to {count - 1}{what}",
     )
 
 
@@ -246,6 +256,16 @@ def _constant(facts: ModelFacts, model: Model, text: str) -> tuple[str, NDArray[
     array = array.astype(tensor.dtype)
     fill(model, tensor, model.opt, array)
     return name, array
+
+
+def _refuse_both(model: Model, constants: Mapping[str, NDArray[Any]]) -> None:
+    for name in model.length_inputs:
+        if name in constants:
+            raise UsageError(
+                f"{name!r} cannot follow the length and never vary",
+                where=f"--length-input {name}, --constant {name}",
+                todo=f"keep one: --length-input {name}={model.axis_name} if it counts valid elements, else --constant",
+            )
 
 
 def _output(facts: ModelFacts, name: str) -> str:

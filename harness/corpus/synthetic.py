@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.onnx_facts import TensorFacts
     from harness.spec.model import Model
 
-__all__ = ["fill", "shape_at", "synthetic_feeds", "synthetic_stream"]
+__all__ = ["check_drawable", "fill", "holds_one", "shape_at", "synthetic_feeds", "synthetic_stream"]
 
 _LARGEST_INTEGER = 16
 """Integers are drawn below it: small enough to be a token, a class or a speaker in about any model."""
@@ -31,6 +31,31 @@ def shape_at(model: Model, tensor: TensorFacts, length: int) -> tuple[int, ...]:
     return tuple(
         length if index in follows else dim if isinstance(dim, int) else 1 for index, dim in enumerate(tensor.dims)
     )
+
+
+def holds_one(model: Model, tensor: TensorFacts) -> bool:
+    """Whether the input holds one element or none, at any length: a length, a class or a switch, no sequence."""
+    follows = any(axis.input == tensor.name for axis in model.axes)
+    return not follows and math.prod(shape_at(model, tensor, model.opt)) <= 1
+
+
+def check_drawable(model: Model, inputs: Sequence[TensorFacts], constants: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse to draw a lone integer: it is often a length, and a random one masks nearly all of the sample.
+
+    :raises UsageError: an integer input of one element or none that is no length input, constant or mask.
+    """
+    known = {*constants, *model.length_inputs, *_masks(model, inputs)}
+    for tensor in inputs:
+        if "int" in tensor.dtype and tensor.name not in known and holds_one(model, tensor):
+            raise UsageError(
+                f"{tensor.name} is an integer that nothing sets: is it a length?",
+                where=model.key,
+                todo=f"--length-input {tensor.name}={model.axis_name}, or --constant {tensor.name}=VALUE",
+            )
+
+
+def _masks(model: Model, inputs: Sequence[TensorFacts]) -> set[str]:
+    return {name for name, _ in model.pad_values} | {t.name for t in inputs if "mask" in t.name.lower()}
 
 
 def fill(model: Model, tensor: TensorFacts, length: int, value: NDArray[Any]) -> NDArray[Any]:
@@ -56,12 +81,13 @@ def synthetic_feeds(
 
     Floating-point inputs are standard normal; length inputs hold the length; bool inputs, and integer inputs with
     a pad value or with "mask" in their name, are ones; other integers are uniform in 0..15; constants as given.
+    See :func:`check_drawable` for what should be asked first.
 
     :raises DataError: an input of a type that cannot be drawn.
     """
     random = np.random.default_rng([seed, length])
     feeds: Feeds = {}
-    masks = {name for name, _ in model.pad_values} | {t.name for t in inputs if "mask" in t.name.lower()}
+    masks = _masks(model, inputs)
     for tensor in inputs:
         shape = shape_at(model, tensor, length)
         if tensor.name in constants:

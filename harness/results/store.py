@@ -109,12 +109,12 @@ def _cannot_write(error: OSError, path: Path) -> ResultsError:
         return ResultsError(
             "the disk is full; the records so far are intact",
             where=str(path),
-            todo="make room, or write elsewhere (results = ... in the configuration), and run again",
+            todo="make room, or write elsewhere (--results DIR, or results = ... in the configuration), and run again",
         )
     return ResultsError(
         f"cannot be written: {error.strerror}",
         where=str(path),
-        todo="check the folder's permissions, or write elsewhere (results = ... in the configuration)",
+        todo="check its permissions, or write elsewhere (--results DIR, or results = ... in the configuration)",
     )
 
 

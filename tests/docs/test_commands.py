@@ -217,7 +217,8 @@ def test_options_named_in_text():
     known = {option for command in cli.commands.values() for parameter in command.params for option in parameter.opts}
     plugin = (ROOT / "harness" / "plugin.py").read_text(encoding="utf-8")
     known |= set(re.findall(r"\"(--[a-z-]+)\"", plugin))
-    theirs = {"--data-loader-script", "--calibProfile"}  # Polygraphy's, trtexec's
+    # Polygraphy's, trtexec's, pytest-benchmark's
+    theirs = {"--data-loader-script", "--calibProfile", "--benchmark-compare", "--benchmark-compare-fail"}
     for document in DOCUMENTS:
         for span in re.findall(r"`([^`\n]+)`", document.read_text(encoding="utf-8")):
             for option in re.findall(r"(?<![\w-])--[A-Za-z-]+", span):
