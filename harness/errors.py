@@ -166,8 +166,8 @@ _LAST_LINES = 12
 def last_lines(error: BaseException, file: str = "") -> str:
     """The end of ``error``'s traceback, for ``detail``: what a user's own code raised, without this harness's frames.
 
-    :param file: the user's file, relative or absolute; frames begin there. Without it, those of Python's import machinery are left out,
-        and the first one, which is the caller's.
+    :param file: the user's file, relative or absolute; frames begin there. Without it, those of Python's import
+        machinery are left out, and the first one, which is the caller's.
     """
     frames = traceback.extract_tb(error.__traceback__)
     if file:

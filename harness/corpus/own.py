@@ -133,8 +133,7 @@ class _Samples:
 def _axes(facts: ModelFacts, texts: Sequence[str]) -> tuple[tuple[Axis, ...], str]:
     if not texts:
         refuse_fixed(facts)
-        vary = [f"--axis {tensor.name}:{i}={_length_name(tensor, i)}" for tensor, i in varying_axes(facts)]
-        raise UsageError("which axis varies? none was named", where=str(facts.path), todo=f"give {' or '.join(vary)}")
+        raise UsageError("which axis varies? none was named", where=str(facts.path), todo=f"give {_candidates(facts)}")
     found: dict[Axis, str] = {}
     for text in texts:
         match = _AXIS.fullmatch(text)
@@ -163,6 +162,10 @@ def _axes(facts: ModelFacts, texts: Sequence[str]) -> tuple[tuple[Axis, ...], st
     return tuple(found), names[0]
 
 
+def _candidates(facts: ModelFacts) -> str:
+    return " or ".join(f"--axis {tensor.name}:{i}={_length_name(tensor, i)}" for tensor, i in varying_axes(facts))
+
+
 def _length_name(tensor: TensorFacts, dim: int) -> str:
     symbol = str(tensor.dims[dim])
     return "length" if symbol == "?" else symbol
@@ -186,12 +189,12 @@ def _dim(facts: ModelFacts, tensor: TensorFacts, text: str) -> int:
     if text in tensor.dims:
         return tensor.dims.index(text)
     close = close_to(text, [dim for dim in tensor.dims if isinstance(dim, str) and dim != "?"])
-    vary = [f"--axis {t.name}:{i}={_length_name(t, i)}" for t, i in varying_axes(facts)]
-    what = f"; what varies is {' or '.join(vary)}" if vary else ""
+    vary = _candidates(facts)
+    counted = f"give its number, 0 to {count - 1}" + (f"; what varies is {vary}" if vary else "")
     raise UsageError(
         f"input {tensor} has no dimension {text!r}",
         where=str(facts.path),
-        todo=f"did you mean {close[0]!r}?" if close else f"give its number, 0 to {count - 1}{what}",
+        todo=f"did you mean {close[0]!r}?" if close else counted,
     )
 
 

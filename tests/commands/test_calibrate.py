@@ -303,3 +303,16 @@ def test_auto_says_what_it_chose(cache, model, data, tmp_path, capsys):
         [model, *own("--data", data, "--method", found["chosen"][0], "--dialect", "u8s8")], tmp_path / "again.json"
     )
     assert again["profiles"] == found["profiles"]
+
+
+def test_an_input_that_is_always_zero_is_told_of(cache, model, data, tmp_path, capsys):
+    command = ["calibrate", str(model), *own("--data", data), "--emit", "json", "--method", "minmax"]
+    quiet = "input x is 0 in every sample"
+    samples = sorted(data.glob("*.npz"))
+    for path in samples[:-1]:
+        np.savez(path, x=np.zeros((1, 6, 4), np.float32))
+    assert main([*command, "--out", str(tmp_path / "a.json")]) == 0  # the last one holds sound
+    assert quiet not in capsys.readouterr().err
+    np.savez(samples[-1], x=np.zeros((1, 6, 4), np.float32))
+    main([*command, "-o", str(tmp_path / "b.json")])
+    assert quiet in capsys.readouterr().err

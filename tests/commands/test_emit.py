@@ -74,10 +74,22 @@ def test_places_where_nothing_can_be_written(tmp_path):
         check_target(tmp_path / "link.onnx", tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize("version", ["8.6.1", "861", "86010000", "v8601", ""])
+@pytest.mark.parametrize("version", ["8.6.1", "861", "86010000", "v8601", "", "80601", "10160", "1016", "0860"])
 def test_a_version_that_no_cache_header_has(version):
     with pytest.raises(UsageError, match="no version"):
         TrtCache(version, "MinMaxCalibration")
+
+
+@pytest.mark.parametrize("version", ["110000", "110100", "120000", "1100", "11000"])
+def test_there_are_no_caches_since_tensorrt_11(version):
+    with pytest.raises(UsageError, match=r"11\.0 removed calibration") as error:
+        TrtCache(version, "MinMaxCalibration")
+    assert "--emit qdq-s8s8" in error.value.todo
+
+
+@pytest.mark.parametrize("version", ["8401", "8503", "8601", "9300", "100000", "101600"])
+def test_versions_that_read_caches(version):
+    assert TrtCache(version, "MinMaxCalibration").version == version
 
 
 def test_an_algorithm_that_tensorrt_does_not_know():

@@ -161,6 +161,79 @@ def test_wrong_constants_and_models(model, tmp_path):
             entry(fixed, axes=axes)
 
 
+CONV = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[1, 80, {t}] feats, int32{shape} feats_len) => (float[1, 2, U] y)
+<float[2, 80, 1] w = {{{weights}}}> {{
+  h = Conv(feats, w)
+  n = Cast<to = 1>(feats_len)
+  s = ReduceSum(n)
+  y = Mul(h, s)
+}}"""
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    def make_one(t="T", shape="[1]", name="encoder.onnx"):
+        weights = ", ".join("1" for _ in range(160))
+        onnx.save(onnx.parser.parse_model(CONV.format(t=t, shape=shape, weights=weights)), tmp_path / name)
+        return tmp_path / name
+
+    return make_one
+
+
+def encoded(path, **changes):
+    return own_entry(path, **{"axes": ["feats:2=frames"], "range_": "16:900", **changes})
+
+
+@pytest.mark.parametrize("shape", ["[1]", "[B]", ""])
+def test_a_lone_integer_that_nothing_sets_is_asked_about(encoder, shape):
+    path = encoder(shape=shape)
+    with pytest.raises(UsageError, match="feats_len is an integer that nothing sets: is it a length") as error:
+        encoded(path)
+    assert error.value.todo == "--length-input feats_len=frames, or --constant feats_len=VALUE"
+    followed = taken(encoded(path, length_inputs=["feats_len=frames"]), "test", 1)[0]
+    assert followed["feats_len"].ravel().tolist() == [followed["feats"].shape[2]]
+    assert taken(encoded(path, constants=["feats_len=7"]), "test", 1)[0]["feats_len"].ravel().tolist() == [7]
+    assert taken(encoded(path, pads=["feats_len=0"]), "test", 1)[0]["feats_len"].ravel().tolist() == [1]
+
+
+def test_integers_that_are_no_lone_one_are_drawn(encoder):
+    assert taken(encoded(encoder(shape="[1, T]")), "test", 1)[0]["feats_len"].size > 1  # it varies
+    assert taken(encoded(encoder(shape="[2]")), "test", 1)[0]["feats_len"].shape == (2,)
+
+
+def test_a_sample_without_its_lone_integer_is_pointed_to_the_length_first(encoder, tmp_path):
+    np.savez(tmp_path / "one.npz", feats=np.ones((1, 80, 20), np.float32))
+    with pytest.raises(DataError, match="no array for input feats_len") as error:
+        taken(encoded(encoder(), data=tmp_path / "one.npz"), "calibration")
+    length, constant = map(error.value.todo.index, ("--length-input feats_len=frames", "--constant feats_len=VALUE"))
+    assert length < constant
+
+
+def test_a_length_input_is_no_constant(encoder):
+    with pytest.raises(UsageError, match="'feats_len' cannot follow the length and never vary") as error:
+        encoded(encoder(), length_inputs=["feats_len=frames"], constants=["feats_len=7"])
+    assert "--length-input feats_len=frames" in error.value.todo
+
+
+def test_an_axis_that_is_not_there_names_what_varies(encoder):
+    with pytest.raises(UsageError, match="no dimension 'X'") as error:
+        encoded(encoder(), axes=["feats:X=frames"])
+    assert error.value.todo == "give its number, 0 to 2; what varies is --axis feats:2=T"
+
+
+def test_a_dimension_without_a_name_is_hinted_as_a_length(encoder):
+    path = encoder()
+    anonymous = onnx.load(path)
+    anonymous.graph.input[0].type.tensor_type.shape.dim[2].Clear()
+    onnx.save(anonymous, path)
+    for axes in ([], ["feats:X=frames"]):
+        with pytest.raises(UsageError) as error:
+            encoded(path, axes=axes)
+        assert error.value.todo.endswith("--axis feats:2=length")
+    assert encoded(path, axes=["feats:2"], constants=["feats_len=7"]).model.axis_name == "length"
+
+
 def nan(array):
     array[0, 1, 2] = np.nan
     return array
@@ -265,12 +338,17 @@ def test_a_polygraphy_script_works_as_it_is(model, loader):
     assert len(taken(entry(model, f"{loader}:endless"), "test", 10)) == 10
 
 
-def test_errors_in_the_script_are_shown_as_its_own(model, loader):
+def test_errors_in_the_script_are_shown_as_its_own(model, loader, monkeypatch):
     with pytest.raises(DataError, match=r"KeyError.*no such recording") as error:
         taken(entry(model, f"{loader}:broken"), "calibration")
     assert "sample 4" in error.value.where
     assert "in broken" in error.value.detail
     assert "own_data.py" not in error.value.detail  # none of our frames
+    monkeypatch.chdir(loader.parent)
+    with pytest.raises(DataError, match=r"KeyError.*no such recording") as error:
+        taken(entry(model, f"{loader.name}:broken"), "calibration")
+    assert "in broken" in error.value.detail
+    assert "own_data.py" not in error.value.detail
     with pytest.raises(DataError, match="no function 'load_date'"):
         taken(entry(model, f"{loader}:load_date"), "calibration")
     with pytest.raises(DataError, match="gave ndarray, not a dict"):
