@@ -59,10 +59,13 @@ class Score:
         except HarnessError:
             raise
         except Exception as error:  # the user's code may raise anything
+            given = ", ".join(map(repr, reference)) or "(none)"
             raise DataError(
                 f"the score failed: {type(error).__name__}: {error}",
                 where=self.name,
-                todo="it takes (reference, candidate), dicts of arrays, and returns a number or (number, weight)",
+                todo=f"it takes (reference, candidate), dicts of the outputs {given}, and "
+                "returns a number or (number, weight)",
+                detail=last_lines(error),
             ) from error
         if not weight >= 0.0:
             raise DataError(f"the score's weight is {weight}", where=self.name, todo="return 0 or more")

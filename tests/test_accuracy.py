@@ -267,8 +267,14 @@ def test_a_relative_name_is_no_score_module():
     ("name", "message"), [("broken", "KeyError"), ("words", "ValueError"), ("light", "weight is nan")]
 )
 def test_scores_that_fail(scores, name, message):
-    with pytest.raises(DataError, match=message):
-        load_score(f"{scores}:{name}")({}, {})
+    outputs = {"probs": np.ones(2), "state": np.zeros(2)}
+    with pytest.raises(DataError, match=message) as error:
+        load_score(f"{scores}:{name}")(outputs, outputs)
+    assert "accuracy.py" not in error.value.detail
+    if name == "broken":
+        assert f"{scores}.py" in error.value.detail
+        assert "return reference['nothing']" in error.value.detail
+        assert "the outputs 'probs', 'state'" in error.value.todo
 
 
 def test_a_model_that_gives_nothing_is_not_compared():
