@@ -329,7 +329,7 @@ def test_one_worker_an_environment_and_a_new_one_for_a_dead_one(here, conv):
 
 def test_a_worker_killed_between_cases_is_replaced_unseen(here):
     with Workers() as workers:
-        pid = workers.get(here).pid
-        os.kill(pid, signal.SIGKILL)
-        workers.get(here)._process.wait()
+        first = workers.get(here)
+        os.kill(first.pid, signal.SIGKILL)
+        first._process.wait()
         assert workers.get(here).describe()["library"] == "onnxruntime"
