@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import os
 import re
@@ -39,7 +40,7 @@ _SINCE_11 = re.compile(r"1[1-9]\d{2,4}|[2-9]\d{5}", re.ASCII)  # also 1100, as 8
 _FLAT = 3  # dimensions of the weights of a one-dimensional convolution
 
 
-class Form:
+class Form(abc.ABC):
     """One form of output. Subclasses say which tensors it needs and what its files hold."""
 
     dialect: Dialect
@@ -48,12 +49,12 @@ class Form:
         """The tensors that get a range."""
         return tensors_to_observe(proto, weighted_nodes(proto), self.dialect)
 
+    @abc.abstractmethod
     def contents(self, prepared: Path, found: Calibrated, layout: Layout, facts: Facts) -> list[bytes]:
         """What to write: one file, or one for each profile.
 
         :param facts: what the ranges were made from, JSON values; kept in the file where its format has room.
         """
-        raise NotImplementedError
 
     def beside(self, out: Path) -> tuple[Path, ...]:  # noqa: ARG002
         """Where the prepared FP32 model is written too, for what cannot be used without it."""

@@ -36,7 +36,6 @@ __all__ = [
     "hierarchical_bootstrap",
     "hodges_lehmann",
     "launch_interval_t",
-    "pooled_baseline",
     "traffic",
     "wider",
 ]
@@ -114,17 +113,6 @@ def burst_value(burst_ns: ArrayLike, how: Literal["min", "median"], *, where: st
     if how == "median":
         return np.asarray(np.median(times, axis=-1), np.float64)
     raise DataError(f"no burst value is called {how!r}", where=where, todo="use min or median")
-
-
-def pooled_baseline(baseline_ns: ArrayLike, null_ns: ArrayLike) -> Floats:
-    """The geometric mean of both copies of the baseline, block by block, (blocks,) ns.
-
-    For showing one baseline. Estimate with :func:`against_both`: a ratio to this mean is biased where spikes are.
-
-    :raises DataError: as for :func:`block_logs`.
-    """
-    first, second = _paired(baseline_ns, null_ns, ("arm baseline", "arm baseline copy"))
-    return np.asarray(np.sqrt(first * second), np.float64)
 
 
 def against_both(candidate_ns: ArrayLike, baseline_ns: ArrayLike, null_ns: ArrayLike) -> Floats:
