@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from harness.measure.arms import Clock
 
@@ -17,14 +17,14 @@ __all__ = ["checked_burst", "judging_clock"]
 _JUMP = 1_000.0
 
 
-def judging_clock(wanted: Clock | None, available: Sequence[str], settings: Mapping[str, Any]) -> Clock:
+def judging_clock(wanted: Clock | None, available: Sequence[str], *, one_thread: bool) -> Clock:
     """The clock whose values become block values.
 
     Device events where the runtime has them. For an engine on one CPU thread the processor time of its process:
     it is the wall clock's time on an idle machine, and leaves out what was spent waiting for a core.
 
     :param available: clocks that every arm offers.
-    :param settings: the arms' options; processor time is the engine's only with ``threads`` 1 and no spinning.
+    :param one_thread: every arm computes on one CPU thread; only then is processor time a latency.
     :raises DataError: the wanted clock is not offered by every arm.
     """
     if wanted is not None:
@@ -33,8 +33,7 @@ def judging_clock(wanted: Clock | None, available: Sequence[str], settings: Mapp
         return wanted
     if "device_ns" in available:
         return "device_ns"
-    alone = settings.get("threads", 1) == 1 and not settings.get("spinning", False)
-    return "cpu_ns" if "cpu_ns" in available and alone else "wall_ns"
+    return "cpu_ns" if "cpu_ns" in available and one_thread else "wall_ns"
 
 
 def checked_burst(burst: Sequence[int], where: str) -> list[int]:

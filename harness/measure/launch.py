@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from harness.workers import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from harness.corpus.samples import Feeds
     from harness.measure.arms import Arm, Design, Input
     from harness.workers import RemoteEngine
 
@@ -57,6 +58,8 @@ class Launch:
     :param seconds: ``starting``, ``warming``, ``measuring``.
     :param core: the core that all workers were pinned to; None where they were not.
     :param seed: what the order of inputs and arms was drawn from.
+    :param load: the host's load over 1, 5 and 15 minutes when it ended.
+    :param build: which build of the engines was measured.
     """
 
     samples: dict[str, dict[str, list[Burst]]]
@@ -65,6 +68,17 @@ class Launch:
     core: int | None
     seed: int
     load: tuple[float, ...] = field(default_factory=tuple)
+    build: int = 0
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """An arm's engines in its worker: input label -> the one that serves it."""
+
+    engines: dict[str, RemoteEngine]
+
+    def timed(self, one: Input, warmup: int, runs: int) -> Burst:
+        return self.engines[one.label].timed(one.label, warmup, runs)
 
 
 def run_launch(
@@ -73,12 +87,14 @@ def run_launch(
     design: Design,
     seed: int,
     *,
+    build: int = 0,
     start: Callable[[Arm], Worker] | None = None,
 ) -> Launch:
-    """Start one worker an arm, warm up, run ``design.blocks`` blocks. Workers are gone when it returns.
+    """Start the arms' workers, warm up, run ``design.blocks`` blocks. Workers are gone when it returns.
 
     In a block inputs come in random order, and for each input the arms in random order: a discarded run, then a burst.
 
+    :param build: which build of each arm's engines to load.
     :param start: makes a worker; for tests, and for workers on other hosts.
     :raises LaunchLost: a worker died or hung, or a clock misbehaved; nothing of this launch can be used.
     """
@@ -88,8 +104,9 @@ def run_launch(
         try:
             began = time.monotonic()
             workers = _started(arms, start or (lambda arm: Worker(arm.environment)), stack)
-            core = _pin(workers.values(), random) if design.pinned else None
-            engines = {arm.label: _loaded(workers[arm.label], arm, inputs) for arm in arms}
+            pinned = all(arm.on_one_thread for arm in arms) if design.pinned is None else design.pinned
+            core = _pinned(workers, random) if pinned else None
+            engines = {arm.label: _loaded(workers[arm.label], arm, inputs, build) for arm in arms}
             seconds["starting"] = time.monotonic() - began
 
             began = time.monotonic()
@@ -104,46 +121,50 @@ def run_launch(
             seconds["measuring"] = time.monotonic() - began
         except (WorkerError, DataError) as error:
             raise LaunchLost(str(error)) from error
-    return Launch(samples, cold, seconds, core, seed, os.getloadavg())
+    return Launch(samples, cold, seconds, core, seed, os.getloadavg(), build)
 
 
 def _started(arms: Sequence[Arm], start: Callable[[Arm], Worker], stack: ExitStack) -> dict[str, Worker]:
-    with ThreadPoolExecutor(max_workers=len(arms)) as pool:
-        pending = {arm.label: pool.submit(start, arm) for arm in arms}
+    first = {arm.process or arm.label: arm for arm in reversed(arms)}  # of those that share a process
+    with ThreadPoolExecutor(max_workers=len(first)) as pool:
+        pending = {process: pool.submit(start, arm) for process, arm in first.items()}
     workers: dict[str, Worker] = {}
-    for label, future in pending.items():
+    for process, future in pending.items():
         if future.exception() is None:  # the others are closed also when one did not start
-            workers[label] = stack.enter_context(future.result())
-    return {label: future.result() for label, future in pending.items()}
+            workers[process] = stack.enter_context(future.result())
+    return {arm.label: pending[arm.process or arm.label].result() for arm in arms}
 
 
-def _pin(workers: Any, random: np.random.Generator) -> int:  # noqa: ANN401
+def _pinned(workers: Mapping[str, Worker], random: np.random.Generator) -> int:
     core = int(random.choice(sorted(os.sched_getaffinity(0))))
-    for worker in workers:
-        try:
-            os.sched_setaffinity(worker.pid, {core})
-        except ProcessLookupError as error:
-            raise LaunchLost(f"the worker {worker.pid} was gone before it was pinned") from error
+    for worker in workers.values():
+        worker.pin(core)
     return core
 
 
-def _loaded(worker: Worker, arm: Arm, inputs: Sequence[Input]) -> tuple[RemoteEngine, float]:
-    worker.put(arm.artefact)  # sending the file is not loading it
+def _loaded(worker: Worker, arm: Arm, inputs: Sequence[Input], build: int) -> tuple[_Ready, float]:
+    files = {one.label: arm.file(build, one.label) for one in inputs}
+    for path in dict.fromkeys(files.values()):
+        worker.put(path)  # sending the file is not loading it
     began = time.monotonic()
-    engine = worker.load(arm.artefact, arm.options)
+    engines = {path: worker.load(path, arm.options) for path in dict.fromkeys(files.values())}
     took = time.monotonic() - began
     for one in inputs:
-        engine.keep(one.label, one.feeds)
-    return engine, took
+        engines[files[one.label]].keep(one.label, _stacked(one.feeds, arm.batch), arm.contexts)
+    return _Ready({label: engines[path] for label, path in files.items()}), took
 
 
-def _first_runs(label: str, engine: RemoteEngine, inputs: Sequence[Input]) -> tuple[int, dict[str, int]]:
+def _stacked(feeds: Feeds, batch: int) -> Feeds:
+    return feeds if batch == 1 else {k: np.concatenate([v] * batch) if v.ndim else v for k, v in feeds.items()}
+
+
+def _first_runs(label: str, engine: _Ready, inputs: Sequence[Input]) -> tuple[int, dict[str, int]]:
     first = _timed(label, engine, inputs[0], 1)[0]
     changes = {one.label: _timed(label, engine, one, 1)[0] for one in (*inputs[1:], inputs[0])}
     return first, changes if len(inputs) > 1 else {}
 
 
-def _warm(label: str, engine: RemoteEngine, inputs: Sequence[Input], design: Design) -> dict[str, float]:
+def _warm(label: str, engine: _Ready, inputs: Sequence[Input], design: Design) -> dict[str, float]:
     """Run until two windows in a row agree; input label -> typical duration in ns."""
     found: dict[str, float] = {}
     for one in inputs:
@@ -160,9 +181,9 @@ def _warm(label: str, engine: RemoteEngine, inputs: Sequence[Input], design: Des
     return found
 
 
-def _timed(label: str, engine: RemoteEngine, one: Input, runs: int) -> list[int]:
+def _timed(label: str, engine: _Ready, one: Input, runs: int) -> list[int]:
     """Wall durations without a discarded run. A clock that is broken is found here, before it is divided by."""
-    return checked_burst(engine.timed(one.label, 0, runs)["wall_ns"], f"arm {label!r}, input {one.label!r}, warming up")
+    return checked_burst(engine.timed(one, 0, runs)["wall_ns"], f"arm {label!r}, input {one.label!r}, warming up")
 
 
 def _repeats(typical_ns: Sequence[float], design: Design) -> int:
@@ -171,7 +192,7 @@ def _repeats(typical_ns: Sequence[float], design: Design) -> int:
 
 
 def _blocks(
-    engines: Mapping[str, RemoteEngine],
+    engines: Mapping[str, _Ready],
     inputs: Sequence[Input],
     repeats: Mapping[str, int],
     blocks: int,
@@ -184,7 +205,7 @@ def _blocks(
             one = inputs[int(place)]
             for position in random.permutation(len(labels)):
                 label = labels[int(position)]
-                burst = engines[label].timed(one.label, 1, repeats[one.label])
+                burst = engines[label].timed(one, 1, repeats[one.label])
                 where = f"arm {label!r}, input {one.label!r}, block {block}"
                 samples[label][one.label].append(
                     {clock: checked_burst(values, f"{where}, {clock}") for clock, values in burst.items()}

@@ -8,6 +8,8 @@ import abc
 import gc
 import os
 import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence, TypeVar
 
@@ -92,19 +94,23 @@ class Engine(abc.ABC):
             if collecting:
                 gc.enable()
 
-    def keep(self, label: str, feeds: Mapping[str, Any]) -> None:
+    def keep(self, label: str, feeds: Mapping[str, Any], contexts: int = 1) -> None:
         """Hold a prepared feed under a name, so that :meth:`timed` calls need not send it again and again.
 
-        :raises RuntimeFailure: as :meth:`run`.
+        :param contexts: prepare it so many times; :meth:`timed` then runs all of them at once.
+        :raises RuntimeFailure: as :meth:`run`; ``usage`` for fewer than one context.
         """
         self._check(feeds)
-        self._kept[label] = self.keep_impl(feeds)
+        if contexts < 1:
+            raise RuntimeFailure("usage", f"{contexts} contexts", todo="1 or more")
+        self._kept[label] = [self.keep_impl(feeds) for _ in range(contexts)]
 
     def timed(self, label: str, warmup: int, repeats: int) -> dict[str, list[int]]:
         """Durations of ``repeats`` calls on a kept feed after ``warmup`` that are not kept, by each clock, in ns.
 
         ``wall_ns``: ``perf_counter_ns`` around the call. ``cpu_ns``: processor time of this process over the call, all
         threads together; what it waited while other processes ran is not in it. A GPU runtime adds ``device_ns``.
+        With several contexts a duration is that of a round, in which each of them runs once, by ``wall_ns`` alone.
 
         :raises RuntimeFailure: ``usage`` when closed, for a label that was never kept, or for a negative count.
         """
@@ -118,10 +124,23 @@ class Engine(abc.ABC):
         collecting = gc.isenabled()
         gc.disable()
         try:
-            return self.timed_impl(self._kept[label], warmup, repeats)
+            kept = self._kept[label]
+            if len(kept) == 1:
+                return self.timed_impl(kept[0], warmup, repeats)
+            return {"wall_ns": self._rounds(kept, warmup, repeats)}
         finally:
             if collecting:
                 gc.enable()
+
+    def _rounds(self, kept: Sequence[Any], warmup: int, repeats: int) -> list[int]:
+        """For each timed round: ns from the moment when all contexts may start until the last one has run."""
+        with ThreadPoolExecutor(max_workers=len(kept)) as pool:
+            durations = []
+            for _ in range(warmup + repeats):
+                start = time.perf_counter_ns()
+                list(pool.map(lambda one: self.timed_impl(one, 0, 1), kept))
+                durations.append(time.perf_counter_ns() - start)
+        return durations[warmup:]
 
     def coverage(self) -> dict[str, Any] | None:
         """``{int8, float, operators}``, or None when the runtime does not tell.

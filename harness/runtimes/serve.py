@@ -157,12 +157,12 @@ class Service:
         """
         return self._engine(handle).burst(unpack_all(feeds), warmup, repeats)
 
-    def keep(self, handle: int, label: str, feeds: dict[str, Any]) -> None:
-        """Hold a feed (input name -> packed array) under ``label``, for :meth:`timed`.
+    def keep(self, handle: int, label: str, feeds: dict[str, Any], contexts: int = 1) -> None:
+        """Hold a feed (input name -> packed array) under ``label``; :meth:`timed` runs it in ``contexts`` at once.
 
         :raises RuntimeFailure: ``usage`` for an engine that is closed; as ``Engine.keep``.
         """
-        self._engine(handle).keep(label, unpack_all(feeds))
+        self._engine(handle).keep(label, unpack_all(feeds), contexts)
 
     def timed(self, handle: int, label: str, warmup: int, repeats: int) -> dict[str, list[int]]:
         """Durations of ``repeats`` calls on a kept feed, by clock, in ns.

@@ -16,6 +16,8 @@ import numpy as np
 from scipy import stats
 
 from harness.errors import DataError
+from harness.stats.bootstrap import hierarchical_bootstrap
+from harness.stats.location import IQR_OF_NORMAL, Interval, checked, launch_interval_t, launch_location, wider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,41 +30,15 @@ if TYPE_CHECKING:
 __all__ = [
     "CLOCK_RESOLUTION",
     "Estimate",
-    "Interval",
     "against_both",
     "block_logs",
     "burst_value",
     "estimate",
-    "hierarchical_bootstrap",
-    "hodges_lehmann",
-    "launch_interval_t",
     "traffic",
-    "wider",
 ]
 
 CLOCK_RESOLUTION = 0.0005
 """Half-width (log ratio) below which no interval goes: 0.05 %, one tick of a 0.5 us device clock in a 1 ms run."""
-
-_IQR_OF_NORMAL = 1.349  # of a standard normal distribution
-_INNER_POOL = 100  # resampled block sets kept for each launch; the outer draws pick among them
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Two-sided interval of a log ratio (or of a time, for quantiles).
-
-    :param confidence: nominal two-sided coverage, in (0, 1); each end alone holds at ``(1 + confidence) / 2``.
-    """
-
-    low: float
-    point: float
-    high: float
-    confidence: float
-
-    @property
-    def half_width(self) -> float:
-        """Half of ``high - low``; infinite where one launch left the interval open."""
-        return (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
@@ -149,85 +125,6 @@ def block_logs(
     return np.asarray(np.log(candidate) - np.log(baseline), np.float64)
 
 
-def hodges_lehmann(x: ArrayLike) -> float:
-    """Median of all Walsh averages (x_i + x_j) / 2, i <= j (Hodges & Lehmann 1963): a mean that outliers do not move.
-
-    Exact. Takes n^2 / 2 doubles of memory (n = 5000: 100 MB).
-
-    :raises DataError: nothing to estimate from, or a value that is not finite.
-    """
-    values = np.asarray(x, np.float64)
-    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
-        raise DataError(
-            f"no location for {values.size} value(s) of shape {values.shape}"
-            + ("" if np.isfinite(values).all() else ", some not finite"),
-            where="the log ratios of a launch",
-        )
-    return float(_hodges_lehmann_rows(values[None, :])[0])
-
-
-def launch_interval_t(launch_estimates: ArrayLike, confidence: float) -> Interval:
-    """Student's t interval of the mean over launches (or builds), n - 1 degrees of freedom.
-
-    One launch says nothing about the spread between launches, so its interval is open: (-inf, inf).
-
-    :param launch_estimates: (launches,) log ratios.
-    :raises DataError: no launch, a value that is not finite, or a confidence outside (0, 1).
-    """
-    values = np.asarray(launch_estimates, np.float64)
-    _confidence(confidence)
-    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
-        raise DataError(f"launch estimates are {values.tolist()}", where="the interval over launches")
-    point = float(values.mean())
-    if values.size == 1:
-        return Interval(-math.inf, point, math.inf, confidence)
-    half = float(stats.t.ppf((1 + confidence) / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size))
-    return Interval(point - half, point, point + half, confidence)
-
-
-def hierarchical_bootstrap(values_by_build: Builds, confidence: float, seed: int, resamples: int = 2000) -> Interval:
-    """Resample builds, then launches within builds, then blocks within launches; percentiles of the grand mean.
-
-    Two corrections make it hold its level with few launches:
-
-    - A launch's estimate already carries the noise of its own blocks, so resampling both would count that noise twice
-      (coverage of a nominal 95 % interval: 99 %), while resampling n units reproduces only (n-1)/n of their variance.
-      The units' deviations from their mean are therefore rescaled to the variance that is left after the noise within
-      them is taken out ("reflated" residuals: Carpenter, Goldstein & Rasbash, *Applied Statistics* 52, 2003).
-    - Percentiles ignore that the spread itself is estimated. Distances from the point are stretched by ``t / z`` with
-      n - 1 degrees of freedom, n the units at the highest replicated level (Hesterberg, *What teachers should know
-      about the bootstrap*, 2015, section 3.2).
-
-    Where the blocks alone explain more spread than the launches show, their share stays: the interval is then wider
-    than the t interval, which knows nothing of blocks.
-
-    :param values_by_build: builds of launches of (blocks,) log ratios.
-    :param resamples: draws at every level; the block resamples of a launch come from a pool of 100.
-    :raises DataError: empty level, value not finite, or confidence outside (0, 1).
-    """
-    builds = _checked(values_by_build)
-    _confidence(confidence)
-    random = np.random.default_rng(seed)
-    locations, draws = zip(*(_launch_level(launches, random, resamples) for launches in builds), strict=True)
-    units = len(builds)
-    point = float(np.mean(locations))
-    if units > 1:
-        draws = (_reflated(np.array(locations), list(draws), random, resamples),)
-    else:
-        units = len(builds[0])
-    if units == 1:
-        return Interval(-math.inf, point, math.inf, confidence)
-    tail = (1 - confidence) / 2
-    stretch = float(stats.t.isf(tail, units - 1) / stats.norm.isf(tail))
-    low, high = np.quantile(draws[0], [tail, 1 - tail])
-    return Interval(point + stretch * float(low), point, point + stretch * float(high), confidence)
-
-
-def wider(a: Interval, b: Interval) -> Interval:
-    """The interval that is the wider one; ``a`` when they are equally wide."""
-    return a if a.high - a.low >= b.high - b.low else b
-
-
 def estimate(
     values_by_build: Builds, confidence: float, seed: int, *, resolution: float = CLOCK_RESOLUTION
 ) -> Estimate:
@@ -248,8 +145,8 @@ def estimate(
     :param resolution: clock tick / time of one block value, as a log ratio.
     :raises DataError: an empty level, a value that is not finite, or a confidence outside (0, 1).
     """
-    builds = _checked(values_by_build)
-    by_build = [np.array([_location(blocks) for blocks in launches]) for launches in builds]
+    builds = checked(values_by_build)
+    by_build = [np.array([launch_location(blocks) for blocks in launches]) for launches in builds]
     all_launches = np.concatenate(by_build)
     blocks = sum(len(values) for launches in builds for values in launches)
     block_sd = _pooled_sd([values for launches in builds for values in launches])
@@ -304,64 +201,22 @@ def traffic(
     times = _times([baseline_ns[length] for length in lengths], "the traffic's baseline times")
     shares = _times([weights[length] for length in lengths], "the traffic's weights") * times
     shares /= shares.sum()
-    checked = [_checked(values_by_length[length]) for length in lengths]
-    shape = [len(launches) for launches in checked[0]]
-    for length, builds in zip(lengths, checked, strict=True):
+    of_each = [checked(values_by_length[length]) for length in lengths]
+    shape = [len(launches) for launches in of_each[0]]
+    for length, builds in zip(lengths, of_each, strict=True):
         if [len(launches) for launches in builds] != shape:
             raise DataError(
                 f"{[len(launches) for launches in builds]} launches in each build, length {lengths[0]} has {shape}",
                 where=f"the traffic estimate, length {length}",
                 todo="drop a launch at every length, or at none",
             )
-    return [[_weighted([c[b][i] for c in checked], shares) for i in range(n)] for b, n in enumerate(shape)]
+    return [[_weighted([c[b][i] for c in of_each], shares) for i in range(n)] for b, n in enumerate(shape)]
 
 
 def _weighted(logs: list[Floats], shares: Floats) -> Floats:
     kept = min(len(values) for values in logs)
     joined = np.log(np.tensordot(shares, np.exp(np.stack([values[:kept] for values in logs])), axes=1))
     return np.asarray(joined[:, 0] if joined.shape[1] == 1 else joined, np.float64)
-
-
-def _launch_level(launches: list[Floats], random: np.random.Generator, resamples: int) -> tuple[float, Floats]:
-    """Mean of a build's launch estimates, and resampled deviations from it, (resamples,)."""
-    locations = np.array([_location(blocks) for blocks in launches])
-    pools = [_block_noise(blocks, location, random) for blocks, location in zip(launches, locations, strict=True)]
-    return float(locations.mean()), _reflated(locations, pools, random, resamples)
-
-
-def _block_noise(blocks: Floats, location: float, random: np.random.Generator) -> Floats:
-    """Deviations of a launch's estimate when its blocks are resampled, (100,).
-
-    Of the spread of their quartiles: a resample that drew one spike five times is no news of the estimator, which has a
-    breakdown point of 29 %.
-    """
-    drawn = blocks[random.integers(0, len(blocks), (_INNER_POOL, len(blocks)))]  # whole blocks, with all their columns
-    draws = np.mean([_hodges_lehmann_rows(column) for column in np.moveaxis(drawn, 2, 0)], axis=0) - location
-    middle, spread = float(np.median(draws)), float(draws.std())
-    robust = float(np.subtract(*np.quantile(draws, [0.75, 0.25]))) / _IQR_OF_NORMAL
-    return draws if spread == 0 else np.asarray(middle + (draws - middle) * min(1.0, robust / spread), np.float64)
-
-
-def _reflated(locations: Floats, pools: list[Floats], random: np.random.Generator, resamples: int) -> Floats:
-    """Resampled deviations of the units' mean: units redrawn, each with one of its own inner deviations."""
-    n = len(locations)
-    within = float(np.mean([pool.var() for pool in pools]))
-    between = float(locations.var(ddof=1)) - within if n > 1 else 0.0
-    spread = float(locations.var())
-    scale = math.sqrt(between / spread) if between > 0 and spread > 0 else 0.0
-    outer = scale * (locations - locations.mean())
-    picked = random.integers(0, n, (resamples, n))
-    inner = np.stack(pools)[picked, random.integers(0, len(pools[0]), (resamples, n))]
-    return np.asarray((outer[picked] + inner).mean(axis=1), np.float64)
-
-
-def _hodges_lehmann_rows(rows: Floats) -> Floats:
-    i, j = np.triu_indices(rows.shape[1])
-    return np.asarray(np.median((rows[:, i] + rows[:, j]) / 2, axis=1), np.float64)
-
-
-def _location(blocks: Floats) -> float:
-    return float(_hodges_lehmann_rows(blocks.T).mean())
 
 
 def _pooled_sd(groups: Sequence[Floats]) -> float:
@@ -374,7 +229,7 @@ def _pooled_sd(groups: Sequence[Floats]) -> float:
 def _robust_block_sd(builds: list[list[Floats]]) -> float:
     rows = [blocks.mean(axis=1) for launches in builds for blocks in launches]
     upper, lower = np.quantile(np.concatenate([row - np.median(row) for row in rows]), [0.75, 0.25])
-    return float(upper - lower) / _IQR_OF_NORMAL
+    return float(upper - lower) / IQR_OF_NORMAL
 
 
 def _around(point: float, half: float, confidence: float) -> Interval:
@@ -404,24 +259,3 @@ def _times(values: ArrayLike, where: str) -> Floats:
             todo="drop the launch whose clock did this; look at the clock if it comes back",
         )
     return times
-
-
-def _checked(values_by_build: Builds) -> list[list[Floats]]:
-    """The same with every launch as (blocks, columns)."""
-    builds = [[np.asarray(values, np.float64) for values in launches] for launches in values_by_build]
-    if not builds or not all(builds):
-        raise DataError("no launch to estimate from", where="the session", todo="every launch was dropped: see why")
-    for b, launches in enumerate(builds):
-        for i, values in enumerate(launches):
-            if values.ndim not in {1, 2} or values.size == 0 or not np.isfinite(values).all():
-                raise DataError(
-                    f"{values.size} log ratios of shape {values.shape}, {int((~np.isfinite(values)).sum())} not finite",
-                    where=f"build {b}, launch {i}",
-                    todo="drop the launch, or its broken blocks",
-                )
-    return [[values.reshape(len(values), -1) for values in launches] for launches in builds]
-
-
-def _confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise DataError(f"a confidence of {confidence}", where="an interval", todo="give a number between 0 and 1")

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from harness.errors import DataError
-from harness.stats.estimate import Interval
+from harness.stats.location import Interval
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -13,7 +13,8 @@ from harness.errors import DataError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from harness.stats.estimate import Estimate, Interval
+    from harness.stats.estimate import Estimate
+    from harness.stats.location import Interval
 
 __all__ = [
     "EXIT_CODES",
@@ -22,6 +23,7 @@ __all__ = [
     "Verdict",
     "Word",
     "exit_code",
+    "gain_step",
     "judge",
     "judge_gain",
     "judge_session",
@@ -195,17 +197,29 @@ def next_step(estimate: Estimate, margins: Margins, cost_per_launch_s: float) ->
         needed = max(4, estimate.launches)
         seconds = (needed - estimate.launches) * cost_per_launch_s
         return NextStep(f"run {needed} launches: one does not show how launches differ", needed, seconds)
-    point, now = estimate.point, estimate.launches
-    per_launch_sd = estimate.standard_error * math.sqrt(now)
+    point = estimate.point
     room = max(margins.log_caught - point, point - margins.log_tolerated, -margins.log_tolerated - point)
+    return _until(estimate, room, cost_per_launch_s)
+
+
+def gain_step(estimate_of_ratio: Estimate, at_least: float, cost_per_launch_s: float) -> NextStep:
+    """The same for a gain that is neither proved nor missed: until the interval leaves ``at_least`` on one side."""
+    if not estimate_of_ratio.degrees:
+        return next_step(estimate_of_ratio, Margins(), cost_per_launch_s)
+    return _until(estimate_of_ratio, abs(estimate_of_ratio.point + math.log(at_least)), cost_per_launch_s)
+
+
+def _until(estimate: Estimate, room: float, cost_per_launch_s: float) -> NextStep:
+    """The least n at which the half-width ``t(n-1) * sd / sqrt(n)`` is below ``room``."""
+    now = estimate.launches
+    per_launch_sd = estimate.standard_error * math.sqrt(now)
     tail = (1 - estimate.interval.confidence) / 2
     for n in range(now + 1, 101):
         if float(stats.t.isf(tail, n - 1)) * per_launch_sd / math.sqrt(n) < room:
             seconds = (n - now) * cost_per_launch_s
+            ratio = _percent(estimate.point, sign=True)
             return NextStep(
-                f"{n - now} more launch(es), about {seconds:.0f} s, if the ratio stays at {_percent(point, sign=True)}",
-                n,
-                seconds,
+                f"{n - now} more launch(es), about {seconds:.0f} s, if the ratio stays at {ratio}", n, seconds
             )
     return NextStep(
         f"launches differ by {per_launch_sd:.1%}: more of them do not help in reasonable time; lock clocks, pin cores, "

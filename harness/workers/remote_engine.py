@@ -63,12 +63,12 @@ class RemoteEngine:
         """
         return list(self._call("burst", self._pack(feeds), warmup, repeats, deadline_s=deadline_s))
 
-    def keep(self, label: str, feeds: Feed, deadline_s: float | None = None) -> None:
-        """Send a feed once, for any number of :meth:`timed` calls.
+    def keep(self, label: str, feeds: Feed, contexts: int = 1, deadline_s: float | None = None) -> None:
+        """Send a feed once, for any number of :meth:`timed` calls, which run it in ``contexts`` contexts at once.
 
         :raises RunFailed: it does not fit.
         """
-        self._call("keep", label, self._pack(feeds), deadline_s=deadline_s)
+        self._call("keep", label, self._pack(feeds), contexts, deadline_s=deadline_s)
 
     def timed(self, label: str, warmup: int, repeats: int, deadline_s: float | None = None) -> dict[str, list[int]]:
         """Durations of ``repeats`` calls on a kept feed, by clock (``wall_ns``, ``cpu_ns``, ``device_ns``), in ns.

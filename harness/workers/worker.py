@@ -159,6 +159,16 @@ class Worker:
         self._group.terminate(timeout=patience_s)
         self._process.wait()
 
+    def pin(self, core: int) -> None:
+        """Keep the thread that computes, and any that it starts from now on, on one core.
+
+        :raises WorkerDied: the process is gone.
+        """
+        try:
+            os.sched_setaffinity(self.pid, {core})
+        except ProcessLookupError as error:
+            raise WorkerDied("it was gone before it was pinned", where=self.environment.name) from error
+
     def describe(self) -> dict[str, Any]:
         """What :meth:`harness.runtimes.base.Runtime.describe` says, once a process."""
         if self._description is None:

@@ -32,8 +32,9 @@ class FakeEngine:
         self.lab, self.label, self.effect, self.factor = lab, label, effect, factor
         self.kept = {}
 
-    def keep(self, label, feeds):
+    def keep(self, label, feeds, contexts=1):
         self.kept[label] = feeds
+        self.lab.kept.append((self.label, label, {name: value.shape for name, value in feeds.items()}, contexts))
 
     def timed(self, label, warmup, repeats):
         assert label in self.kept
@@ -48,10 +49,8 @@ class FakeEngine:
 
 
 class FakeWorker:
-    pids = itertools.count(1)
-
     def __init__(self, lab, arm):
-        self.lab, self.arm, self.pid = lab, arm, next(self.pids)
+        self.lab, self.arm, self.files = lab, arm, []
 
     def __enter__(self):
         self.lab.open += 1
@@ -60,12 +59,16 @@ class FakeWorker:
     def __exit__(self, *_):
         self.lab.open -= 1
 
+    def pin(self, core):
+        self.lab.pinned.append((self.arm.label, core))
+
     def put(self, path):
-        self.path = path
+        self.files.append(path)
 
     def load(self, path, options):
         self.options = options
-        assert path == self.path
+        assert path in self.files
+        self.lab.loaded.append((self.arm.label, path.name))
         factor = self.lab.random.lognormal(0, self.lab.launch_sd)
         return FakeEngine(self.lab, self.arm.label, float(path.stem), factor)
 
@@ -84,7 +87,7 @@ class Lab(SimpleNamespace):
         super().__init__(
             random=np.random.default_rng(seed), launch_sd=0.004, block_sd=0.005, null_effect=0.0, times={},
             clocks=("wall_ns", "cpu_ns"), open=0, calls=[], started=[],
-            trouble=_none,
+            kept=[], loaded=[], pinned=[], trouble=_none,
         )  # fmt: skip
 
     def start(self, arm):

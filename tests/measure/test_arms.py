@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from harness.errors import UsageError
 from harness.measure.arms import NULL, Design, Input, Question, null_of
 
-from .conftest import arm
+from .conftest import ENVIRONMENT, arm
 
 FEED = {"x": np.zeros(1, np.float32)}
 ONE = (Input("8", 8, FEED),)
@@ -32,9 +33,63 @@ def test_labels_must_tell_arms_apart(labels):
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
-def test_weights_are_positive(weight):
-    with pytest.raises(UsageError, match="weight is not positive"):
+def test_some_weight_is_positive_and_none_negative(weight):
+    with pytest.raises(UsageError, match="weight is negative or NaN, or all are 0"):
         Question(arm("old"), arm("new"), (Input("8", 8, FEED, weight),))
+
+
+def test_an_input_may_be_measured_without_being_counted():
+    inputs = (Input("8", 8, FEED, 0.0), Input("9", 9, FEED))
+    assert Question(arm("old"), arm("new"), inputs).inputs == inputs
+
+
+def test_inputs_are_told_apart():
+    with pytest.raises(UsageError, match="two inputs have one label"):
+        Question(arm("old"), arm("new"), (Input("8", 8, FEED), Input("8", 9, FEED)))
+
+
+def test_sides_are_built_equally_often():
+    rebuilt = replace(arm("old"), rebuilt=(Path("again"),))
+    with pytest.raises(UsageError, match="2 builds against 1"):
+        Question(rebuilt, arm("new"), ONE)
+
+
+def test_one_process_has_one_environment():
+    other = replace(ENVIRONMENT, name="fake-2")
+    with pytest.raises(UsageError, match="fake-1 and fake-2 in one process"):
+        Question(replace(arm("old"), process="p"), replace(arm("new"), process="p", environment=other), ONE)
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"contexts": 0}])
+def test_a_run_serves_something(wrong):
+    with pytest.raises(UsageError, match="give 1 or more"):
+        replace(arm("old"), **wrong)
+
+
+def test_which_file_serves_which_input_in_which_build():
+    one = replace(arm("old"), artefact=Path("a"), rebuilt=({"8": Path("b8"), "9": Path("b9")},))
+    assert (one.builds, one.file(0, "8"), one.file(1, "8"), one.file(1, "9")) == (2, Path("a"), Path("b8"), Path("b9"))
+    with pytest.raises(UsageError, match="no engine for input '10'"):
+        one.file(1, "10")
+
+
+@pytest.mark.parametrize(
+    ("options", "contexts", "said"),
+    [
+        ({}, 1, True),
+        ({"threads": 2}, 1, False),
+        ({"spinning": True}, 1, False),
+        ({"provider": "CUDAExecutionProvider"}, 1, False),
+        ({}, 2, False),
+    ],
+)
+def test_which_arms_compute_on_one_thread(options, contexts, said):
+    one = replace(arm("old", **options), contexts=contexts)
+    assert one.on_one_thread is said
+    without = {"environment": replace(ENVIRONMENT, options={}), "options": options}
+    assert replace(one, **without).on_one_thread is False  # nobody knows how a runtime threads
+    without["environment"] = replace(ENVIRONMENT, options={}, runtime="onnxruntime")
+    assert replace(one, **without).on_one_thread is said
 
 
 def test_no_input():
@@ -43,8 +98,8 @@ def test_no_input():
 
 
 def test_the_null_control_is_the_baseline_in_all_but_its_label():
-    baseline = replace(arm("old", threads=3), build=2)
-    assert null_of(baseline) == replace(baseline, label=NULL)
+    baseline = replace(arm("old", threads=3), rebuilt=(Path("again"),), process="shared")
+    assert null_of(baseline) == replace(baseline, label=NULL, process="")
     assert null_of(baseline).settings == baseline.settings
 
 

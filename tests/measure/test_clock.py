@@ -14,27 +14,26 @@ HOST = ["cpu_ns", "wall_ns"]
 
 
 @pytest.mark.parametrize(
-    ("available", "settings", "expected"),
+    ("available", "one_thread", "expected"),
     [
-        (ALL, {"threads": 1}, "device_ns"),
-        (HOST, {"threads": 1}, "cpu_ns"),
-        (HOST, {}, "cpu_ns"),
-        (HOST, {"threads": 2}, "wall_ns"),  # its processor time is of all threads together
-        (HOST, {"spinning": True}, "wall_ns"),  # spinning is no work
-        (["wall_ns"], {"threads": 1}, "wall_ns"),
+        (ALL, True, "device_ns"),
+        (ALL, False, "device_ns"),
+        (HOST, True, "cpu_ns"),
+        (HOST, False, "wall_ns"),  # processor time is of all threads together
+        (["wall_ns"], True, "wall_ns"),
     ],
 )
-def test_which_clock_judges(available, settings, expected):
-    assert judging_clock(None, available, settings) == expected
+def test_which_clock_judges(available, one_thread, expected):
+    assert judging_clock(None, available, one_thread=one_thread) == expected
 
 
 def test_a_clock_that_was_asked_for_wins():
-    assert judging_clock("wall_ns", ALL, {"threads": 1}) == "wall_ns"
+    assert judging_clock("wall_ns", ALL, one_thread=True) == "wall_ns"
 
 
 def test_a_clock_that_is_not_there():
     with pytest.raises(DataError) as raised:
-        judging_clock("device_ns", HOST, {})
+        judging_clock("device_ns", HOST, one_thread=True)
     assert "no clock 'device_ns'" in str(raised.value)
     assert "cpu_ns, wall_ns" in str(raised.value)
 

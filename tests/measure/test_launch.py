@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.errors import EnvironmentMissing, WorkerDied
-from harness.measure.arms import NULL, Design, Input
+from harness.measure.arms import NULL, Design, Input, null_of
 from harness.measure.launch import LaunchLost, run_launch
 
-from .conftest import arm
+from .conftest import FakeWorker, arm
 
 FEED = {"x": np.zeros(1, np.float32)}
 ARMS = (arm("baseline"), arm(NULL), arm("candidate", 0.1))
@@ -130,15 +133,53 @@ def test_a_worker_that_dies(lab):
     assert lab.open == 0
 
 
-def test_a_worker_that_dies_before_it_is_pinned(lab):
-    def start(one):
-        worker = lab.start(one)
-        worker.pid = 2**22 + 1  # above every process id
-        return worker
+def test_a_worker_that_dies_before_it_is_pinned(lab, monkeypatch):
+    def gone(self, core):
+        raise WorkerDied("it was gone before it was pinned")
 
+    monkeypatch.setattr(FakeWorker, "pin", gone)
     with pytest.raises(LaunchLost, match="gone before it was pinned"):
-        run_launch(ARMS, INPUTS, Design(blocks=1, warm_ms=0.0, pinned=True), 0, start=start)
+        launched(lab)
     assert lab.open == 0
+
+
+def test_workers_of_one_thread_share_a_core_that_is_drawn_anew(lab):
+    drawn = {launched(lab, seed, Design(blocks=1, warm_ms=0.0)).core for seed in range(12)}
+    assert len(lab.pinned) == 3 * 12
+    for start in range(0, 36, 3):
+        assert len({core for _, core in lab.pinned[start : start + 3]}) == 1
+    assert drawn == os.sched_getaffinity(0)  # of 12 draws
+
+
+def test_workers_of_several_threads_are_not_pinned(lab):
+    many = [replace(one, options={"threads": 2}) for one in ARMS]
+    assert run_launch(many, INPUTS, FEW, 0, start=lab.start).core is None
+    assert lab.pinned == []
+
+
+def test_an_engine_for_each_input_and_the_builds_one(lab):
+    split = {"8": Path("0.1.onnx"), "32": Path("0.2.onnx")}
+    arms = (*ARMS[:2], replace(ARMS[2], artefact=Path("0.0.onnx"), rebuilt=(split,)))
+    arms = tuple(one if one.rebuilt else replace(one, rebuilt=(Path("0.0.onnx"),)) for one in arms)
+    assert run_launch(arms, INPUTS, FEW, 0, build=1, start=lab.start).build == 1
+    assert [name for label, name in lab.loaded if label == "candidate"] == ["0.1.onnx", "0.2.onnx"]
+    assert [name for label, name in lab.loaded if label == NULL] == ["0.0.onnx"]  # one that serves both
+
+
+def test_arms_may_share_a_process_but_not_the_null_control(lab):
+    baseline, candidate = (replace(one, process="both") for one in (ARMS[0], ARMS[2]))
+    run_launch((baseline, null_of(baseline), candidate), INPUTS, FEW, 0, start=lab.start)
+    assert sorted(lab.started) == ["baseline", NULL]
+    assert len(lab.loaded) == 3
+    assert lab.open == 0
+
+
+def test_a_batch_is_stacked_and_contexts_are_asked_for(lab):
+    feed = {"x": np.zeros((1, 4), np.float32), "scale": np.float32(1)}
+    many = replace(ARMS[2], batch=8, contexts=2)
+    run_launch((*ARMS[:2], many), (Input("8", 8, feed),), FEW, 0, start=lab.start)
+    assert ("candidate", "8", {"x": (8, 4), "scale": ()}, 2) in lab.kept
+    assert ("baseline", "8", {"x": (1, 4), "scale": ()}, 1) in lab.kept
 
 
 @pytest.mark.parametrize("error", [WorkerDied("at once"), EnvironmentMissing("no such interpreter")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from harness.errors import DataError, EnvironmentMissing, WorkerDied
+from harness.errors import DataError, EnvironmentMissing, UsageError, WorkerDied
 from harness.measure import session
 from harness.measure.arms import NULL, Arm, Design, Input, Question
 from harness.measure.session import run_session
@@ -178,6 +179,72 @@ def test_lengths_are_estimated_apart_and_weighed_by_their_traffic(lab):
     assert weighed.verdict.word == "pass"
 
 
+def test_an_input_without_weight_is_estimated_but_not_counted(lab):
+    def trouble(label, of, warmup, clocks):
+        factor = 1.2 if label == "candidate" and of == "long" else 1
+        return {name: [int(value * factor) for value in values] for name, values in clocks.items()}
+
+    lab.trouble = trouble
+    outcome = asked(lab, inputs=(Input("short", 8, FEED), Input("long", 800, FEED, 0.0)))
+    assert outcome.verdict.word == "pass"
+    assert abs(outcome.per_input["long"].point - np.log(1.2)) < 0.02
+
+
+def test_a_gain_is_judged_at_its_input_and_for_the_traffic(lab):
+    outcome = asked(lab, -0.30, gains={"8": 1.2, "traffic": 1.6})
+    assert {label: gain.word for label, gain in outcome.gains.items()} == {"8": "pass", "traffic": "missed"}
+    assert outcome.record()["gains"]["traffic"]["verdict"] == "missed"
+
+
+def test_a_session_goes_on_until_a_gain_is_clear():
+    def launches(gains):
+        count = 0
+        for seed in range(5):
+            lab = Lab(seed)
+            lab.launch_sd = 0.05
+            count += len(asked(lab, -0.30, gains=gains).launches)  # 1.43 times as fast
+        return count
+
+    assert launches({"8": 1.40}) > launches({"8": 1.0}) == launches({})
+
+
+def test_a_gain_that_stays_open_says_what_it_takes():
+    lab = Lab(2)
+    lab.launch_sd = 0.02
+    outcome = asked(lab, -0.30, gains={"8": 1.43}, design=Design(looks=(3, 4), blocks=6, warm_ms=0.0))
+    assert (outcome.verdict.word, outcome.gains["8"].word) == ("improved", "inconclusive")
+    assert outcome.advice
+
+
+def test_a_gain_in_an_invalid_session_is_invalid(lab):
+    lab.null_effect = 0.2
+    assert asked(lab, -0.5, gains={"8": 1.2}).gains["8"].word == "invalid"
+
+
+def test_a_gain_of_an_input_that_is_not_there(lab):
+    with pytest.raises(UsageError, match="a gain at '9', which is no input"):
+        asked(lab, gains={"9": 1.2})
+
+
+def test_durations_of_batches_and_contexts_count_for_one_sample(lab):
+    lab.clocks = ("wall_ns",)
+    both = question()
+    many = Question(both.baseline, replace(both.candidate, batch=4, contexts=2), both.inputs)
+    outcome = run_session(many, FAST, Margins(), 0, start=lab.start)
+    assert abs(outcome.traffic.point + np.log(8)) < 0.01
+
+
+def test_builds_are_the_unit_where_there_are_several(lab):
+    """Builds differ by 5 %, launches of a build hardly: with 12 launches of 3 builds, 3 is what counts."""
+    lab.launch_sd = 0.001
+    files = (Path("0.0.onnx"), Path("0.05.onnx"), Path("0.1.onnx"))
+    one = question()
+    sides = replace(one.baseline, rebuilt=files[:1] * 2), replace(one.candidate, artefact=files[0], rebuilt=files[1:])
+    outcome = run_session(Question(*sides, one.inputs), FAST, Margins(), 0, start=lab.start)
+    assert (outcome.traffic.builds, outcome.verdict.word) == (3, "inconclusive")
+    assert [launch.build for launch in outcome.launches] == [i % 3 for i in range(12)]
+
+
 def test_each_launch_is_told(lab):
     told = []
     outcome = asked(lab, on_launch=lambda number, known: told.append((number, known)))
@@ -229,7 +296,5 @@ def test_a_real_session(tmp_path):
 
 
 def test_arms_under_other_settings_are_refused():
-    from harness.errors import UsageError
-
     with pytest.raises(UsageError, match="threads: 1 against 2"):
         Question(arm("baseline"), arm("candidate", threads=2), (Input("8", 8, FEED),))

@@ -40,3 +40,14 @@ def test_nothing_is_kept_after_close(engine):
     engine.close()
     with pytest.raises(RuntimeFailure, match="closed"):
         engine.timed("kept", 0, 1)
+
+
+def test_several_contexts_run_a_round_together(engine):
+    feed = {"x": np.ones((1, 4, 16), np.float32)}
+    engine.keep("two", feed, contexts=2)
+    timed = engine.timed("two", 1, 4)
+    assert set(timed) == {"wall_ns"}
+    assert len(timed["wall_ns"]) == 4
+    assert min(timed["wall_ns"]) > 0
+    with pytest.raises(RuntimeFailure, match="0 contexts"):
+        engine.keep("none", feed, contexts=0)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from harness.stats.estimate import _hodges_lehmann_rows
+from harness.stats.location import hodges_lehmann_rows
 from harness.stats.sequential import log_e_value, look_confidence
 
 BASELINE, NULL, CANDIDATE = 0, 1, 2
@@ -69,7 +69,7 @@ def launch_estimates(logs):
     """Mean over columns of the Hodges-Lehmann estimates of every launch, (sessions, launches)."""
     columns = np.moveaxis(logs, -1, -2)
     flat = columns.reshape(-1, logs.shape[-2])
-    parts = [_hodges_lehmann_rows(part) for part in np.array_split(flat, max(1, len(flat) // 4000))]
+    parts = [hodges_lehmann_rows(part) for part in np.array_split(flat, max(1, len(flat) // 4000))]
     return np.concatenate(parts).reshape(columns.shape[:-1]).mean(axis=-1)
 
 

@@ -8,19 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError
-from harness.stats.estimate import (
-    CLOCK_RESOLUTION,
-    Interval,
-    against_both,
-    block_logs,
-    burst_value,
-    estimate,
-    hierarchical_bootstrap,
-    hodges_lehmann,
-    launch_interval_t,
-    traffic,
-    wider,
-)
+from harness.stats.bootstrap import hierarchical_bootstrap
+from harness.stats.estimate import CLOCK_RESOLUTION, against_both, block_logs, burst_value, estimate, traffic
+from harness.stats.location import Interval, hodges_lehmann, launch_interval_t, wider
 from tests.stats.simulate import Host, launch_estimates, logs_of, times_ns
 
 finite = st.floats(-1, 1, allow_nan=False, width=32)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.errors import DataError, UsageError
-from harness.stats.estimate import Estimate, Interval, estimate
+from harness.stats.estimate import Estimate, estimate
+from harness.stats.location import Interval
 from harness.stats.verdict import EXIT_CODES, Margins, exit_code, judge, judge_gain, judge_session, next_step
 
 MARGINS = Margins()

@@ -333,3 +333,12 @@ def test_a_worker_killed_between_cases_is_replaced_unseen(here):
         os.kill(first.pid, signal.SIGKILL)
         first._process.wait()
         assert workers.get(here).describe()["library"] == "onnxruntime"
+
+
+def test_a_worker_is_pinned_and_one_that_is_gone_says_so(here):
+    core = min(os.sched_getaffinity(0))
+    with Worker(here) as one:
+        one.pin(core)
+        assert os.sched_getaffinity(one.pid) == {core}
+    with pytest.raises(WorkerDied, match="gone before it was pinned"):
+        one.pin(core)
