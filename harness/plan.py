@@ -245,4 +245,4 @@ class Plan:
 
         run = Store(self.results).open_run()
         workers = Workers(deadline_s=self.config.deadline_s)
-        return Workbench(self.entries, self.environments, workers, run, self.matrix, self.seed)
+        return Workbench(self.entries, self.environments, workers, run, self.matrix, self.seed, self.config.latency)

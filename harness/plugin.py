@@ -73,6 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "cases(precisions, default_calibration, one_layout, builds_only): which cells of the matrix a test takes",
     )
+    config.addinivalue_line("markers", "latency: measures time; refused under pytest-xdist and with reruns")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -91,14 +92,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What was asked for cannot be done: say it once, before anything runs."""
     refused = config.stash.get(_REFUSED, None)
     if refused is not None:
         raise pytest.UsageError(str(refused))
+    if any(_is_latency(item) for item in items) and _reruns(config):
+        raise pytest.UsageError(
+            "latency suites are refused with reruns: a slow result that is measured until it is fast proves nothing -> "
+            "leave --reruns out, or the latency tests: -m 'not latency'"
+        )
     table = getattr(config, "_benchmarksession", None)  # pytest-benchmark's, which has read its options by now
     if table is not None and config.stash.get(_CASES, None) and not config.getoption("benchmark_columns"):
         table.columns = ["min", "median", "iqr", "rounds"]  # what 100 characters hold; --benchmark-columns for more
+
+
+def _is_latency(item: pytest.Item) -> bool:
+    return item.get_closest_marker("latency") is not None and item.get_closest_marker("cases") is not None
+
+
+def _reruns(config: pytest.Config) -> bool:
+    """Whether pytest-rerunfailures would run a failed test again."""
+    if not config.pluginmanager.hasplugin("rerunfailures"):
+        return False
+    asked = config.getoption("reruns", None)
+    return bool(asked if asked is not None else int(config.getini("reruns") or 0))
 
 
 def _plan(config: pytest.Config) -> Plan:
@@ -130,6 +148,12 @@ def bench(pytestconfig: pytest.Config, plan: Plan) -> Iterator[Workbench]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    if _is_latency(item) and hasattr(item.config, "workerinput"):
+        raise pytest.fail.Exception(
+            "latency suites are refused under pytest-xdist (-n): other tests would run in the seconds that are timed "
+            "-> run them without -n, or leave them out: -m 'not latency'",
+            pytrace=False,
+        )
     with _plainly(item) if item.get_closest_marker("cases") else nullcontext():
         yield
         if item.get_closest_marker("cases") and _BENCH in item.config.stash:
@@ -207,6 +231,30 @@ def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
         raise pytest.skip.Exception(f"no calibration sample in {', '.join(missing)}", _use_item_location=True)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """What pytest-benchmark says of the machine, and what we do: the host, its limits, its GPUs."""
+    if config.stash.get(_CASES, None):
+        from harness.measure.host import host
+
+        machine_info["harness"] = host()
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
+    """Refuse ``--benchmark-compare`` with a file of another host; pytest-benchmark itself only warns."""
+    theirs = compared_benchmark.get("machine_info", {}).get("harness")
+    if config.stash.get(_CASES, None) and theirs:
+        from harness.measure.host import comparable
+
+        try:
+            comparable(theirs, machine_info["harness"], "--benchmark-compare")
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     cases = config.stash.get(_CASES, set())
     if not cases or config.get_verbosity() < 0:
@@ -220,10 +268,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     workbench = config.stash.get(_BENCH, None)
     if workbench is None or not workbench.records:
         return
+    from harness.report.speed import render_speed
     from harness.report.table import render
 
-    width = terminalreporter._tw.fullwidth  # noqa: SLF001 - pytest offers no other way to the width it prints in
+    width = max(100, terminalreporter._tw.fullwidth)  # noqa: SLF001 - pytest offers no other way to it
     terminalreporter.write_line("")
-    for line in render(workbench.records, workbench.entries, width=max(100, width), seed=workbench.seed):
+    for line in (
+        *render(workbench.records, workbench.entries, width=width, seed=workbench.seed),
+        *render_speed(workbench.records, workbench.entries, width=width),
+    ):
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"records: {workbench.run.path}")

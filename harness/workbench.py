@@ -17,14 +17,21 @@ from harness.accuracy import Aggregate, Comparison, Score, compare, load_score, 
 from harness.calibration import artefacts, pipeline
 from harness.corpus import spread
 from harness.corpus.buckets import PICKING, by_bucket
+from harness.corpus.content import Draw, make
 from harness.corpus.samples import Corpus, length_of
 from harness.errors import HarnessError, UsageError
+from harness.latency import Latency, design_of, engines_of, gains_of, inputs_of, margins_of, weights_of
+from harness.measure.arms import Arm, Question
+from harness.measure.host import host
+from harness.measure.session import run_session
 from harness.modelfile import ModelFacts, prepare, profiles_for, read_facts, scored_output
 from harness.paths import cache_dir
 from harness.results.record import record
 from harness.served import LoadedEngines, Outputs, Served
 from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision
+from harness.spec.config import LatencyConfig
 from harness.spec.shapes import bucket_names, layout_from_text, length_buckets
+from harness.workers import Worker
 from harness.workers.store import file_digest
 
 if TYPE_CHECKING:
@@ -32,12 +39,13 @@ if TYPE_CHECKING:
 
     from harness.corpus.catalogue import Entry
     from harness.corpus.samples import Feeds
+    from harness.measure.arms import Input
     from harness.results.store import Run
     from harness.spec.case import Case
     from harness.spec.matrix import Matrix
     from harness.spec.model import Bounds, Model
     from harness.spec.shapes import Layout
-    from harness.workers import Environment, Worker, Workers
+    from harness.workers import Environment, Workers
 
 __all__ = ["Served", "Workbench", "bucket_name"]
 
@@ -52,6 +60,7 @@ class Workbench:
     :param environments: environment name -> environment.
     :param run: where records go.
     :param seed: draws corpora, orders and examples.
+    :param latency: margins and budgets of the configuration.
 
     ``refused`` holds why a model's file, data or score could not be used, by model key. ``arm`` is the case that a
     test is at while it goes through several (see :meth:`at`).
@@ -65,9 +74,11 @@ class Workbench:
         run: Run,
         matrix: Matrix,
         seed: int,
+        latency: LatencyConfig | None = None,
     ) -> None:
         self.entries, self.environments, self.workers = entries, environments, workers
         self.run, self.matrix, self.seed = run, matrix, seed
+        self.latency = latency or LatencyConfig()
         self.records: list[dict[str, Any]] = []
         self.refused: dict[str, HarnessError] = {}
         self._prepared: dict[str, Path] = {}
@@ -82,6 +93,7 @@ class Workbench:
         self._taken: dict[tuple[str, str], dict[str, int]] = {}
         self.arm: Case | None = None
         self._references: dict[tuple[str, str], list[Outputs]] = {}
+        self._timed: dict[Case, Latency] = {}
 
     # -- models and data ----------------------------------------------------------------------------------------
 
@@ -315,16 +327,58 @@ class Workbench:
         """The output that is compared; see :func:`harness.modelfile.scored_output`."""
         return scored_output(self.model(key), self.facts(key))
 
+    # -- latency ------------------------------------------------------------------------------------------------
+
+    def baseline(self, case: Case) -> Case:
+        """What INT8 has to beat: FP16 where a GPU computes in it, FP32 on a CPU."""
+        on_gpu = self.environment(case).runtime.startswith("tensorrt")
+        return replace(case, precision=Precision.FP16, calibration=None) if on_gpu else _fp32(case)
+
+    def timed(self, case: Case) -> Latency:
+        """The case's session against its baseline, over all length buckets; measured once."""
+        if case not in self._timed:
+            settings = self.latency.settings(case.model, case.runtime)
+            model, margins = self.model(case.model), margins_of(settings)
+            question = Question(self._arm(self.baseline(case)), self._arm(case), self._inputs(case.model))
+            outcome = run_session(
+                question, design_of(self.matrix, settings), margins, self.seed, gains=gains_of(model), start=self._fresh
+            )
+            self._timed[case] = Latency(question, outcome, margins, self.baseline(case).precision.value)
+        return self._timed[case]
+
+    def _arm(self, case: Case) -> Arm:
+        runs_onnx = self.environment(case).runtime == "onnxruntime"
+        files = self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)]
+        engines = engines_of(self.model(case.model), self.layout(case), files)
+        return Arm(case.precision.value, self.environment(case), engines)
+
+    def _inputs(self, key: str) -> tuple[Input, ...]:
+        """Every bucket at its opt, weighed by the lengths of the calibration corpus, which are the natural ones."""
+        entry, model = self.entries[key], self.model(key)
+        corpus = None if entry.synthetic else self.corpus(key, "test")
+        names = zip(bucket_names(model), length_buckets(model).profiles, strict=True)
+        feeds = {name: make(Draw(bucket.opt), entry, corpus) for name, bucket in names}
+        return inputs_of(model, weights_of(model, self.corpus(key, "calibration").lengths), feeds)
+
+    def _fresh(self, arm: Arm) -> Worker:
+        return Worker(arm.environment, deadline_s=self.workers.deadline_s)
+
     # -- records ------------------------------------------------------------------------------------------------
 
-    def record(self, kind: str, case: Case, verdict: str, **values: object) -> dict[str, Any]:
-        """Write one record of a case, with what is needed to trust it."""
+    def record(
+        self, kind: str, case: Case, verdict: str, *, settings: Mapping[str, Any] | None = None, **values: object
+    ) -> dict[str, Any]:
+        """Write one record of a case, with what is needed to trust it.
+
+        :param settings: what must be the same for two records to be compared (:func:`harness.measure.host.comparable`).
+        """
         key = case.model
         artefacts = self._artefacts.get(case, ()) if case.precision is not Precision.FP32 else ()
         digests = [file_digest(path) for path in artefacts]
         role = case.precision.value
         roles = [role] if len(digests) == 1 else [f"{role}[{index}]" for index in range(len(digests))]
-        worker = self._described.get(case.runtime)
+        parts = {"worker": self._described.get(case.runtime), "settings": settings}
+        parts = {name: part for name, part in parts.items() if part}
         made = record(
             kind,
             self.run.id,
@@ -336,7 +390,7 @@ class Workbench:
             samples={split: counts for (model, split), counts in self._taken.items() if model == key},
             synthetic=self.entries[key].synthetic,
             verdict=verdict,
-            environment={"worker": worker} if worker else None,
+            environment={**host(), **parts},
         )
         self.run.append(made)
         self.records.append(made)

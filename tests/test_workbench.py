@@ -28,6 +28,7 @@ compared = ["percentile-pad"]
 layouts = ["single", "buckets3"]
 tests = 2
 draws = 4
+launches = 2
 blocks = 3
 """
 
@@ -122,22 +123,74 @@ def test_the_table(run):
     lines = table(done.out)
     assert "real data, seed 3" in lines
     (row,) = [line for line in lines.splitlines() if "minmax-ragged single" in line]
-    assert len(re.findall(r"\d+\.\d\dx +\d+\.\ddB", row)) == 3
+    assert len(re.findall(r"\d+\.\ddB", row)) == 3
     assert row.rstrip().endswith("unbounded"), "nothing was bounded, so nothing could fail"
     assert "--bound" in lines
 
 
 def test_benchmark_json_holds_the_replayed_samples(run):
     _, records, benchmark = run
-    latencies = [one for one in records if one["kind"] == "latency"]
+    latencies = [one for one in records if one["kind"] == "latency" and "buckets" in one["values"]]
     shown = {one["extra_info"]["length"]: one["stats"]["data"] for one in benchmark["benchmarks"]}
     assert len(latencies) == len(shown) == 3
     for one in latencies:
-        ((bucket, values),) = one["values"]["buckets"].items()
-        samples = np.concatenate(one["values"]["samples_ns"]["int8"])
+        ((bucket, cell),) = one["values"]["buckets"].items()
+        raw = one["values"]["samples_ns"]
+        assert set(raw) == {"fp32", "int8", "null control"}
+        assert {len(launch) for launches in raw.values() for launch in launches} == {3}
+        samples = np.concatenate([burst["cpu_ns"] for launch in raw["int8"] for burst in launch])
         # the replayed clock runs on, so a difference of two readings carries the rounding of both
-        np.testing.assert_allclose(shown[values["length"]], samples / 1e9, rtol=0, atol=1e-12, err_msg=bucket)
-        assert values["blocks"] == len(one["values"]["samples_ns"]["int8"]) == len(one["values"]["samples_ns"]["fp32"])
+        np.testing.assert_allclose(shown[cell["length"]], samples / 1e9, rtol=0, atol=1e-12, err_msg=bucket)
+        assert cell["blocks"] == 3 * len(raw["int8"]) == 6
+        assert cell["ratio_low"] < cell["ratio"] < cell["ratio_high"]
+        assert "n too small for p99" in cell["int8"]["p99"]
+
+
+def test_the_session_is_recorded_once_with_everything_but_its_samples(run):
+    _, records, _ = run
+    (one,) = [one for one in records if one["kind"] == "latency" and "session" in one["values"]]
+    session = one["values"]["session"]
+    assert one["verdict"] == session["word"] in {"faster", "not slower", "slower", "inconclusive", "invalid"}
+    assert session["baseline"] == "fp32"
+    assert session["weights"] == {"short": 3 / 6, "middle": 1 / 6, "long": 2 / 6}  # lengths of the even samples
+    assert session["design"]["looks"] == [2]
+    assert session["margins"] == {"tolerated": 0.02, "caught": 0.05}
+    assert session["cold"]["int8"]["load_s"] > 0
+    assert set(session["seconds"]) == {"starting", "warming", "measuring"}
+    assert all(set(launch) == {"seconds", "core", "seed", "load", "build"} for launch in session["launches"])
+    assert one["environment"]["settings"] == {"clock": "cpu_ns", "pinned": True}
+    assert set(one["environment"]["container"]) == {"cores", "memory_bytes"}
+
+
+def test_the_table_of_speed(run):
+    done, _, _ = run
+    table = done.out.partition("speed: INT8 against FP32")[2]
+    (row,) = [line for line in table.splitlines() if line.startswith("small ")]
+    assert len(re.findall(r"[\d.]+ms \d+\.\d\dx ±", row)) == 3
+    assert re.search(r"±\S+ +(faster|not slower|slower|inconclusive|invalid)$", row)
+
+
+@pytest.mark.parametrize(
+    ("bound", "code", "said"),
+    [
+        ("traffic:speedup=1000", 1, "traffic: missed: "),
+        ("long:speedup=1000", 1, "long: missed: "),
+        ("speedup=0.001", 0, ""),
+    ],
+)
+def test_a_speedup_is_asserted(suites, own, few, bound, code, said):
+    done = suites.quickly(*own(), *few, "--bound", bound, under="test_latency.py")
+    assert done.code == code, done.text
+    (path,) = suites.new_runs()
+    verdicts = [one["verdict"] for one in read_run(path)]
+    if said:
+        assert f"{said}" in done.out
+        assert "1000x wanted" in done.out
+        assert verdicts.count("below bounds") == 1
+        assert len(verdicts) == 4, "a failure that was recorded is not recorded twice"
+        assert "below bounds" in done.out.partition("speed: ")[2]
+    else:
+        assert not {"below bounds", "not proved", "failed"} & set(verdicts)
 
 
 @pytest.fixture(scope="module")

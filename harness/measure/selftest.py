@@ -81,7 +81,7 @@ CONDITIONS = {
     one.name: one
     for one in (
         Condition("aa", 155, weight=2.0),
-        Condition("aa_noise", 155, noise=True, weight=2.0),
+        Condition("aa_noise", 155, noise=True),
         Condition("plus3", 160),
         Condition("plus5", 163),
         Condition("plus10", 171),

@@ -1,4 +1,4 @@
-"""The tables at the end of a run: per model, length bucket x precision/method/policy."""
+"""The tables of accuracy at the end of a run: per model, length bucket x precision/method/policy."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ _GOOD_FROM = _WORST_FIRST.index("shown wrong")
 def render(
     records: Sequence[Mapping[str, Any]], entries: Mapping[str, Entry], *, width: int = 100, seed: int = 0
 ) -> list[str]:
-    """One table for each model that has records, as plain lines no wider than ``width``."""
+    """One table for each model that has records other than latency, as plain lines no wider than ``width``."""
     lines: list[str] = []
     for key, entry in entries.items():
-        mine = [record for record in records if record["fields"]["model"] == key]
+        mine = [one for one in records if one["fields"]["model"] == key and one["kind"] != "latency"]
         rows = _rows(mine)
         if not rows:
             continue
         lines += ["", *_lines(entry, rows, names_of(mine), _reasons(mine), width=width, seed=seed)]
     if lines:
-        lines.append("a cell: how many times faster than FP32 (median over blocks), task score and SQNR against FP32")
+        lines.append("a cell: task score, and SQNR against FP32")
         lines.append("METHOD-POLICY is INT8, calibrated so")
         words = {record["verdict"] for record in records}
         lines += [text for word, text in _EXPLAINED.items() if word in words]
@@ -139,7 +139,7 @@ def _short(runtime: str) -> str:
 
 
 def _cell(cell: Mapping[str, Any]) -> str:
-    forms = (("ratio", "{:.2f}x"), ("score", "{:.3f}"), ("sqnr_db", "{:.1f}dB"))
+    forms = (("score", "{:.3f}"), ("sqnr_db", "{:.1f}dB"))
     return " ".join(form.format(cell[name]) for name, form in forms if isinstance(cell.get(name), Real))
 
 

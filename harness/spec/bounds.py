@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
@@ -25,26 +26,26 @@ def read_bounds(texts: Sequence[str]) -> tuple[tuple[str, Bounds], ...]:
     """``[BUCKET:]NAME=NUMBER``, each one bound; without a bucket it holds in all of them.
 
     What is given for one bucket is laid over what is given for all. ``drawn`` and ``drawn-BUCKET`` are for single
-    examples and stand alone (see :meth:`harness.spec.model.Model.bounds_for_draw`).
+    examples and stand alone (see :meth:`harness.spec.model.Model.bounds_for_draw`); ``traffic`` takes a speedup alone.
 
     :raises UsageError: a text of another form, or a name that no bound has.
     """
     table: dict[str, Bounds] = {}
     parsed = [_parsed(text) for text in texts]
-    for bucket, name, value in sorted(parsed, key=lambda one: one[0] != "*"):
-        everywhere = Bounds() if bucket.startswith("drawn") else table.get("*", Bounds())
-        table[bucket] = replace(table.get(bucket, everywhere), **{name: value})
+    for bucket, name, value in parsed:
+        table[bucket] = replace(table.get(bucket, Bounds()), **{name: value})
     return tuple(table.items())
 
 
 def check_bounds(model: Model) -> None:
-    """Refuse bounds for a length bucket that the model does not have: they would never be asked.
+    """Refuse bounds that would never be asked: for a length bucket that the model does not have, or of another kind.
 
-    :raises UsageError: the bucket, and the ones there are.
+    :raises UsageError: the bucket, and the ones there are; a speed-up that is no positive number.
     """
     names = bucket_names(model)
-    known = ["*", *names, "drawn", *(f"drawn-{name}" for name in names)]
-    for bucket, _ in model.bounds:
+    known = ["*", *names, "traffic", "drawn", *(f"drawn-{name}" for name in names)]
+    for bucket, bounds in model.bounds:
+        _check_speedup(model, bucket, bounds)
         if bucket not in known:
             close = close_to(bucket, known)
             raise UsageError(
@@ -52,6 +53,15 @@ def check_bounds(model: Model) -> None:
                 where=model.key,
                 todo=f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}",
             )
+
+
+def _check_speedup(model: Model, bucket: str, bounds: Bounds) -> None:
+    if bounds.speedup is not None and bucket.startswith("drawn"):
+        raise UsageError(f"a speedup for {bucket!r}: no single example is timed", where=model.key, todo="speedup=1.3")
+    if bounds.speedup is not None and not 0 < bounds.speedup < math.inf:
+        raise UsageError(f"a speedup of {bounds.speedup}", where=model.key, todo="give a ratio, such as 1.3")
+    if bucket == "traffic" and bounds:
+        raise UsageError("the traffic is bounded by a speedup alone", where=model.key, todo="traffic:speedup=1.3")
 
 
 def _parsed(text: str) -> tuple[str, str, float]:

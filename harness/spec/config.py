@@ -20,7 +20,13 @@ are relative to the file. Everything is optional::
     data = "samples/"
     length_inputs = ["feats_len=frames"]
     gains = [1.0, 0.5]                   # loudness of drawn examples
-    bounds = { "*" = { sqnr_db = 10.0 }, drawn = { cosine = 0.4 } }
+    bounds = { "*" = { sqnr_db = 10.0, speedup = 1.3 }, drawn = { cosine = 0.4 } }
+
+    [latency]
+    tolerated = 0.02                     # slowdowns up to 2 % are tolerated,
+    caught = 0.05                        # 5 % must be caught
+    budget_s = 60                        # a case; launches and blocks can be said, too
+    overrides = [{ models = ["encoder"], runtimes = ["onnxruntime"], tolerated = 0.03, caught = 0.08 }]
 
 A name under ``[environments]`` is what ``--runtime`` and ``require`` can call it by. One whose interpreter is not
 there, or that is on another host, stops a run only when it is called.
@@ -30,7 +36,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +46,7 @@ import msgspec
 from harness.errors import ConfigError, close_to
 from harness.spec.model import Bounds
 
-__all__ = ["Config", "EnvironmentConfig", "OwnModel", "find_config", "read_config"]
+__all__ = ["Config", "EnvironmentConfig", "LatencyConfig", "LatencySettings", "OwnModel", "find_config", "read_config"]
 
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -49,6 +56,24 @@ class _BoundsTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     cosine: float | None = None
     worst: float | None = None
     score: float | None = None
+    speedup: float | None = None
+
+
+class _LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    tolerated: float | None = None
+    caught: float | None = None
+    budget_s: _Positive | None = None
+    launches: Annotated[int, msgspec.Meta(ge=2)] | None = None
+    blocks: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class _LatencyOverride(_LatencyTable, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    models: list[str] = []
+    runtimes: list[str] = []
+
+
+class _LatencyDefaults(_LatencyTable, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    overrides: list[_LatencyOverride] = []
 
 
 class _ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -79,6 +104,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     matrix: str = "quick"
     deadline_s: _Positive = 600.0
     require: list[str] = []
+    latency: _LatencyDefaults = _LatencyDefaults()
 
 
 @dataclass(frozen=True)
@@ -113,6 +139,45 @@ class EnvironmentConfig:
 
 
 @dataclass(frozen=True)
+class LatencySettings:
+    """How latency is judged and what it may cost; None where the configuration says nothing.
+
+    :param tolerated: slowdown that is tolerated, as a ratio minus 1; :param caught: one that must be caught.
+    :param budget_s: no launch of a case is begun after so many seconds.
+    :param launches: at most so many; :param blocks: random-order blocks in each.
+    """
+
+    tolerated: float | None = None
+    caught: float | None = None
+    budget_s: float | None = None
+    launches: int | None = None
+    blocks: int | None = None
+
+
+@dataclass(frozen=True)
+class LatencyConfig:
+    """Settings for everything, and (models, runtimes, settings) laid over them where both patterns match."""
+
+    defaults: LatencySettings = field(default_factory=LatencySettings)
+    overrides: tuple[tuple[tuple[str, ...], tuple[str, ...], LatencySettings], ...] = ()
+
+    def settings(self, model: str, runtime: str) -> LatencySettings:
+        """What holds for a model in a runtime; of several overrides that match, the last one wins, key by key.
+
+        :param runtime: an environment's name. Patterns match a whole name, or its start: ``tensorrt-10``.
+        """
+        found = vars(self.defaults)
+        for models, runtimes, over in self.overrides:
+            if _matches(model, models) and _matches(runtime, runtimes):
+                found = {**found, **{name: value for name, value in vars(over).items() if value is not None}}
+        return LatencySettings(**found)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return not patterns or any(fnmatchcase(name, one) or name.startswith(f"{one}-") for one in patterns)
+
+
+@dataclass(frozen=True)
 class Config:
     """What the configuration says, defaults filled in.
 
@@ -133,6 +198,7 @@ class Config:
     matrix: str = "quick"
     deadline_s: float = 600.0
     require: tuple[str, ...] = ()
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
 
 
 def find_config(start: Path | None = None) -> Config:
@@ -176,6 +242,7 @@ def read_config(file: Path, passed_over: Path | None = None) -> Config:
         matrix=str(root / table.matrix) if table.matrix.endswith(".toml") else table.matrix,
         deadline_s=table.deadline_s,
         require=tuple(table.require),
+        latency=_latency(table.latency, file, prefix),
     )
 
 
@@ -209,6 +276,21 @@ def _own_model(root: Path, table: _ModelTable) -> OwnModel:
     )
 
 
+def _latency(table: _LatencyDefaults, file: Path, prefix: str) -> LatencyConfig:
+    def settings(one: _LatencyTable) -> LatencySettings:
+        return LatencySettings(one.tolerated, one.caught, one.budget_s, one.launches, one.blocks)
+
+    for one in (table, *table.overrides):
+        if one.tolerated is not None and one.caught is not None and not 0 <= one.tolerated < one.caught:
+            raise ConfigError(
+                f"{prefix}latency: tolerated = {one.tolerated:g}, caught = {one.caught:g}",
+                where=str(file),
+                todo="0.02 is 2 %; what is tolerated is below what must be caught",
+            )
+    overrides = tuple((tuple(one.models), tuple(one.runtimes), settings(one)) for one in table.overrides)
+    return LatencyConfig(settings(table), overrides)
+
+
 def _environment(root: Path, name: str, value: str | _EnvironmentTable) -> EnvironmentConfig:
     table = _EnvironmentTable(python=value) if isinstance(value, str) else value
     here = "/" in table.python and not table.host
@@ -220,6 +302,8 @@ _FIELDS: dict[str, type[msgspec.Struct]] = {
     "models": _ModelTable,
     "environments": _EnvironmentTable,
     "bounds": _BoundsTable,
+    "latency": _LatencyDefaults,
+    "overrides": _LatencyOverride,
 }
 
 

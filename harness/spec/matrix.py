@@ -6,7 +6,7 @@ import itertools
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError, UsageError
 from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
@@ -31,7 +31,8 @@ class Matrix:
     :param samples: calibration samples a model.
     :param tests: test samples a length bucket.
     :param draws: hypothesis examples a case.
-    :param blocks: random-order blocks a latency case and length.
+    :param launches: of a latency session, at most; :param blocks: random-order blocks in each.
+    :param budget_s: no launch of a latency session is begun after so many seconds.
     """
 
     name: str = "quick"
@@ -43,7 +44,9 @@ class Matrix:
     samples: int = 24
     tests: int = 4
     draws: int = 10
-    blocks: int = 15
+    launches: int = 4
+    blocks: int = 6
+    budget_s: int = 25
 
     def with_options(self, **given: Sequence[str]) -> Matrix:
         """Replace the axes that were given on the command line (empty ones are left as they are)."""
@@ -76,7 +79,9 @@ FULL = Matrix(
     samples=64,
     tests=12,
     draws=50,
-    blocks=40,
+    launches=12,
+    blocks=24,
+    budget_s=180,
     compared=tuple(f"{m}-{p.value}" for m in ("minmax", "percentile", "entropy", "mse") for p in Policy),
 )
 
@@ -101,16 +106,22 @@ def read_matrix(text: str) -> Matrix:
     for name, value in table.items():
         if name not in known:
             raise ConfigError(f"unknown field {name!r}", where=text, todo=f"one of {', '.join(known)}")
-        wanted = type(getattr(Matrix(), name))
-        kind = list if wanted is tuple else wanted
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ConfigError(f"{name} = {value!r} is no {kind.__name__}", where=text)
-        if isinstance(value, list) and not all(isinstance(word, str) for word in value):
-            raise ConfigError(f"{name} = {value!r} is no list of words", where=text, todo="put them in quotes")
-        if (isinstance(value, int) and value < 1) or (value == [] and name != "compared"):
-            raise ConfigError(f"{name} = {value!r} leaves nothing to run", where=text, todo="at least one")
-        table[name] = tuple(value) if wanted is tuple else value
+        table[name] = _value(name, value, text)
     return Matrix(**{"name": path.stem, **table})
+
+
+def _value(name: str, value: Any, where: str) -> Any:  # noqa: ANN401 - as TOML has it
+    wanted = type(getattr(Matrix(), name))
+    kind = list if wanted is tuple else wanted
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ConfigError(f"{name} = {value!r} is no {kind.__name__}", where=where)
+    if isinstance(value, list) and not all(isinstance(word, str) for word in value):
+        raise ConfigError(f"{name} = {value!r} is no list of words", where=where, todo="put them in quotes")
+    if name == "launches" and value == 1:
+        raise ConfigError(f"launches = {value}", where=where, todo="one launch does not show how launches differ: 2")
+    if (isinstance(value, int) and value < 1) or (value == [] and name != "compared"):
+        raise ConfigError(f"{name} = {value!r} leaves nothing to run", where=where, todo="at least one")
+    return tuple(value) if wanted is tuple else value
 
 
 def expand(matrix: Matrix, models: Iterable[str], runtimes: Iterable[str]) -> list[Case]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
@@ -23,23 +23,25 @@ class Axis:
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far an INT8 output may be from FP32 before a case fails, for one length bucket.
+    """What an INT8 case must reach in one length bucket: how near to FP32 its outputs are, and how fast it is.
 
-    All are per sample; ``None`` means "not bounded". ``score`` is in the unit of the model's task score.
+    All but ``speedup`` are per sample; ``None`` means "not bounded". ``score`` is in the unit of the model's score.
 
     :param sqnr_db: least signal-to-quantization-noise ratio, dB.
     :param cosine: least cosine similarity.
     :param worst: largest absolute difference of one element.
     :param score: worst admissible task score.
+    :param speedup: how many times faster than the float baseline INT8 has to be, with 95 % confidence.
     """
 
     sqnr_db: float | None = None
     cosine: float | None = None
     worst: float | None = None
     score: float | None = None
+    speedup: float | None = None
 
     def __bool__(self) -> bool:
-        """Whether anything is bounded."""
+        """Whether accuracy is bounded in any way; a speed-up says nothing about it."""
         return any(value is not None for value in (self.sqnr_db, self.cosine, self.worst, self.score))
 
 
@@ -58,8 +60,9 @@ class Model:
     :param pad_values: (input, value) written beyond the end of a padded sample; 0 elsewhere.
     :param output: the output that is scored; the first floating-point one if empty.
     :param score: ``module:function`` (see :mod:`harness.accuracy`); empty for none.
-    :param bounds: (bucket name, bounds); a bucket named ``"*"`` is the default. ``"drawn"`` and ``"drawn-short"``
-        are for single examples, see :meth:`bounds_for_draw`.
+    :param bounds: (bucket name, bounds); what ``"*"`` bounds holds in every bucket that does not say otherwise.
+        ``"drawn"`` and ``"drawn-short"`` are for single examples, see :meth:`bounds_for_draw`; ``"traffic"`` is for the
+        speed-up over all lengths.
     :param gains: factors that drawn examples multiply the floating-point inputs that vary with; the first one is
         what a failing example shrinks to. Name only those at which INT8 should still be right: at a tenth of the
         loudness a speech model's agreement with FP32 falls to 0.1.
@@ -95,11 +98,16 @@ class Model:
         return dict(self.pad_values).get(name, 0.0)
 
     def bounds_for(self, bucket: str) -> Bounds:
-        """The bounds of one length bucket's corpus, pooled; or the model's default ones."""
+        """The bounds of one length bucket's corpus, pooled, laid over those of all buckets."""
         table = dict(self.bounds)
-        return table.get(bucket, table.get("*", Bounds()))
+        own, everywhere = table.get(bucket, Bounds()), table.get("*", Bounds())
+        return replace(everywhere, **{name: value for name, value in vars(own).items() if value is not None})
 
     def bounds_for_draw(self, bucket: str) -> Bounds:
         """The bounds of one drawn example: ``drawn-<bucket>``, or ``drawn``. Never ``*``: one example is no corpus."""
         table = dict(self.bounds)
         return table.get(f"drawn-{bucket}", table.get("drawn", Bounds()))
+
+    def speedup_of_traffic(self) -> float | None:
+        """How many times faster INT8 has to be over all lengths together. What is asked of ``*`` is each bucket's."""
+        return dict(self.bounds).get("traffic", Bounds()).speedup

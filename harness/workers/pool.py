@@ -19,7 +19,7 @@ class Workers:
     """One worker an environment, kept between cases; one that died is replaced by a new one."""
 
     def __init__(self, log_dir: Path | None = None, deadline_s: float = 60.0) -> None:
-        self._log_dir, self._deadline_s = log_dir, deadline_s
+        self._log_dir, self.deadline_s = log_dir, deadline_s
         self._workers: dict[str, Worker] = {}
 
     def __enter__(self) -> Self:
@@ -37,7 +37,7 @@ class Workers:
         """
         worker = self._workers.get(environment.name)
         if worker is None:
-            worker = self._workers[environment.name] = Worker(environment, self._log_dir, self._deadline_s)
+            worker = self._workers[environment.name] = Worker(environment, self._log_dir, self.deadline_s)
         elif not worker.alive:
             worker.restart()
         return worker

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.errors import UsageError
@@ -17,10 +19,38 @@ def test_a_bucket_adds_to_what_holds_everywhere():
     found = dict(read_bounds(["short:score=0.9", "sqnr_db=15", "short:sqnr_db=8", "drawn:cosine=0.4", "worst=1e-2"]))
     assert found == {
         "*": Bounds(sqnr_db=15, worst=0.01),
-        "short": Bounds(sqnr_db=8, worst=0.01, score=0.9),
+        "short": Bounds(sqnr_db=8, score=0.9),
         "drawn": Bounds(cosine=0.4),
     }
+    model = replace(model_of(), bounds=tuple(found.items()))
+    assert model.bounds_for("short") == Bounds(sqnr_db=8, worst=0.01, score=0.9)
+    assert model.bounds_for_draw("short") == Bounds(cosine=0.4)
     assert read_bounds([]) == ()
+
+
+def test_a_speedup_is_asked_of_buckets_and_of_the_traffic():
+    model = replace(model_of(), bounds=read_bounds(["speedup=1.3", "long:speedup=1.5", "traffic:speedup=1.4"]))
+    check_bounds(model)
+    assert [model.bounds_for(name).speedup for name in ("short", "long")] == [1.3, 1.5]
+    assert model.speedup_of_traffic() == 1.4
+    assert not model.bounds_for("short"), "a speed-up bounds no accuracy"
+    assert replace(model_of(), bounds=read_bounds(["speedup=1.3"])).speedup_of_traffic() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("drawn:speedup=1.3", "no single example is timed"),
+        ("drawn-short:speedup=1.3", "no single example is timed"),
+        ("speedup=0", "a speedup of 0"),
+        ("speedup=nan", "a speedup of nan"),
+        ("speedup=inf", "a speedup of inf"),
+        ("traffic:cosine=0.9", "bounded by a speedup alone"),
+    ],
+)
+def test_a_speedup_that_cannot_be_asked(text, said):
+    with pytest.raises(UsageError, match=said):
+        check_bounds(replace(model_of(), bounds=read_bounds([text])))
 
 
 @pytest.mark.parametrize(
@@ -28,7 +58,7 @@ def test_a_bucket_adds_to_what_holds_everywhere():
     [
         ("15", "'15' is no bound", "sqnr_db=15"),
         ("sqnr=15", "unknown bound 'sqnr'", "'sqnr_db'"),
-        ("short:zzz=15", "unknown bound 'zzz'", "sqnr_db, cosine, worst, score"),
+        ("short:zzz=15", "unknown bound 'zzz'", "sqnr_db, cosine, worst, score, speedup"),
         ("sqnr_db=good", "'good' is no number", "sqnr_db=15"),
         ("a:b:score=1", "is no bound", ""),
     ],

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.errors import ConfigError
-from harness.spec.config import find_config, read_config
+from harness.spec.config import LatencySettings, find_config, read_config
 
 FULL = """
 catalogue = "fixtures/catalogue.py"
@@ -24,7 +25,18 @@ range = "1:9"
 data = "samples"
 constants = ["h=0", "c=c.npy"]
 gains = [1, 0.5]
-bounds = { "*" = { sqnr_db = 10 } }
+bounds = { "*" = { sqnr_db = 10, speedup = 1.3 } }
+[latency]
+caught = 0.06
+budget_s = 30
+[[latency.overrides]]
+runtimes = ["onnxruntime", "*-cuda"]
+tolerated = 0.03
+[[latency.overrides]]
+models = ["a*"]
+caught = 0.1
+launches = 8
+blocks = 12
 """
 
 
@@ -49,6 +61,19 @@ def test_paths_are_relative_to_the_file(tmp_path):
     assert model.data == str(tmp_path / "samples")
     assert model.constants == ("h=0", f"c={tmp_path / 'c.npy'}")
     assert dict(model.bounds)["*"].sqnr_db == 10
+    assert dict(model.bounds)["*"].speedup == 1.3
+
+
+def test_latency_is_judged_by_model_and_runtime(tmp_path):
+    (tmp_path / "harness.toml").write_text(FULL)
+    latency = read_config(tmp_path / "harness.toml").latency
+    default = LatencySettings(caught=0.06, budget_s=30)
+    assert latency.settings("b", "tensorrt-10.3.0") == default
+    assert latency.settings("b", "onnxruntime-1.32.0-cpu") == replace(default, tolerated=0.03)
+    assert latency.settings("b", "onnxruntimes") == default
+    assert latency.settings("b", "x-cuda").tolerated == 0.03
+    assert latency.settings("abc", "onnxruntime-1.32.0-cpu") == LatencySettings(0.03, 0.1, 30, 8, 12)
+    assert find_config(tmp_path / "nowhere").latency.settings("b", "c").budget_s == 30
 
 
 def test_nothing_anywhere_gives_the_defaults(tmp_path):
@@ -90,6 +115,12 @@ def test_a_pyproject_of_another_kind_is_walked_past(tmp_path):
         ("[[models]]\npath='a'\naxes=['x']\nrange='1:2'\ngains=[0.0]", "models[0].gains", ""),
         ("[[models]]\npath='a'\naxes=['x']\nrange='1:2'\ngains=[]", "models[0].gains", ""),
         ("models = [", "no TOML", "mend the line"),
+        ("[latency]\ntolerated = 0.05\ncaught = 0.02", "tolerated = 0.05, caught = 0.02", "0.02 is 2 %"),
+        ("[latency]\ntolerated = -1\ncaught = 0.02", "tolerated = -1", "0.02 is 2 %"),
+        ("[latency]\nbudget = 3", "budget", "did you mean 'budget_s'"),
+        ("[latency]\nbudget_s = 0", "latency.budget_s: expected float > 0", ""),
+        ("[[latency.overrides]]\nmodel = ['a']", "model", "did you mean 'models'"),
+        ("[[latency.overrides]]\nlaunches = 1", "launches", ""),
     ],
 )
 def test_mistakes_name_file_key_and_what_was_meant(tmp_path, text, what, todo):
@@ -109,7 +140,8 @@ def test_mistakes_name_file_key_and_what_was_meant(tmp_path, text, what, todo):
 
 def _under_tool(text):
     text = text.replace("[[models]]", "[[tool.harness.models]]")
-    text = text.replace("[environments]", "[tool.harness.environments]")
+    text = text.replace("[environments]", "[tool.harness.environments]").replace("[latency]", "[tool.harness.latency]")
+    text = text.replace("[[latency.", "[[tool.harness.latency.")
     return text if text.startswith("[") else f"[tool.harness]\n{text}"
 
 

@@ -107,6 +107,7 @@ def test_a_file_changes_what_it_names(tmp_path):
         ("samples = true", "samples = True is no int"),
         ("samples = 0", "leaves nothing to run"),
         ("blocks = -3", "leaves nothing to run"),
+        ("launches = 1", "launches = 1"),
         ("samples = 8.5", "samples = 8.5 is no int"),
         ("samples =", "no TOML"),
         ("\xff", "no TOML"),

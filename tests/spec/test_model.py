@@ -28,8 +28,8 @@ def test_padding_is_0_unless_it_is_said():
 def test_bounds_of_a_bucket_or_the_default_or_none():
     tight, loose = Bounds(sqnr_db=20.0), Bounds(sqnr_db=5.0)
     model = Model("m", (Axis("x", 0),), "frames", 1, 10, 5, bounds=(("*", loose), ("short", tight)))
-    assert model.bounds_for("short") is tight
-    assert model.bounds_for("long") is loose
+    assert model.bounds_for("short") == tight
+    assert model.bounds_for("long") == loose
     assert Model("m", (Axis("x", 0),), "frames", 1, 10, 5).bounds_for("long") == Bounds()
 
 
