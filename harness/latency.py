@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.spec.model import Model
     from harness.spec.shapes import Layout
     from harness.stats.estimate import Estimate
+    from harness.stats.verdict import Verdict
 
 __all__ = ["Latency", "design_of", "engines_of", "gains_of", "inputs_of", "margins_of", "weights_of"]
 
@@ -106,12 +107,14 @@ class Latency:
     """A case's session against its float baseline.
 
     :param baseline: precision of the baseline (``fp32`` on a CPU, ``fp16`` on a GPU).
+    :param asked: bucket, or ``traffic`` -> how many times faster the candidate has to be.
     """
 
     question: Question
     outcome: Outcome
     margins: Margins
     baseline: str
+    asked: Mapping[str, float] = field(default_factory=dict)
 
     def samples(self, bucket: str) -> list[int]:
         """The candidate's durations at a bucket's opt by the clock that judged, in ns, in the order they were run."""
@@ -144,7 +147,7 @@ class Latency:
 
     def problem(self, bucket: str = TRAFFIC) -> str:
         """Why a speed-up that was asked for is not there, or not proved; empty where nothing is wrong or asked."""
-        gain = self.outcome.gains.get(bucket)
+        gain = self._gain(bucket)
         if gain is None or gain.word == "pass":
             return ""
         advice = f"; {self.outcome.advice}" if gain.word == "inconclusive" and self.outcome.advice else ""
@@ -152,7 +155,7 @@ class Latency:
 
     def verdict(self, bucket: str = TRAFFIC) -> str:
         """What the record says: the word, ``below bounds``, or ``not proved`` where a speed-up stays open."""
-        gain = self.outcome.gains.get(bucket)
+        gain = self._gain(bucket)
         if gain is None or gain.word == "pass":
             return self.word(bucket)
         return "below bounds" if gain.word == "missed" else "not proved"
@@ -175,6 +178,12 @@ class Latency:
         """What must be the same for two records to be compared."""
         pinned = any(launch.core is not None for launch in self.outcome.launches)
         return {**self.question.candidate.settings, "clock": self.outcome.clock, "pinned": pinned}
+
+    def _gain(self, bucket: str) -> Verdict | None:
+        """None where nothing was asked. A session that cannot be trusted proves no gain, whatever it saw before."""
+        if bucket not in self.asked:
+            return None
+        return self.outcome.verdict if self.outcome.verdict.word == "invalid" else self.outcome.gains[bucket]
 
     def _weights(self) -> dict[str, float]:
         return {one.label: one.weight for one in self.question.inputs}

@@ -21,7 +21,8 @@ _PLAN: pytest.StashKey[Plan] = pytest.StashKey()
 _BENCH: pytest.StashKey[Workbench] = pytest.StashKey()
 _REFUSED: pytest.StashKey[HarnessError] = pytest.StashKey()
 _CASES: pytest.StashKey[set[Case]] = pytest.StashKey()
-_JUDGED = {"failed", "below bounds"}
+_COMPARED: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+_JUDGED = {"failed", "below bounds", "not proved"}
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -92,16 +93,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config) -> None:
     """What was asked for cannot be done: say it once, before anything runs."""
     refused = config.stash.get(_REFUSED, None)
     if refused is not None:
         raise pytest.UsageError(str(refused))
-    if any(_is_latency(item) for item in items) and _reruns(config):
-        raise pytest.UsageError(
-            "latency suites are refused with reruns: a slow result that is measured until it is fast proves nothing -> "
-            "leave --reruns out, or the latency tests: -m 'not latency'"
-        )
     table = getattr(config, "_benchmarksession", None)  # pytest-benchmark's, which has read its options by now
     if table is not None and config.stash.get(_CASES, None) and not config.getoption("benchmark_columns"):
         table.columns = ["min", "median", "iqr", "rounds"]  # what 100 characters hold; --benchmark-columns for more
@@ -231,28 +227,39 @@ def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
         raise pytest.skip.Exception(f"no calibration sample in {', '.join(missing)}", _use_item_location=True)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is left after -k and -m: is it latency, and would it be measured, and compared, in vain?"""
+    config = session.config
+    if not any(_is_latency(item) for item in session.items):
+        return
+    if _reruns(config):
+        raise pytest.UsageError(
+            "latency suites are refused with reruns: a slow result that is measured until it is fast proves nothing -> "
+            "leave --reruns out, or the latency tests: -m 'not latency'"
+        )
+    for theirs in config.stash.get(_COMPARED, []):
+        from harness.measure.host import comparable, host
+
+        try:
+            comparable(theirs, host(), "--benchmark-compare")
+        except HarnessError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
 @pytest.hookimpl(optionalhook=True)
-def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """What pytest-benchmark says of the machine, and what we do: the host, its limits, its GPUs."""
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Beside what pytest-benchmark says of the machine, what we do: limits, GPUs, load."""
     if config.stash.get(_CASES, None):
         from harness.measure.host import host
 
-        machine_info["harness"] = host()
+        output_json["harness"] = host()
 
 
-@pytest.hookimpl(optionalhook=True, tryfirst=True)
-def pytest_benchmark_compare_machine_info(
-    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
-) -> None:
-    """Refuse ``--benchmark-compare`` with a file of another host; pytest-benchmark itself only warns."""
-    theirs = compared_benchmark.get("machine_info", {}).get("harness")
-    if config.stash.get(_CASES, None) and theirs:
-        from harness.measure.host import comparable
-
-        try:
-            comparable(theirs, machine_info["harness"], "--benchmark-compare")
-        except HarnessError as error:
-            raise pytest.UsageError(str(error)) from None
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> None:
+    """Keep where a file of ``--benchmark-compare`` was measured; what runs here is known when all is collected."""
+    if found := compared_benchmark.get("harness"):
+        config.stash.setdefault(_COMPARED, []).append(found)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
