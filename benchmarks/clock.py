@@ -3,14 +3,15 @@
 The bare loop is a process of its own that knows nothing of the harness: onnxruntime with the same options, one thread,
 inputs bound beforehand. Both are timed in one run, in blocks, in random order. Beside it stands a loop over
 ``session.run``, which binds inputs and copies outputs at every call: some 20 us that are Python's and not the model's.
-A process has an effect of its own of 1 to 2 % on a shared host, so there are several launches of both. A ratio is of
-medians within a block, then the median over blocks and over launches.
+Both share a core, drawn anew for each launch, as the workers of a session do: cores of a shared host differ. There are
+several launches of both. A ratio is of medians within a block, then the median over blocks and over launches.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -83,6 +84,9 @@ class BareLoop:
         for stream in (self._process.stdin, self._process.stdout):
             stream.close()  # type: ignore[union-attr]
 
+    def pin(self, core: int) -> None:
+        os.sched_setaffinity(self._process.pid, {core})
+
     def timed(self, feed: Path, repeats: int, how: str = "bound") -> dict[str, list[int]]:
         self._process.stdin.write(json.dumps([str(feed), repeats, how]) + "\n")  # type: ignore[union-attr]
         self._process.stdin.flush()  # type: ignore[union-attr]
@@ -94,8 +98,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default="vad,rec,text")
     parser.add_argument("--launches", type=int, default=5)
-    parser.add_argument("--blocks", type=int, default=12)
-    parser.add_argument("--burst-ms", type=float, default=60.0)
+    parser.add_argument("--blocks", type=int, default=24)
+    parser.add_argument("--burst-ms", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     environment = select(find_environments(Path.cwd()), ["onnxruntime"])[0]
@@ -152,6 +156,9 @@ def one_launch(
             np.savez(file, **lengths[length])
         bare = stack.enter_context(BareLoop(onnx, list(files.values())))
         worker = stack.enter_context(Worker(environment))
+        core = int(random.choice(sorted(os.sched_getaffinity(0))))
+        bare.pin(core)
+        worker.pin(core)
         engine = worker.load(onnx)
         repeats = {}
         for length, feeds in lengths.items():

@@ -85,6 +85,7 @@ CONDITIONS = {
         Condition("plus3", 160),
         Condition("plus5", 163),
         Condition("plus10", 171),
+        Condition("plus5_noise", 163, noise=True),
     )
 }
 """By name: 3.2, 5.2 and 10.3 % more layers, which take 3.1, 5.1 and 10.2 % more time.

@@ -75,14 +75,14 @@ def test_a_chain_without_layers():
 
 
 def test_conditions_are_interleaved_and_come_as_often_as_they_weigh():
-    drawn = list(itertools.islice(schedule(list(CONDITIONS.values()), 3), 60))
+    drawn = list(itertools.islice(schedule(list(CONDITIONS.values()), 3), 70))
     counts = Counter(one.name for one, _ in drawn)
-    assert counts == {"aa": 20, "aa_noise": 10, "plus3": 10, "plus5": 10, "plus10": 10}
-    rounds = [tuple(one.name for one, _ in drawn[i : i + 6]) for i in range(0, 60, 6)]
+    assert counts == {"aa": 20, "aa_noise": 10, "plus3": 10, "plus5": 10, "plus10": 10, "plus5_noise": 10}
+    rounds = [tuple(one.name for one, _ in drawn[i : i + 7]) for i in range(0, 70, 7)]
     assert len(set(rounds)) > 5
-    assert len({seed for _, seed in drawn}) == 60
-    assert drawn == list(itertools.islice(schedule(list(CONDITIONS.values()), 3), 60))
-    assert drawn != list(itertools.islice(schedule(list(CONDITIONS.values()), 4), 60))
+    assert len({seed for _, seed in drawn}) == 70
+    assert drawn == list(itertools.islice(schedule(list(CONDITIONS.values()), 3), 70))
+    assert drawn != list(itertools.islice(schedule(list(CONDITIONS.values()), 4), 70))
 
 
 def test_a_design_digest_changes_with_what_decides_and_with_nothing_else(tmp_path, monkeypatch):
