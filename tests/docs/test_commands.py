@@ -218,7 +218,8 @@ def test_options_named_in_text():
     plugin = (ROOT / "harness" / "plugin.py").read_text(encoding="utf-8")
     known |= set(re.findall(r"\"(--[a-z-]+)\"", plugin))
     # Polygraphy's, trtexec's, pytest-benchmark's
-    theirs = {"--data-loader-script", "--calibProfile", "--benchmark-compare", "--benchmark-compare-fail"}
+    theirs = {"--data-loader-script", "--calibProfile"}
+    theirs |= {f"--benchmark-{name}" for name in ("compare", "compare-fail", "histogram", "json")}
     for document in DOCUMENTS:
         for span in re.findall(r"`([^`\n]+)`", document.read_text(encoding="utf-8")):
             for option in re.findall(r"(?<![\w-])--[A-Za-z-]+", span):
