@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.measure.arms import NULL, Arm, Design, Input, Question
 from harness.measure.session import TRAFFIC, Outcome
+from harness.spec.config import CAUGHT, TOLERATED
 from harness.spec.shapes import bucket_names, length_buckets
 from harness.stats.multiple import regression_p
 from harness.stats.tails import TooSmall, quantile_order_statistic
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from harness.spec.model import Model
     from harness.spec.shapes import Layout
     from harness.stats.estimate import Estimate
-    from harness.stats.verdict import Verdict
 
 __all__ = ["Latency", "design_of", "engines_of", "gains_of", "inputs_of", "margins_of", "weights_of"]
 
@@ -90,9 +90,8 @@ def margins_of(settings: LatencySettings) -> Margins:
 
     :raises UsageError: tolerated is not below caught.
     """
-    default = Margins()
-    tolerated, caught = settings.tolerated, settings.caught
-    return Margins(default.tolerated if tolerated is None else tolerated, default.caught if caught is None else caught)
+    tolerated = TOLERATED if settings.tolerated is None else settings.tolerated
+    return Margins(tolerated, CAUGHT if settings.caught is None else settings.caught)
 
 
 def gains_of(model: Model) -> dict[str, float]:
@@ -107,14 +106,12 @@ class Latency:
     """A case's session against its float baseline.
 
     :param baseline: precision of the baseline (``fp32`` on a CPU, ``fp16`` on a GPU).
-    :param asked: bucket, or ``traffic`` -> how many times faster the candidate has to be.
     """
 
     question: Question
     outcome: Outcome
     margins: Margins
     baseline: str
-    asked: Mapping[str, float] = field(default_factory=dict)
 
     def samples(self, bucket: str) -> list[int]:
         """The candidate's durations at a bucket's opt by the clock that judged, in ns, in the order they were run."""
@@ -146,16 +143,22 @@ class Latency:
         return _WORDS[judge(self.outcome.per_input[bucket], self.margins).word]
 
     def problem(self, bucket: str = TRAFFIC) -> str:
-        """Why a speed-up that was asked for is not there, or not proved; empty where nothing is wrong or asked."""
-        gain = self._gain(bucket)
+        """Why the case fails: an engine that does not run, a speed-up that is missed or not proved; empty else."""
+        if self.outcome.stopped_by == "lost launches":
+            return self.outcome.verdict.why
+        gain = self.outcome.gains.get(bucket)
         if gain is None or gain.word == "pass":
             return ""
-        advice = f"; {self.outcome.advice}" if gain.word == "inconclusive" and self.outcome.advice else ""
+        advice = ""
+        if gain.word == "inconclusive" and self.outcome.advice:
+            advice = f"; {self.outcome.advice} ([latency] launches and budget_s allow more)"
         return f"{bucket}: {gain.word}: {gain.why}{advice}"
 
     def verdict(self, bucket: str = TRAFFIC) -> str:
-        """What the record says: the word, ``below bounds``, or ``not proved`` where a speed-up stays open."""
-        gain = self._gain(bucket)
+        """For the record: the word, ``failed``, ``below bounds``, or ``not proved`` where a speed-up stays open."""
+        if self.outcome.stopped_by == "lost launches":
+            return "failed"
+        gain = self.outcome.gains.get(bucket)
         if gain is None or gain.word == "pass":
             return self.word(bucket)
         return "below bounds" if gain.word == "missed" else "not proved"
@@ -171,7 +174,7 @@ class Latency:
         ]
         found["cold"] = self._cold()
         if outcome.traffic is not None:
-            found |= {"ratio": _faster(outcome.traffic), "p_slower": regression_p(outcome.traffic, self.margins)}
+            found |= {"ratio": _faster(outcome.traffic), "p_slower": self._p_slower(outcome.traffic)}
         return {**found, "baseline": self.baseline, "margins": self.margins, "weights": self._weights()}
 
     def settings(self) -> dict[str, Any]:
@@ -179,11 +182,15 @@ class Latency:
         pinned = any(launch.core is not None for launch in self.outcome.launches)
         return {**self.question.candidate.settings, "clock": self.outcome.clock, "pinned": pinned}
 
-    def _gain(self, bucket: str) -> Verdict | None:
-        """None where nothing was asked. A session that cannot be trusted proves no gain, whatever it saw before."""
-        if bucket not in self.asked:
-            return None
-        return self.outcome.verdict if self.outcome.verdict.word == "invalid" else self.outcome.gains[bucket]
+    def _p_slower(self, traffic: Estimate) -> float:
+        """The p-value of "not slower than tolerated": at most the sum over where the session could have ended.
+
+        1 where the session is invalid.
+        """
+        if self.outcome.verdict.word == "invalid":
+            return 1.0
+        stops = self.outcome.design.looks[-1] - 1  # after any launch but the first
+        return min(1.0, stops * regression_p(traffic, self.margins))
 
     def _weights(self) -> dict[str, float]:
         return {one.label: one.weight for one in self.question.inputs}

@@ -340,9 +340,9 @@ class Workbench:
             settings = self.latency.settings(case.model, case.runtime)
             model, margins = self.model(case.model), margins_of(settings)
             question = Question(self._arm(self.baseline(case)), self._arm(case), self._inputs(case.model))
-            design, asked = design_of(self.matrix, settings), gains_of(model)
-            outcome = run_session(question, design, margins, self.seed, gains=asked, start=self._fresh)
-            self._timed[case] = Latency(question, outcome, margins, self.baseline(case).precision.value, asked)
+            design, gains = design_of(self.matrix, settings), gains_of(model)
+            outcome = run_session(question, design, margins, self.seed, gains=gains, start=self._fresh)
+            self._timed[case] = Latency(question, outcome, margins, self.baseline(case).precision.value)
         return self._timed[case]
 
     def _arm(self, case: Case) -> Arm:

@@ -18,6 +18,7 @@ from harness.spec.config import LatencySettings
 from harness.spec.matrix import FULL, Matrix
 from harness.spec.model import Axis, Model
 from harness.spec.shapes import layout_from_text
+from harness.stats.multiple import regression_p
 from harness.stats.verdict import Margins
 from tests.measure.conftest import Lab, arm
 
@@ -33,7 +34,7 @@ def timed(effect=-0.5, *, lab=None, bounds=(), weights=(20, 60, 200), design=FEW
     question = Question(arm("fp32"), arm("int8", effect), inputs)
     lab = lab or Lab(1)
     outcome = run_session(question, design, Margins(), 0, gains=gains_of(model), start=lab.start)
-    return Latency(question, outcome, Margins(), "fp32", gains_of(model))
+    return Latency(question, outcome, Margins(), "fp32")
 
 
 def test_lengths_weigh_as_often_as_they_come():
@@ -87,12 +88,20 @@ def test_a_clear_gain():
     assert cell["weight"] == pytest.approx(1 / 3)
     assert cell["int8"]["median_ms"] == pytest.approx(cell["baseline"]["median_ms"] / 2, rel=0.05)
     assert cell["int8"]["shape_change_ms"] > 0
-    assert found.session()["p_slower"] < 1
 
 
 @pytest.mark.parametrize(("effect", "word"), [(0.5, "slower"), (0.0, "not slower")])
 def test_words_for_what_is_not_faster(effect, word):
     assert timed(effect).word() == timed(effect).word("long") == word
+
+
+def test_how_slow_a_case_is_counts_every_place_where_its_session_could_have_ended():
+    found = timed(0.04)
+    nominal = regression_p(found.outcome.traffic, Margins())
+    assert found.session()["p_slower"] == pytest.approx(min(1, 2 * nominal))  # after 2 or 3 launches
+    lab = Lab(1)
+    lab.null_effect = 0.3
+    assert timed(0.5, lab=lab).session()["p_slower"] == 1, "an invalid session accuses nobody"
 
 
 def test_an_invalid_session_says_nothing_of_any_bucket():
@@ -166,6 +175,7 @@ def test_a_session_of_lost_launches_has_a_record_and_no_numbers():
     assert found.word() == found.word("short") == "invalid"
     assert found.samples("short") == []
     assert found.cell("short") == {"length": found.question.inputs[0].length, "weight": pytest.approx(1 / 3)}
-    assert found.verdict("short") == "not proved"
+    assert found.verdict() == found.verdict("short") == found.verdict("long") == "failed"
     assert "launches were lost" in found.problem("short")
+    assert "launches were lost" in found.problem("long"), "an engine that does not run fails, asked for a gain or not"
     encode(record("latency", "r", {"session": found.session()}))

@@ -90,28 +90,39 @@ def _collected(
     minutes: float,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Lines until the time is over; one session of ours at least."""
-    from harness.measure.selftest import gate_line, schedule, session_line
+    """Lines until the time is over, or Ctrl-C; one session of ours at least."""
+    from harness.measure.selftest import failed_line, gate_line, schedule, session_line
     from harness.measure.sequential_gate import available
 
     # The gate runs onnxruntime in this interpreter: beside another runtime it would answer another question.
     beside = available() and environment.runtime == "onnxruntime"
     until = time.monotonic() + 60 * minutes
     lines: list[dict[str, Any]] = []
-    for condition, session_seed in schedule(conditions, seed):
-        line = session_line(environment, condition, design, margins, session_seed)
-        lines.append(line)
-        note(f"{condition.name}: {line['verdict']}, {line['why']}")
-        if time.monotonic() > until:
-            break
-        if beside:
+    try:
+        for condition, session_seed in schedule(conditions, seed):
+            began = time.monotonic()
             try:
-                lines.append(gate_line(condition, session_seed))
+                line = session_line(environment, condition, design, margins, session_seed)
             except HarnessError as error:
-                beside = False
-                note(f"pytest-benchmark is left out: {error}")
-        if time.monotonic() > until:
-            break
+                if not lines:
+                    raise
+                line = failed_line(condition, session_seed, error, time.monotonic() - began)
+            lines.append(line)
+            note(f"{condition.name}: {line['verdict']}, {line['why']}")
+            if time.monotonic() > until:
+                break
+            if beside:
+                try:
+                    lines.append(gate_line(condition, session_seed))
+                except HarnessError as error:
+                    beside = False
+                    note(f"pytest-benchmark is left out: {error}")
+            if time.monotonic() > until:
+                break
+    except KeyboardInterrupt:
+        if not lines:
+            raise
+        note("interrupted; what was collected is kept")
     return lines
 
 

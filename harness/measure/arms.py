@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,7 +110,8 @@ class Input:
 class Question:
     """Baseline against candidate, on some inputs.
 
-    :raises UsageError: arms of one name, no input, or settings that differ (the difference is named).
+    :raises UsageError: arms of one name, no input, an input that a build has no engine for, or settings that differ
+        (the difference is named).
     """
 
     baseline: Arm
@@ -130,6 +133,9 @@ class Question:
                 where=f"{self.baseline.label} against {self.candidate.label}",
                 todo="build both sides equally often",
             )
+        for arm in (self.baseline, self.candidate):
+            for build, one in itertools.product(range(arm.builds), self.inputs):
+                arm.file(build, one.label)
         if self.baseline.process and self.baseline.process == self.candidate.process:
             self._check_one_process()
         ours, theirs = self.baseline.settings, self.candidate.settings
@@ -183,8 +189,12 @@ class Design:
     def __post_init__(self) -> None:
         if not self.looks or list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 2:
             raise UsageError(f"looks {self.looks} are not growing numbers of launches from 2 on")
-        if self.blocks < 1 or self.burst_least < 1 or self.burst_most < self.burst_least:
-            raise UsageError("at least one block a launch and one run a burst")
+        if min(self.blocks, self.burst_least, self.warm_runs) < 1 or self.burst_most < self.burst_least:
+            raise UsageError("at least one block a launch, one run a burst and one to warm up")
+        times = {"burst_ms": self.burst_ms, "warm_ms": self.warm_ms, "budget_s": self.budget_s}
+        for name, value in times.items():
+            if not 0 <= value < math.inf:
+                raise UsageError(f"{name} = {value}", where="the design of a session", todo="give a time, 0 or more")
 
 
 def null_of(baseline: Arm) -> Arm:

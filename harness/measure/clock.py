@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +25,11 @@ def judging_clock(wanted: Clock | None, available: Sequence[str], *, one_thread:
 
     :param available: clocks that every arm offers.
     :param one_thread: every arm computes on one CPU thread; only then is processor time a latency.
-    :raises DataError: the wanted clock is not offered by every arm.
+    :raises UsageError: the wanted clock is not offered by every arm.
     """
     if wanted is not None:
         if wanted not in available:
-            raise DataError(f"no clock {wanted!r} here", where="session", todo=f"use one of {', '.join(available)}")
+            raise UsageError(f"no clock {wanted!r} here", where="session", todo=f"use one of {', '.join(available)}")
         return wanted
     if "device_ns" in available:
         return "device_ns"

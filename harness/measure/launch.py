@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import DataError, WorkerError
-from harness.measure.clock import checked_burst
+from harness.measure.clock import checked_burst, judging_clock
+from harness.measure.host import throttled
 from harness.workers import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness.corpus.samples import Feeds
-    from harness.measure.arms import Arm, Design, Input
+    from harness.measure.arms import Arm, Clock, Design, Input
     from harness.workers import RemoteEngine
 
 __all__ = ["Cold", "Launch", "LaunchLost", "run_launch"]
@@ -60,6 +61,9 @@ class Launch:
     :param seed: what the order of inputs and arms was drawn from.
     :param load: the host's load over 1, 5 and 15 minutes when it ended.
     :param build: which build of the engines was measured.
+    :param clock: the clock that judges. Only its values were checked; the others are recorded as they came.
+    :param unsettled: arms and inputs whose windows did not agree when the time to warm up was over.
+    :param throttled: why GPUs ran slower than they could, as seen between blocks.
     """
 
     samples: dict[str, dict[str, list[Burst]]]
@@ -69,6 +73,22 @@ class Launch:
     seed: int
     load: tuple[float, ...] = field(default_factory=tuple)
     build: int = 0
+    clock: Clock = "wall_ns"
+    unsettled: tuple[str, ...] = ()
+    throttled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Warm:
+    """What warming up found.
+
+    :param typical_ns: arm -> input -> duration by the wall clock.
+    :param clocks: those that every arm offers with durations above 0.
+    """
+
+    typical_ns: dict[str, dict[str, float]]
+    clocks: list[str]
+    unsettled: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,6 +117,7 @@ def run_launch(
     :param build: which build of each arm's engines to load.
     :param start: makes a worker; for tests, and for workers on other hosts.
     :raises LaunchLost: a worker died or hung, or a clock misbehaved; nothing of this launch can be used.
+    :raises UsageError: the design asks for a clock that is not there.
     """
     random = np.random.default_rng(seed)
     seconds: dict[str, float] = {}
@@ -112,27 +133,34 @@ def run_launch(
             began = time.monotonic()
             cold = {label: Cold(load, *_first_runs(label, engine, inputs)) for label, (engine, load) in engines.items()}
             ready = {label: engine for label, (engine, _) in engines.items()}
-            typical = {label: _warm(label, engine, inputs, design) for label, engine in ready.items()}
-            repeats = {one.label: _repeats([typical[arm][one.label] for arm in ready], design) for one in inputs}
+            warm = _warmed(ready, inputs, design)
+            repeats = {
+                one.label: _repeats([warm.typical_ns[arm][one.label] for arm in ready], design) for one in inputs
+            }
+            clock = judging_clock(design.clock, warm.clocks, one_thread=all(arm.on_one_thread for arm in arms))
             seconds["warming"] = time.monotonic() - began
 
             began = time.monotonic()
-            samples = _blocks(ready, inputs, repeats, design.blocks, random)
+            samples, slow = _blocks(ready, inputs, repeats, design.blocks, clock, random)
             seconds["measuring"] = time.monotonic() - began
         except (WorkerError, DataError) as error:
             raise LaunchLost(str(error)) from error
-    return Launch(samples, cold, seconds, core, seed, os.getloadavg(), build)
+    return Launch(samples, cold, seconds, core, seed, os.getloadavg(), build, clock, warm.unsettled, slow)
 
 
 def _started(arms: Sequence[Arm], start: Callable[[Arm], Worker], stack: ExitStack) -> dict[str, Worker]:
-    first = {arm.process or arm.label: arm for arm in reversed(arms)}  # of those that share a process
+    first = {_process(arm): arm for arm in reversed(arms)}  # of those that share a process
     with ThreadPoolExecutor(max_workers=len(first)) as pool:
         pending = {process: pool.submit(start, arm) for process, arm in first.items()}
-    workers: dict[str, Worker] = {}
+    workers: dict[tuple[str, str], Worker] = {}
     for process, future in pending.items():
         if future.exception() is None:  # the others are closed also when one did not start
             workers[process] = stack.enter_context(future.result())
-    return {arm.label: pending[arm.process or arm.label].result() for arm in arms}
+    return {arm.label: pending[_process(arm)].result() for arm in arms}
+
+
+def _process(arm: Arm) -> tuple[str, str]:
+    return ("shared", arm.process) if arm.process else ("own", arm.label)
 
 
 def _pinned(workers: Mapping[str, Worker], random: np.random.Generator) -> int:
@@ -159,31 +187,41 @@ def _stacked(feeds: Feeds, batch: int) -> Feeds:
 
 
 def _first_runs(label: str, engine: _Ready, inputs: Sequence[Input]) -> tuple[int, dict[str, int]]:
-    first = _timed(label, engine, inputs[0], 1)[0]
-    changes = {one.label: _timed(label, engine, one, 1)[0] for one in (*inputs[1:], inputs[0])}
+    first = _timed(label, engine, inputs[0], 1)["wall_ns"][0]
+    changes = {one.label: _timed(label, engine, one, 1)["wall_ns"][0] for one in (*inputs[1:], inputs[0])}
     return first, changes if len(inputs) > 1 else {}
 
 
-def _warm(label: str, engine: _Ready, inputs: Sequence[Input], design: Design) -> dict[str, float]:
-    """Run until two windows in a row agree; input label -> typical duration in ns."""
-    found: dict[str, float] = {}
-    for one in inputs:
-        deadline = time.monotonic() + max(_WARM_AT_MOST_S, 4 * design.warm_ms / 1000) / len(inputs)
-        least = time.monotonic() + design.warm_ms / 1000 / len(inputs)
-        before = math.inf
-        while True:
-            window = float(np.median(_timed(label, engine, one, design.warm_runs)))
-            agree = abs(window / before - 1) <= _WINDOWS_AGREE
-            before = window
-            if (agree and time.monotonic() >= least) or time.monotonic() >= deadline:
-                break
-        found[one.label] = before
-    return found
+def _warmed(engines: Mapping[str, _Ready], inputs: Sequence[Input], design: Design) -> _Warm:
+    """Run every arm on every input until two windows in a row agree, or for two seconds an arm."""
+    typical: dict[str, dict[str, float]] = {}
+    unsettled, clocks = [], set[str]()
+    for label, engine in engines.items():
+        typical[label] = {}
+        for one in inputs:
+            deadline = time.monotonic() + max(_WARM_AT_MOST_S, 4 * design.warm_ms / 1000) / len(inputs)
+            least = time.monotonic() + design.warm_ms / 1000 / len(inputs)
+            before = math.inf
+            while True:
+                burst = _timed(label, engine, one, design.warm_runs)
+                window = float(np.median(burst["wall_ns"]))
+                agree = abs(window / before - 1) <= _WINDOWS_AGREE
+                before = window
+                if (agree and time.monotonic() >= least) or time.monotonic() >= deadline:
+                    break
+            if not agree:
+                unsettled.append(f"{label}, {one.label}")
+            typical[label][one.label] = before
+            offered = {clock for clock, values in burst.items() if values and min(values) > 0}
+            clocks = clocks & offered if clocks else offered
+    return _Warm(typical, sorted(clocks), tuple(unsettled))
 
 
-def _timed(label: str, engine: _Ready, one: Input, runs: int) -> list[int]:
-    """Wall durations without a discarded run. A clock that is broken is found here, before it is divided by."""
-    return checked_burst(engine.timed(one, 0, runs)["wall_ns"], f"arm {label!r}, input {one.label!r}, warming up")
+def _timed(label: str, engine: _Ready, one: Input, runs: int) -> Burst:
+    """A burst without a discarded run. A wall clock that is broken is found here, before it is divided by."""
+    burst = engine.timed(one, 0, runs)
+    checked_burst(burst["wall_ns"], f"arm {label!r}, input {one.label!r}, warming up")
+    return burst
 
 
 def _repeats(typical_ns: Sequence[float], design: Design) -> int:
@@ -196,18 +234,21 @@ def _blocks(
     inputs: Sequence[Input],
     repeats: Mapping[str, int],
     blocks: int,
+    clock: Clock,
     random: np.random.Generator,
-) -> dict[str, dict[str, list[Burst]]]:
+) -> tuple[dict[str, dict[str, list[Burst]]], tuple[str, ...]]:
+    """Samples, and why GPUs were slow: asked between blocks, while they are still busy or just were."""
     labels = list(engines)
     samples: dict[str, dict[str, list[Burst]]] = {label: {one.label: [] for one in inputs} for label in labels}
+    slow: dict[str, None] = {}
     for block in range(blocks):
         for place in random.permutation(len(inputs)):
             one = inputs[int(place)]
             for position in random.permutation(len(labels)):
                 label = labels[int(position)]
                 burst = engines[label].timed(one, 1, repeats[one.label])
-                where = f"arm {label!r}, input {one.label!r}, block {block}"
-                samples[label][one.label].append(
-                    {clock: checked_burst(values, f"{where}, {clock}") for clock, values in burst.items()}
-                )
-    return samples
+                checked_burst(burst.get(clock, ()), f"arm {label!r}, input {one.label!r}, block {block}, {clock}")
+                samples[label][one.label].append(burst)
+        if clock == "device_ns":
+            slow |= dict.fromkeys(throttled())
+    return samples, tuple(slow)

@@ -45,6 +45,7 @@ __all__ = [
     "Condition",
     "Supported",
     "design_digest",
+    "failed_line",
     "gate_line",
     "interval",
     "schedule",
@@ -163,6 +164,25 @@ def session_line(environment: Environment, condition: Condition, design: Design,
         "null": None if null is None else null.point,
         "launch_sd": None if found is None else _finite(found.launch_sd),
         "block_sd": None if found is None else _finite(found.block_sd),
+    }
+
+
+def failed_line(condition: Condition, seed: int, error: Exception, seconds: float) -> Line:
+    """A session of ours that raised: it counts, as invalid."""
+    return {
+        "who": OURS,
+        "condition": condition.name,
+        "seed": seed,
+        "verdict": "invalid",
+        "why": f"{type(error).__name__}: {error}",
+        "seconds": seconds,
+        "overhead_seconds": 0.0,
+        "wall_seconds": seconds,
+        "launches": 0,
+        "lost": 0,
+        "stopped_by": "error",
+        "point": None,
+        "high": None,
     }
 
 

@@ -17,7 +17,7 @@ from harness.errors import EnvironmentMissing, RunFailed
 from harness.measure import workload
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["CRITERION", "Gate", "available", "pytest_benchmark_pair"]
 
@@ -94,14 +94,25 @@ def _pytest(folder: Path, model: Path, options: Sequence[str]) -> tuple[int, str
     """Exit code, output, seconds of the test, seconds of the process."""
     report = folder / "report.xml"
     began = time.monotonic()
-    done = subprocess.run(
+    done = _run(
         [sys.executable, "-m", "pytest", _MODULE, "-p", "pytest_benchmark.plugin", f"--rootdir={folder}",
          f"--benchmark-storage=file://{folder}/stored", f"--junitxml={report}", *options],
-        cwd=folder, capture_output=True, text=True, timeout=_DEADLINE_S, check=False,
-        env={**os.environ, "CHAIN": str(model), "CHAIN_INPUT": str(folder / "x.npy"),
+        folder,
+        {**os.environ, "CHAIN": str(model), "CHAIN_INPUT": str(folder / "x.npy"),
              "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
     )  # fmt: skip
     wall = time.monotonic() - began
     case = ET.parse(report).getroot().find(".//testcase") if report.is_file() else None  # noqa: S314 - our own file
     seconds = float(case.get("time", "0")) if case is not None else 0.0
     return done.returncode, done.stdout[-4000:] + done.stderr[-2000:], seconds, wall
+
+
+def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, cwd=folder, env=environ, capture_output=True, text=True, timeout=_DEADLINE_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RunFailed(
+            f"pytest did not end within {_DEADLINE_S:g} s", where="pytest-benchmark's run", todo="quiet the host"
+        ) from error

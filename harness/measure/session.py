@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from harness.errors import UsageError
+from harness.errors import EnvironmentMissing, UsageError
 from harness.measure.arms import NULL, Design, null_of
-from harness.measure.clock import judging_clock
-from harness.measure.host import throttled
 from harness.measure.launch import Launch, LaunchLost, run_launch
-from harness.stats.estimate import Estimate, against_both, block_logs, burst_value, estimate, traffic
-from harness.stats.rule import Decision, Rule, decide
+from harness.stats.estimate import CLOCK_RESOLUTION, Estimate, against_both, block_logs, burst_value, estimate, traffic
+from harness.stats.rule import Decision, Rule, decide, ended
 from harness.stats.verdict import Verdict, gain_step, judge_gain, next_step
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class Outcome:
     :param clock: the clock that judged.
     :param launches: raw samples.
     :param lost: launches that could not be used, and why.
-    :param seconds: ``starting``, ``warming``, ``measuring``, summed over launches.
+    :param seconds: ``starting``, ``warming``, ``measuring``, summed over launches, and ``lost`` in those that were.
     :param stopped_by: ``look``, ``proposal``, ``budget`` (of launches or of seconds) or ``lost launches``.
     :param advice: the cheapest next step where the verdict, or a gain, is inconclusive.
     """
@@ -99,6 +98,7 @@ class _Evidence:
     candidate: dict[str, list[Floats]]
     null: dict[str, list[Floats]]
     baseline_ns: dict[str, list[float]]
+    tick_ns: dict[str, float] = field(default_factory=dict)
     builds: list[int] = field(default_factory=list)
 
     @classmethod
@@ -108,12 +108,13 @@ class _Evidence:
             question, {label: [] for label in labels}, {label: [] for label in labels}, {label: [] for label in labels}
         )
 
-    def take_in(self, launch: Launch, clock: Clock) -> None:
-        how, question = "median" if clock == "device_ns" else "min", self.question
+    def take_in(self, launch: Launch) -> None:
+        clock, question = launch.clock, self.question
+        how: Literal["median", "min"] = "median" if clock == "device_ns" else "min"
         self.builds.append(launch.build)
         for one in question.inputs:
             values = {
-                label: np.array([float(burst_value(burst[clock], how)) for burst in inputs[one.label]])  # type: ignore[arg-type]
+                label: np.array([float(burst_value(burst[clock], how)) for burst in inputs[one.label]])
                 for label, inputs in launch.samples.items()
             }
             baseline = values[question.baseline.label] / question.baseline.items
@@ -122,6 +123,17 @@ class _Evidence:
             self.candidate[one.label].append(against_both(candidate, baseline, null))
             self.null[one.label].append(block_logs(null, baseline))
             self.baseline_ns[one.label].append(float(np.median(baseline)))
+            self.tick_ns[one.label] = min(self.tick_ns.get(one.label, math.inf), _tick(launch, one.label, clock))
+
+    def resolution(self, *labels: str) -> float:
+        """The clock's tick in the time of one run, as a log ratio: the coarsest of some inputs."""
+        relative = [self.tick_ns[label] / statistics.median(self.baseline_ns[label]) for label in labels]
+        return max(CLOCK_RESOLUTION, *(one for one in relative if math.isfinite(one)), 0.0)
+
+    @property
+    def counted(self) -> list[str]:
+        """Inputs that weigh in the traffic."""
+        return [one.label for one in self.question.inputs if one.weight]
 
     def by_build(self, launches: Sequence[Floats]) -> list[list[Floats]]:
         return [
@@ -167,90 +179,121 @@ def run_session(
     gains = dict(gains or {})
     for label in set(gains) - {TRAFFIC, *(one.label for one in question.inputs)}:
         raise UsageError(f"a gain at {label!r}, which is no input", where=question.candidate.label)
-    arms = (question.baseline, null_of(question.baseline), question.candidate)
-    rule = Rule(looks=design.looks, margins=margins)
-    seeds = np.random.SeedSequence(seed)
-    launches: list[Launch] = []
-    lost: list[str] = []
-    evidence = _Evidence.none(question)
-    clock: Clock = "wall_ns"
-    began = time.monotonic()
-    decision = Decision(Verdict("inconclusive", "nothing was measured"), None, final=False, stopped_by="budget")
-    stopped_by = "budget"
-    per_input: dict[str, Estimate] = {}
-    judged: dict[str, Verdict] = {}
-    reasons: list[str] = []
-    while len(launches) < design.looks[-1]:
-        if launches and time.monotonic() - began > design.budget_s:
-            break
-        if len(lost) > max(2, _LOST_AT_MOST * (len(launches) + len(lost))):
-            why = f"{len(lost)} of {len(lost) + len(launches)} launches were lost: {lost[-1]}"
-            decision = replace(decision, verdict=Verdict("invalid", why, decision.verdict.estimate))
-            stopped_by = "lost launches"
-            break
-        (child,) = seeds.spawn(1)
-        build, number = len(launches) % question.baseline.builds, int(child.generate_state(1)[0])
+    running = _Running(question, design, margins, gains, seed)
+    stopped_by = ""
+    while not stopped_by:
+        launch = running.launch(start)
+        if launch is not None and on_launch is not None:
+            on_launch(len(running.launches), running.decision.verdict.why)
+        stopped_by = running.stopped_by()
+    return running.outcome(stopped_by)
+
+
+class _Running:
+    """A session that goes on: what it has seen, and what that says."""
+
+    def __init__(
+        self, question: Question, design: Design, margins: Margins, gains: Mapping[str, float], seed: int
+    ) -> None:
+        self.question, self.design, self.margins, self.gains, self.seed = question, design, margins, gains, seed
+        # A session that goes on for a gain would see a proposal after every launch, and judge the gain each time.
+        rule = Rule(looks=design.looks, margins=margins)
+        self.rule = replace(rule, proposal_alpha=0.0) if gains else rule
+        self.evidence = _Evidence.none(question)
+        self.launches: list[Launch] = []
+        self.lost: list[str] = []
+        self.lost_s = 0.0
+        self.decision = Decision(Verdict("inconclusive", "nothing was measured"), None, final=False, stopped_by="")
+        self.per_input: dict[str, Estimate] = {}
+        self.judged: dict[str, Verdict] = {}
+        self._seeds = np.random.SeedSequence(seed)
+        self._began = time.monotonic()
+
+    def launch(self, start: Callable[[Arm], Worker] | None) -> Launch | None:
+        """One launch more, taken in and judged; None where it was lost."""
+        (child,) = self._seeds.spawn(1)
+        arms = (self.question.baseline, null_of(self.question.baseline), self.question.candidate)
+        build, number = len(self.launches) % self.question.baseline.builds, int(child.generate_state(1)[0])
+        began = time.monotonic()
         try:
-            launch = run_launch(arms, question.inputs, design, number, build=build, start=start)
-        except LaunchLost as error:
-            lost.append(str(error))
-            continue
-        launches.append(launch)
-        clock = judging_clock(design.clock, _clocks(launch), one_thread=all(arm.on_one_thread for arm in arms))
-        evidence.take_in(launch, clock)
-        reasons += [reason for reason in (throttled() if clock == "device_ns" else ()) if reason not in reasons]
-        decision = decide(
+            launch = run_launch(arms, self.question.inputs, self.design, number, build=build, start=start)
+        except (LaunchLost, EnvironmentMissing) as error:
+            if isinstance(error, EnvironmentMissing) and not self.launches:
+                raise  # it never was there; later it is a process that did not start
+            self.lost.append(str(error))
+            self.lost_s += time.monotonic() - began
+            return None
+        self.launches.append(launch)
+        self.evidence.take_in(launch)
+        self._judge(self.rule)
+        return launch
+
+    def stopped_by(self) -> str:
+        """Why the session ends here; empty where it goes on."""
+        if len(self.lost) > max(2, _LOST_AT_MOST * (len(self.launches) + len(self.lost))):
+            return "lost launches"
+        if self.decision.final and all(gain.word != "inconclusive" for gain in self.judged.values()):
+            return self.decision.stopped_by
+        over = bool(self.launches) and time.monotonic() - self._began > self.design.budget_s
+        return "budget" if over or len(self.launches) == self.design.looks[-1] else ""
+
+    def outcome(self, stopped_by: str) -> Outcome:
+        launches, lost = self.launches, self.lost
+        if stopped_by == "budget" and len(launches) > 1 and len(launches) not in self.rule.looks:
+            self._judge(ended(self.rule, len(launches)))
+        verdict, judged = self.decision.verdict, self.judged
+        if stopped_by == "lost launches":
+            why = f"{len(lost)} of {len(lost) + len(launches)} launches were lost: {lost[-1]}"
+            verdict = Verdict("invalid", why, verdict.estimate)
+        if verdict.word == "invalid":
+            judged = dict.fromkeys(self.gains, verdict)
+        phases = ("starting", "warming", "measuring")
+        seconds = {name: sum(launch.seconds[name] for launch in launches) for name in phases}
+        cost_s = sum(seconds.values()) / max(1, len(launches))
+        return Outcome(
+            verdict=verdict,
+            traffic=verdict.estimate,
+            per_input=self.per_input,
+            gains=judged,
+            null=self.decision.null_control,
+            clock=launches[-1].clock if launches else "wall_ns",
+            launches=launches,
+            lost=lost,
+            seconds={**seconds, "lost": self.lost_s},
+            stopped_by=stopped_by,
+            seed=self.seed,
+            advice=_advice(verdict, judged, self.gains, self.margins, cost_s),
+            design=self.design,
+        )
+
+    def _judge(self, rule: Rule) -> None:
+        evidence = self.evidence
+        reasons = dict.fromkeys(reason for launch in self.launches for reason in launch.throttled)
+        self.decision = decide(
             evidence.of_traffic(evidence.candidate),
             evidence.of_traffic(evidence.null),
             rule,
-            seed=seed,
-            invalid_reasons=reasons,
+            seed=self.seed,
+            invalid_reasons=list(reasons),
+            resolution=evidence.resolution(*evidence.counted),
         )
-        per_input, judged = _per_input(evidence, decision, rule, gains, seed)
-        if on_launch is not None:
-            on_launch(len(launches), decision.verdict.why)
-        if decision.final and all(gain.word != "inconclusive" for gain in judged.values()):
-            stopped_by = decision.stopped_by
-            break
-    seconds = {name: sum(launch.seconds[name] for launch in launches) for name in ("starting", "warming", "measuring")}
-    return Outcome(
-        verdict=decision.verdict,
-        traffic=decision.verdict.estimate,
-        per_input=per_input,
-        gains=judged,
-        null=decision.null_control,
-        clock=clock,
-        launches=launches,
-        lost=lost,
-        seconds=seconds,
-        stopped_by=stopped_by,
-        seed=seed,
-        advice=_advice(decision.verdict, judged, gains, margins, sum(seconds.values()) / max(1, len(launches))),
-        design=design,
-    )
+        whole = self.decision.verdict.estimate
+        confidence = max(1 - rule.alpha, whole.interval.confidence if whole else 0.0)
+        self.per_input = {
+            label: estimate(evidence.by_build(logs), confidence, self.seed, resolution=evidence.resolution(label))
+            for label, logs in evidence.candidate.items()
+        }
+        known = {**self.per_input, **({TRAFFIC: whole} if whole else {})}
+        self.judged = {
+            label: judge_gain(known[label], at_least, (1 + confidence) / 2) for label, at_least in self.gains.items()
+        }
 
 
-def _clocks(launch: Launch) -> list[str]:
-    offered = [set(burst) for inputs in launch.samples.values() for bursts in inputs.values() for burst in bursts[:1]]
-    return sorted(set.intersection(*offered))
-
-
-def _per_input(
-    evidence: _Evidence, decision: Decision, rule: Rule, gains: Mapping[str, float], seed: int
-) -> tuple[dict[str, Estimate], dict[str, Verdict]]:
-    """Estimates at the verdict's confidence, and what they say of the gains."""
-    whole = decision.verdict.estimate
-    confidence = max(1 - rule.alpha, whole.interval.confidence if whole else 0.0)
-    found = {
-        label: estimate(evidence.by_build(launches), confidence, seed) for label, launches in evidence.candidate.items()
-    }
-    judged = {}
-    for label, at_least in gains.items():
-        of = whole if label == TRAFFIC else found[label]
-        if of is not None:
-            invalid = decision.verdict.word == "invalid"
-            judged[label] = decision.verdict if invalid else judge_gain(of, at_least, (1 + confidence) / 2)
-    return found, judged
+def _tick(launch: Launch, label: str, clock: Clock) -> float:
+    """The smallest difference between two durations that are not the same, in ns; infinite where all are."""
+    durations = [value for inputs in launch.samples.values() for burst in inputs[label] for value in burst[clock]]
+    steps = np.diff(np.unique(durations))
+    return float(steps.min()) if steps.size else math.inf
 
 
 def _advice(

@@ -34,6 +34,7 @@ there, or that is on another host, stops a run only when it is called.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -46,7 +47,20 @@ import msgspec
 from harness.errors import ConfigError, close_to
 from harness.spec.model import Bounds
 
-__all__ = ["Config", "EnvironmentConfig", "LatencyConfig", "LatencySettings", "OwnModel", "find_config", "read_config"]
+__all__ = [
+    "CAUGHT",
+    "TOLERATED",
+    "Config",
+    "EnvironmentConfig",
+    "LatencyConfig",
+    "LatencySettings",
+    "OwnModel",
+    "find_config",
+    "read_config",
+]
+
+TOLERATED, CAUGHT = 0.02, 0.05
+"""Margins where nothing is said: slowdowns up to 2 % are tolerated, 5 % must be caught."""
 
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -281,9 +295,13 @@ def _latency(table: _LatencyDefaults, file: Path, prefix: str) -> LatencyConfig:
         return LatencySettings(one.tolerated, one.caught, one.budget_s, one.launches, one.blocks)
 
     for one in (table, *table.overrides):
-        if one.tolerated is not None and one.caught is not None and not 0 <= one.tolerated < one.caught:
+        tolerated, caught = (
+            next((value for value in (getattr(one, name), getattr(table, name)) if value is not None), default)
+            for name, default in (("tolerated", TOLERATED), ("caught", CAUGHT))
+        )
+        if not 0 <= tolerated < caught < math.inf:
             raise ConfigError(
-                f"{prefix}latency: tolerated = {one.tolerated:g}, caught = {one.caught:g}",
+                f"{prefix}latency: tolerated = {tolerated:g}, caught = {caught:g}",
                 where=str(file),
                 todo="0.02 is 2 %; what is tolerated is below what must be caught",
             )

@@ -21,8 +21,8 @@ __all__ = ["e_bh", "holm", "holm_adjusted", "regression_p"]
 def regression_p(estimate: Estimate, margins: Margins) -> float:
     """One-sided p-value of "not slower than the tolerated margin": t = (point - d0) / SE with the launches' degrees.
 
-    1.0 where nothing was replicated: a single launch proves nothing. At a session that stopped at an early look this is
-    the nominal value, which the looks' spending makes anti-conservative; compare sessions of one full length.
+    1.0 where nothing was replicated: a single launch proves nothing. It is nominal: for a session that could have ended
+    in k places take ``min(1, k p)`` (Bonferroni; ``P(min p_i <= x) <= k x``, whichever rule ended it).
     """
     if not estimate.degrees:
         return 1.0

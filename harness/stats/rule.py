@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
-from harness.stats.estimate import estimate
+from harness.stats.estimate import CLOCK_RESOLUTION, estimate
 from harness.stats.sequential import PowerSpending, look_confidence, proposal
 from harness.stats.verdict import Margins, Verdict, judge, judge_session
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Builds = Sequence[Sequence[ArrayLike]]
 
-__all__ = ["Decision", "Rule", "decide"]
+__all__ = ["Decision", "Rule", "decide", "ended"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def decide(
     *,
     seed: int,
     invalid_reasons: Sequence[str] = (),
+    resolution: float = CLOCK_RESOLUTION,
 ) -> Decision:
     """Judge the launches so far. Call it once after every launch, with all launches that were kept.
 
@@ -80,7 +81,7 @@ def decide(
     that word too. The last look ends the session in any case. The null control is judged with the same confidence.
 
     :param candidate: builds of launches of (blocks,) log ratios; :param null_control: A' against A, likewise.
-    :param seed: of the bootstrap.
+    :param seed: of the bootstrap; :param resolution: see :func:`harness.stats.estimate.estimate`.
     :raises DataError: as :func:`harness.stats.estimate.estimate`.
     """
     launches = sum(len(build) for build in candidate)
@@ -88,7 +89,7 @@ def decide(
     at_look = launches in rule.looks or budget
     index = rule.looks.index(launches) if launches in rule.looks else len(rule.looks) - 1
     level = look_confidence(index, rule.looks, rule.alpha, spending=rule.spending) if at_look else 1 - rule.alpha
-    verdict, null = _judged(candidate, null_control, rule, level, seed, invalid_reasons)
+    verdict, null = _judged(candidate, null_control, rule, level, seed, invalid_reasons, resolution)
     if at_look and (budget or verdict.word != "inconclusive"):
         decided = verdict.word not in {"inconclusive", "invalid"}
         return Decision(verdict, null, final=True, stopped_by="look" if decided or not budget else "budget")
@@ -96,14 +97,31 @@ def decide(
         logs = [values for build in candidate for values in build]
         proposed = proposal(logs, rule.margins, rule.proposal_alpha, agree=rule.agree)
         if proposed is not None:
-            nominal, nominal_null = _judged(candidate, null_control, rule, 1 - rule.alpha, seed, invalid_reasons)
+            level = 1 - rule.alpha
+            nominal, nominal_null = _judged(candidate, null_control, rule, level, seed, invalid_reasons, resolution)
             if nominal.estimate is not None and judge(nominal.estimate, rule.margins).word == proposed:
                 return Decision(nominal, nominal_null, final=True, stopped_by="proposal")
     return Decision(verdict, null, final=False, stopped_by="")
 
 
+def ended(rule: Rule, launches: int) -> Rule:
+    """The rule of a session that has to end between two looks, because its time is over: this is its last look.
+
+    All of the level is spent by then. The looks before are taken to have spent what they would in so short a session,
+    which is more than they did: a little conservative.
+    """
+    return replace(rule, looks=(*(look for look in rule.looks if look < launches), launches), proposal_alpha=0.0)
+
+
 def _judged(
-    candidate: Builds, null_control: Builds | None, rule: Rule, level: float, seed: int, reasons: Sequence[str]
+    candidate: Builds,
+    null_control: Builds | None,
+    rule: Rule,
+    level: float,
+    seed: int,
+    reasons: Sequence[str],
+    resolution: float,
 ) -> tuple[Verdict, Estimate | None]:
-    null = None if null_control is None else estimate(null_control, level, seed + 1)
-    return judge_session(estimate(candidate, level, seed), null, reasons, rule.margins), null
+    null = None if null_control is None else estimate(null_control, level, seed + 1, resolution=resolution)
+    found = estimate(candidate, level, seed, resolution=resolution)
+    return judge_session(found, null, reasons, rule.margins), null

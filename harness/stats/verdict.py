@@ -210,20 +210,22 @@ def gain_step(estimate_of_ratio: Estimate, at_least: float, cost_per_launch_s: f
 
 
 def _until(estimate: Estimate, room: float, cost_per_launch_s: float) -> NextStep:
-    """The least n at which the half-width ``t(n-1) * sd / sqrt(n)`` is below ``room``."""
-    now = estimate.launches
-    per_launch_sd = estimate.standard_error * math.sqrt(now)
+    """The least n at which the half-width ``t(n-1) * sd / sqrt(n)`` is below ``room``; n launches, or n builds."""
+    several = estimate.builds > 1
+    now = estimate.builds if several else estimate.launches
+    sd = estimate.standard_error * math.sqrt(now)
     tail = (1 - estimate.interval.confidence) / 2
     for n in range(now + 1, 101):
-        if float(stats.t.isf(tail, n - 1)) * per_launch_sd / math.sqrt(n) < room:
-            seconds = (n - now) * cost_per_launch_s
-            ratio = _percent(estimate.point, sign=True)
-            return NextStep(
-                f"{n - now} more launch(es), about {seconds:.0f} s, if the ratio stays at {ratio}", n, seconds
-            )
+        if float(stats.t.isf(tail, n - 1)) * sd / math.sqrt(n) < room:
+            launches = math.ceil(estimate.launches * n / now)
+            seconds = (launches - estimate.launches) * cost_per_launch_s
+            more = f"{n - now} more build(s) of both sides, measured in" if several else f"{n - now} more launch(es),"
+            stays = f"if the ratio stays at {_percent(estimate.point, sign=True)}"
+            return NextStep(f"{more} about {seconds:.0f} s, {stays}", launches, seconds)
+    what = "builds" if several else "launches"
     return NextStep(
-        f"launches differ by {per_launch_sd:.1%}: more of them do not help in reasonable time; lock clocks, pin cores, "
-        "quiet the host, or widen the margins to what selftest says that this machine supports",
+        f"{what} differ by {sd:.1%}: more of them do not help in reasonable time; lock clocks, pin cores, quiet the "
+        "host, or widen the margins to what selftest says that this machine supports",
         0,
         math.inf,
     )

@@ -109,7 +109,22 @@ def test_looks_grow_from_two(looks):
         Design(looks=looks)
 
 
-@pytest.mark.parametrize("wrong", [{"blocks": 0}, {"burst_least": 0}, {"burst_least": 5, "burst_most": 4}])
+@pytest.mark.parametrize(
+    "wrong", [{"blocks": 0}, {"burst_least": 0}, {"burst_least": 5, "burst_most": 4}, {"warm_runs": 0}]
+)
 def test_a_design_measures_something(wrong):
     with pytest.raises(UsageError, match="at least one"):
         Design(**wrong)
+
+
+@pytest.mark.parametrize("name", ["burst_ms", "warm_ms", "budget_s"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_designs_times_are_times(name, value):
+    with pytest.raises(UsageError, match=f"{name} = "):
+        Design(**{name: value})
+
+
+def test_every_build_serves_every_input():
+    rebuilt = replace(arm("old"), rebuilt=({"9": Path("b")},))
+    with pytest.raises(UsageError, match="no engine for input '8'"):
+        Question(rebuilt, replace(arm("new"), rebuilt=(Path("c"),)), ONE)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 from harness.measure.clock import checked_burst, judging_clock
 
 ALL = ["cpu_ns", "device_ns", "wall_ns"]
@@ -32,7 +32,7 @@ def test_a_clock_that_was_asked_for_wins():
 
 
 def test_a_clock_that_is_not_there():
-    with pytest.raises(DataError) as raised:
+    with pytest.raises(UsageError) as raised:
         judging_clock("device_ns", HOST, one_thread=True)
     assert "no clock 'device_ns'" in str(raised.value)
     assert "cpu_ns, wall_ns" in str(raised.value)

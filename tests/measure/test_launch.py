@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,7 @@ def test_the_order_changes_from_block_to_block(lab):
     blocks = [tuple(done[start : start + 6]) for start in range(0, len(done), 6)]
     assert len(set(blocks)) > 20
     assert {block[0][1] for block in blocks} == {"8", "32"}
-    assert any(one != other for one, other in pairwise(blocks))
+    assert any(one != other for one, other in itertools.pairwise(blocks))
 
 
 def test_all_clocks_are_recorded(lab):
@@ -103,8 +103,9 @@ def test_what_it_cost_is_recorded(lab):
         ([1000, 10**9], "the clock jumped"),
     ],
 )
-@pytest.mark.parametrize("clock", ["wall_ns", "cpu_ns"])
+@pytest.mark.parametrize("clock", ["wall_ns", "cpu_ns", "device_ns"])
 def test_a_clock_that_misbehaves_is_named_with_arm_input_and_block(lab, wrong, said, clock):
+    lab.clocks = ("wall_ns", clock)  # the second one judges
     lab.gives(wrong, arm="candidate", at=5, clock=clock)
     with pytest.raises(LaunchLost) as raised:
         launched(lab)
@@ -124,6 +125,27 @@ def test_a_broken_clock_is_found_while_warming_up(lab, wrong):
     with pytest.raises(LaunchLost, match="warming up"):
         launched(lab)
     assert lab.open == 0
+
+
+def test_what_did_not_settle_is_said(lab):
+    steps = itertools.count()
+
+    def swinging(arm, label, warmup, clocks):
+        if arm != "candidate" or label != "32" or warmup:
+            return clocks
+        duration = 10**6 * (1 + next(steps) % 2)
+        return {name: [duration] for name in clocks}
+
+    lab.trouble = swinging
+    assert launched(lab, design=Design(blocks=1, warm_ms=0.0)).unsettled == ("candidate, 32",)
+    lab.trouble = lambda *call: call[-1]
+    assert launched(lab).unsettled == ()
+
+
+def test_a_process_is_no_ones_label(lab):
+    """A candidate whose process has the baseline's label for a name does not run in the baseline's."""
+    run_launch((ARMS[0], ARMS[1], replace(ARMS[2], process="baseline")), INPUTS, FEW, 0, start=lab.start)
+    assert sorted(lab.started) == ["baseline", "candidate", NULL]
 
 
 def test_a_worker_that_dies(lab):

@@ -7,17 +7,19 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from harness.errors import DataError, EnvironmentMissing, UsageError, WorkerDied
-from harness.measure import session
+from harness.errors import EnvironmentMissing, UsageError, WorkerDied
+from harness.measure import launch, session
 from harness.measure.arms import NULL, Arm, Design, Input, Question
 from harness.measure.session import run_session
 from harness.results.record import decode, encode, record
+from harness.stats.sequential import PowerSpending, look_confidence
 from harness.stats.verdict import Margins
 from harness.workers import Worker, find_environments
 
@@ -75,12 +77,22 @@ def test_a_null_control_that_differs_makes_the_session_invalid(lab, null_effect)
 
 
 def test_throttled_clocks_make_a_session_on_a_device_invalid(lab, monkeypatch):
-    monkeypatch.setattr(session, "throttled", lambda: ["GPU 0 is throttled: hardware thermal"])
+    """Asked between blocks: when the workers are gone, an idle GPU has forgotten it."""
+    open_then = []
+
+    def throttled():
+        open_then.append(lab.open)
+        return ["GPU 0 is throttled: hardware thermal"] if len(open_then) == 3 else []
+
+    monkeypatch.setattr(launch, "throttled", throttled)
     assert asked(Lab(0), 0.0).verdict.word == "pass"  # judged by a host clock
+    assert open_then == []
     lab.clocks = ("wall_ns", "device_ns")
     outcome = asked(lab, 0.0)
     assert outcome.verdict.word == "invalid"
     assert outcome.verdict.why == "GPU 0 is throttled: hardware thermal"
+    assert outcome.launches[0].throttled == ("GPU 0 is throttled: hardware thermal",)
+    assert set(open_then) == {3}
 
 
 def test_a_worker_that_dies_costs_its_launch_and_no_more(lab):
@@ -109,11 +121,76 @@ def test_too_many_lost_launches_are_invalid(lab):
 
 
 def test_a_clock_that_goes_back_costs_its_launch(lab):
-    lab.gives([1000, -20], arm="baseline", at=3)
+    lab.gives([1000, -20], arm="baseline", at=3, clock="cpu_ns")
     outcome = asked(lab, 0.10)
     assert outcome.verdict.word == "regression"
     assert len(outcome.lost) == 1
-    assert "arm 'baseline', input '8', block 2, wall_ns: a duration of -20 ns" in outcome.lost[0]
+    assert outcome.seconds["lost"] > 0
+    assert "arm 'baseline', input '8', block 2, cpu_ns: a duration of -20 ns" in outcome.lost[0]
+
+
+def test_a_clock_that_does_not_judge_costs_nothing_and_is_kept(lab):
+    lab.gives([1000, 10**9], arm="baseline", at=3, clock="wall_ns")  # a stall
+    outcome = asked(lab, 0.10)
+    assert (outcome.verdict.word, outcome.lost) == ("regression", [])
+    assert outcome.launches[0].samples["baseline"]["8"][2]["wall_ns"] == [1000, 10**9]
+
+
+def test_a_processor_clock_too_coarse_for_the_runs_gives_way_to_the_wall_clock(lab):
+    lab.trouble = lambda *call: {**call[-1], "cpu_ns": [0] * len(call[-1]["cpu_ns"])}
+    outcome = asked(lab, 0.10)
+    assert (outcome.verdict.word, outcome.clock, outcome.lost) == ("regression", "wall_ns", [])
+
+
+def test_a_process_that_does_not_start_later_on_costs_its_launch(lab):
+    def start(one):
+        if len(lab.started) == 4:  # the second launch
+            lab.started.append("none")
+            raise EnvironmentMissing("the interpreter does not start: cannot allocate memory", where=one.label)
+        return lab.start(one)
+
+    outcome = run_session(question(), FAST, Margins(), 0, start=start)
+    assert outcome.verdict.word == "pass"
+    (lost,) = outcome.lost
+    assert "cannot allocate memory" in lost
+
+
+def test_a_clock_that_cannot_tell_two_durations_apart_proves_nothing(lab):
+    """Ticks of 0.5 us in a run of 20 us: candidate and baseline are one tick apart, 2.5 %, in every run."""
+    lab.clocks = ("wall_ns", "device_ns")
+    values = {"baseline": 20_000, NULL: 20_000, "candidate": 20_500}
+    lab.trouble = lambda arm, *call: {name: [values[arm]] * 5 for name in call[-1]}
+    outcome = asked(lab)
+    assert outcome.verdict.word == "inconclusive"  # 0 to 5 %
+    assert outcome.traffic.interval.half_width == pytest.approx(0.025)
+
+
+def test_lost_launches_make_gains_invalid_that_were_there(lab):
+    def start(one):
+        if len(lab.started) >= 6:
+            raise WorkerDied("out of memory", where=one.label)
+        return lab.start(one)
+
+    outcome = run_session(question(-0.5), FAST, Margins(), 0, gains={"8": 1.2, "traffic": 1.2}, start=start)
+    assert (outcome.verdict.word, len(outcome.launches)) == ("invalid", 2)
+    assert {gain.word for gain in outcome.gains.values()} == {"invalid"}
+
+
+@pytest.mark.parametrize("launches", [2, 5])
+def test_a_budget_that_ends_a_session_between_looks_leaves_its_level(lab, launches, monkeypatch):
+    """What is left of the level is spent there, not the nominal one beside what earlier looks have spent."""
+    lab.launch_sd = 0.1
+    ticks = iter(range(10_000))
+    monkeypatch.setattr(session, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    design = Design(looks=(4, 6, 8), warm_ms=0.0, blocks=6, budget_s=2 * launches - 1)
+    outcome = asked(lab, 0.05, design=design)
+    assert (outcome.stopped_by, len(outcome.launches)) == ("budget", launches)
+    looks = (*(look for look in design.looks if look < launches), launches)
+    confidence = look_confidence(len(looks) - 1, looks, 0.10, spending=PowerSpending())
+    assert outcome.traffic.interval.confidence == pytest.approx(confidence)
+    assert outcome.per_input["8"].interval.confidence == pytest.approx(confidence)
+    if launches == 5:
+        assert confidence > 0.9
 
 
 def test_a_runtime_that_is_not_there_is_no_lost_launch(lab):
@@ -125,7 +202,7 @@ def test_a_runtime_that_is_not_there_is_no_lost_launch(lab):
 
 
 def test_a_clock_that_nobody_has(lab):
-    with pytest.raises(DataError, match="no clock 'device_ns'"):
+    with pytest.raises(UsageError, match="no clock 'device_ns'"):
         asked(lab, design=Design(clock="device_ns", warm_ms=0.0))
     assert lab.open == 0
 
@@ -205,7 +282,18 @@ def test_a_session_goes_on_until_a_gain_is_clear():
             count += len(asked(lab, -0.30, gains=gains).launches)  # 1.43 times as fast
         return count
 
-    assert launches({"8": 1.40}) > launches({"8": 1.0}) == launches({})
+    assert launches({"8": 1.40}) > launches({"8": 1.0})
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_session_with_gains_ends_at_its_looks_alone(seed):
+    """Proposals come after every launch of a clear case: a gain that was judged at each would not hold its level."""
+    assert asked(Lab(seed), -0.30).stopped_by == "proposal"
+    lab = Lab(seed)
+    lab.launch_sd = 0.02
+    outcome = asked(lab, -0.30, gains={"8": 1 / 0.7})
+    assert len(outcome.launches) in FAST.looks
+    assert outcome.stopped_by in {"look", "budget"}
 
 
 def test_a_gain_that_stays_open_says_what_it_takes():
@@ -259,7 +347,7 @@ def test_everything_is_in_the_record(lab):
     assert kept["design"]["looks"] == list(FAST.looks)
     assert kept["launches"][0]["samples"]["candidate"]["8"] == outcome.launches[0].samples["candidate"]["8"]
     assert kept["launches"][0]["cold"]["baseline"]["first_run_ns"] > 0
-    assert set(kept["seconds"]) == {"starting", "warming", "measuring"}
+    assert set(kept["seconds"]) == {"starting", "warming", "measuring", "lost"}
     json.dumps(kept["traffic"])
 
 

@@ -12,7 +12,16 @@ from scipy import stats
 from harness.errors import DataError, UsageError
 from harness.stats.estimate import Estimate, estimate
 from harness.stats.location import Interval
-from harness.stats.verdict import EXIT_CODES, Margins, exit_code, judge, judge_gain, judge_session, next_step
+from harness.stats.verdict import (
+    EXIT_CODES,
+    Margins,
+    exit_code,
+    gain_step,
+    judge,
+    judge_gain,
+    judge_session,
+    next_step,
+)
 
 MARGINS = Margins()
 
@@ -158,6 +167,23 @@ def test_next_step_for_one_launch_and_for_a_hopeless_host():
     hopeless = next_step(between(0.3, 3.2), MARGINS, 2.0)
     assert hopeless[1:] == (0, math.inf)
     assert "lock clocks" in hopeless.advice
+
+
+def test_next_step_counts_builds_where_they_are_the_unit():
+    """Three builds, -3, 0 and +3 %: launches of these three do not help."""
+    few = [[[shift + 0.001 * i] * 4 for i in range(4)] for shift in (-0.03, 0.0, 0.03)]
+    step = next_step(estimate(few, 0.9, 1), MARGINS, 2.0)
+    assert "more build(s) of both sides" in step.advice
+    assert step.launches_needed % 4 == 0
+    assert step.seconds == 2.0 * (step.launches_needed - 12)
+
+
+def test_a_gains_next_step_leaves_the_bound_on_one_side():
+    near, far = between(0.60, 0.75), between(0.45, 0.85)
+    assert gain_step(near, 1.4, 2.0).launches_needed > near.launches
+    assert gain_step(near, 1.4, 2.0).launches_needed > gain_step(near, 1.2, 2.0).launches_needed
+    assert gain_step(far, 1.4, 2.0).seconds > gain_step(near, 1.4, 2.0).seconds
+    assert gain_step(estimate([[[0.1, 0.1]]], 0.9, 1), 1.2, 2.0)[1:] == (4, 6.0)
 
 
 def test_next_step_is_always_worth_its_launches():
