@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.cli import main
+from harness.errors import RunFailed
 from harness.measure import selftest, sequential_gate
 from harness.results.store import Store, read_run
 
@@ -63,3 +64,46 @@ def test_a_runtime_that_is_not_here(quick, capsys):
 
 def test_no_minutes(quick, capsys):
     assert main(["selftest", "--minutes", "0"]) == 2
+
+
+def later(monkeypatch, error, at=3):
+    """The session after ``at`` others raises."""
+    made, number = selftest.session_line, itertools.count()
+
+    def line(*arguments):
+        if next(number) == at:
+            raise error
+        return made(*arguments)
+
+    monkeypatch.setattr(selftest, "session_line", line)
+
+
+def test_a_session_that_raises_counts_as_invalid(quick, tmp_path, monkeypatch, capsys):
+    later(monkeypatch, RunFailed("the model failed", where="chain"))
+    assert main(["selftest", "--minutes", "0.5", "--seed", "4"]) == 0
+    (kept,) = read_run(Store(tmp_path / "results").runs()[0])
+    (invalid,) = [one for one in kept["values"]["sessions"] if one["verdict"] == "invalid"]
+    assert "the model failed" in invalid["why"]
+    assert len(kept["values"]["sessions"]) == len(quick) + 1
+    assert sum(row["invalid"] * row["n"] for row in kept["values"]["ours"].values()) == pytest.approx(1)
+
+
+def test_the_first_session_that_raises_ends_the_command(quick, monkeypatch, capsys):
+    later(monkeypatch, RunFailed("the model failed", where="chain"), at=0)
+    assert main(["selftest", "--minutes", "0.5"]) == 1
+    assert "the model failed" in capsys.readouterr().err
+
+
+def test_an_interrupt_keeps_what_was_collected(quick, tmp_path, monkeypatch, capsys):
+    later(monkeypatch, KeyboardInterrupt())
+    assert main(["selftest", "--minutes", "0.5"]) == 0
+    said = capsys.readouterr()
+    assert "interrupted; what was collected is kept" in said.err
+    (kept,) = read_run(Store(tmp_path / "results").runs()[0])
+    assert len(kept["values"]["sessions"]) == 3
+
+
+def test_a_gate_that_hangs_is_an_error_with_words(monkeypatch, tmp_path):
+    monkeypatch.setattr(sequential_gate, "_DEADLINE_S", 0.01)
+    with pytest.raises(RunFailed, match=r"did not end within 0\.01 s"):
+        sequential_gate.pytest_benchmark_pair(tmp_path / "a.onnx", tmp_path / "b.onnx")
