@@ -72,8 +72,7 @@ class Engine(abc.ABC):
 
         :raises RuntimeFailure: ``usage`` when closed; ``run`` when the feed does not fit or the runtime fails.
         """
-        self._check(feeds)
-        return self.run_impl(feeds)
+        return self.run_impl(self._checked(feeds))
 
     def burst(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> list[int]:
         """Duration of each of ``repeats`` calls in ns, after ``warmup`` calls that are not kept.
@@ -82,7 +81,7 @@ class Engine(abc.ABC):
 
         :raises RuntimeFailure: as :meth:`run`; ``usage`` for a negative count.
         """
-        self._check(feeds)
+        feeds = self._checked(feeds)
         if warmup < 0 or repeats < 1:
             raise RuntimeFailure(
                 "usage", f"a burst of {warmup} warm-up and {repeats} timed calls", todo="0 or more, 1 or more"
@@ -101,10 +100,10 @@ class Engine(abc.ABC):
         :param contexts: prepare it so many times; :meth:`timed` then runs all of them at once.
         :raises RuntimeFailure: as :meth:`run`; ``usage`` for fewer than one context.
         """
-        self._check(feeds)
+        feeds = self._checked(feeds)
         if contexts < 1:
             raise RuntimeFailure("usage", f"{contexts} contexts", todo="1 or more")
-        self._kept[label] = [self.keep_impl(feeds) for _ in range(contexts)]
+        self._kept[label] = [self.keep_impl(feeds), *(self.keep_more_impl(feeds) for _ in range(contexts - 1))]
 
     def timed(self, label: str, warmup: int, repeats: int) -> dict[str, list[int]]:
         """Durations of ``repeats`` calls on a kept feed after ``warmup`` that are not kept, by each clock, in ns.
@@ -189,8 +188,9 @@ class Engine(abc.ABC):
         if self._closed:
             raise RuntimeFailure("usage", "the engine is closed", todo="load it again")
 
-    def _check(self, feeds: Mapping[str, Any]) -> None:
+    def _checked(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         self._check_open()
+        feeds = self.adapt_impl(feeds)
         known = {i["name"]: i for i in self._inputs}
         for name in feeds:
             if name not in known:
@@ -211,6 +211,11 @@ class Engine(abc.ABC):
                 raise RuntimeFailure(
                     "run", f"input {name!r} has shape {list(array.shape)}, the engine takes [{wanted}]"
                 )
+        return feeds
+
+    def adapt_impl(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The feed as this engine takes it, before it is checked."""
+        return feeds
 
     @abc.abstractmethod
     def run_impl(self, feeds: Mapping[str, Any]) -> dict[str, Any]: ...
@@ -222,8 +227,46 @@ class Engine(abc.ABC):
         """What :meth:`timed_impl` wants of a feed; a runtime may bind it to its device here."""
         return dict(feeds)
 
+    def keep_more_impl(self, feeds: Mapping[str, Any]) -> Any:
+        """The same for a further context."""
+        return self.keep_impl(feeds)
+
     def timed_impl(self, kept: Any, warmup: int, repeats: int) -> dict[str, list[int]]:
         return {"wall_ns": self.burst_impl(kept, warmup, repeats)}
+
+    def layers(self, label: str = "") -> list[dict[str, Any]]:
+        """What the runtime tells of every layer, as it tells it; at the shapes of a kept feed where one is named.
+
+        :raises RuntimeFailure: ``usage`` when closed, or for a label that was never kept.
+        """
+        return self.layers_impl(self._kept_as(label) if label else None)
+
+    def layer_times(self, label: str, repeats: int) -> dict[str, list[float]]:
+        """Layer -> ms of each of ``repeats`` runs on a kept feed; empty where the runtime does not tell.
+
+        :raises RuntimeFailure: ``usage`` when closed, or for a label that was never kept.
+        """
+        return self.layer_times_impl(self._kept_as(label), repeats)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes on the device: ``context_bytes``, ``taken_bytes``; empty for a runtime without one."""
+        self._check_open()
+        return self.memory_impl()
+
+    def _kept_as(self, label: str) -> Any:
+        self._check_open()
+        if label not in self._kept:
+            raise RuntimeFailure("usage", f"no feed is kept as {label!r}", todo="keep it first")
+        return self._kept[label][0]
+
+    def layers_impl(self, kept: Any) -> list[dict[str, Any]]:  # noqa: ARG002
+        return []
+
+    def layer_times_impl(self, kept: Any, repeats: int) -> dict[str, list[float]]:  # noqa: ARG002
+        return {}
+
+    def memory_impl(self) -> dict[str, int]:
+        return {}
 
     def coverage_impl(self) -> dict[str, Any] | None:
         return None
@@ -236,6 +279,8 @@ class Runtime(abc.ABC):
     """One engine family in this interpreter. Options are a plain dict; an unknown one is refused by name."""
 
     name = ""
+    cache: str | None = None
+    """Folder for what outlives a process; set by the service."""
 
     def describe(self) -> dict[str, Any]:
         """What is here, and what it can do.

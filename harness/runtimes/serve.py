@@ -20,6 +20,7 @@ __all__ = ["RUNTIMES", "Blobs", "Service", "make_runtime", "serve"]
 
 RUNTIMES = {
     "onnxruntime": ("onnxruntime", "OnnxRuntime"),
+    "tensorrt": ("tensorrt", "TensorRt"),
     "tensorrt-rtx": ("tensorrt_rtx", "TensorRtRtx"),
 }
 
@@ -89,6 +90,7 @@ class Service:
 
     def __init__(self, runtime: Runtime, cache: str) -> None:
         self._runtime, self._blobs = runtime, Blobs(cache)
+        runtime.cache = cache
         self._engines: dict[int, Engine] = {}
         self._next = 1
 
@@ -122,9 +124,13 @@ class Service:
     def build(self, digest: str, options: dict[str, Any]) -> dict[str, Any]:
         """Build a stored ONNX file.
 
+        :param options: those of the runtime; in ``files``, role -> digest of a stored file.
         :returns: the facts of ``Runtime.build``, with ``artefact``: the digest of what :meth:`load` takes.
         :raises RuntimeFailure: as ``Runtime.build``.
         """
+        if options.get("files"):
+            files = {role: str(self._blobs.path(one)) for role, one in options["files"].items()}
+            options = {**options, "files": files}
         with tempfile.TemporaryDirectory(dir=self._blobs.folder) as folder:
             target = Path(folder, "engine")
             facts = self._runtime.build(str(self._blobs.path(digest)), str(target), options)
@@ -177,6 +183,27 @@ class Service:
         :raises RuntimeFailure: ``usage`` for an engine that is closed.
         """
         return self._engine(handle).coverage()
+
+    def layers(self, handle: int, label: str = "") -> list[dict[str, Any]]:
+        """As ``Engine.layers``.
+
+        :raises RuntimeFailure: ``usage`` for an engine that is closed; as ``Engine.layers``.
+        """
+        return self._engine(handle).layers(label)
+
+    def layer_times(self, handle: int, label: str, repeats: int) -> dict[str, list[float]]:
+        """As ``Engine.layer_times``.
+
+        :raises RuntimeFailure: ``usage`` for an engine that is closed; as ``Engine.layer_times``.
+        """
+        return self._engine(handle).layer_times(label, repeats)
+
+    def memory(self, handle: int) -> dict[str, int]:
+        """As ``Engine.memory``.
+
+        :raises RuntimeFailure: ``usage`` for an engine that is closed.
+        """
+        return self._engine(handle).memory()
 
     def close(self, handle: int) -> None:
         """Free an engine; for a number that is not held, nothing."""

@@ -1,0 +1,275 @@
+"""A loaded TensorRT engine: feeds bound to the device, runs timed by events, what the inspector tells."""
+
+# ruff: noqa: ANN401 - no types hold for every version
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Mapping
+
+import numpy as np
+
+from .base import Engine, RuntimeFailure
+from .trt_io import BindingIo, NamedIo, Tensor, new_allocator
+
+if TYPE_CHECKING:
+    from .cuda import Buffer, Cuda
+
+__all__ = ["TensorRtEngine"]
+
+
+class Bound:
+    """A feed on the device, with where its outputs go, in a context of its own or the engine's.
+
+    :param shapes: input -> shape.
+    """
+
+    def __init__(self, context: Any, stream: Any, profile: int, shapes: dict[str, tuple[int, ...]]) -> None:
+        self.context, self.stream, self.profile, self.shapes = context, stream, profile, shapes
+        self.inputs: dict[str, Buffer] = {}
+        self.host: dict[str, Any] = {}  # values of shape tensors, which TensorRT reads on the host
+        self.outputs: dict[str, Buffer] = {}
+        self.output_shapes: dict[str, tuple[int, ...]] = {}
+        self.graph: Any = None
+
+    def free(self) -> None:
+        for buffer in (*self.inputs.values(), *self.outputs.values()):
+            buffer.free()
+        self.graph = None
+
+
+class TensorRtEngine(Engine):
+    """One execution context, whose profile and shapes follow what is run.
+
+    Feeds are bound to the device when they are kept. ``timed`` gives ``device_ns``, between two events around the
+    enqueue, and ``wall_ns``, from before the shapes are set until the stream is idle; copies are in neither. The first
+    run after another feed's holds the change of shape and profile.
+    """
+
+    def __init__(self, trt: Any, cuda: Cuda, runtime: Any, engine: Any, log: Any, *, cuda_graph: bool) -> None:
+        self._trt, self._cuda, self._runtime, self._engine, self._log = trt, cuda, runtime, engine, log
+        self._io = NamedIo(trt, engine) if hasattr(engine, "num_io_tensors") else BindingIo(trt, engine)
+        self._wants_graph = cuda_graph
+        self._before_context = cuda.free_bytes()
+        self._context = self._new_context()
+        self._after_context = cuda.free_bytes()
+        self._stream = cuda.stream()
+        self._start, self._end = cuda.event(), cuda.event()
+        self._active: Bound | None = None
+        self._profile = 0
+        super().__init__([_facts(one) for one in self._io.inputs], [_facts(one) for one in self._io.outputs])
+
+    # -- Engine -------------------------------------------------------------------------------------------------
+
+    def adapt_impl(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """int64 where the engine takes int32, as TensorRT 8 and 9 make of every int64 input of an ONNX file."""
+        wanted = {one.name: one.dtype for one in self._io.inputs}
+        return {name: _narrowed(name, array, wanted.get(name, "")) for name, array in feeds.items()}
+
+    def run_impl(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        with self._cuda.current():
+            bound = self._bound(feeds, self._context, self._stream)
+            try:
+                self._activate(bound)
+                self._enqueue(bound)
+                bound.stream.synchronize()
+                return self._fetched(bound)
+            finally:
+                self._active = None
+                bound.free()
+
+    def burst_impl(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> list[int]:
+        kept = self.keep_impl(feeds)
+        try:
+            return self.timed_impl(kept, warmup, repeats)["device_ns"]
+        finally:
+            with self._cuda.current():
+                self._active = None
+                kept.free()
+
+    def keep_impl(self, feeds: Mapping[str, Any]) -> Bound:
+        with self._cuda.current():
+            return self._bound(feeds, self._context, self._stream)
+
+    def keep_more_impl(self, feeds: Mapping[str, Any]) -> Bound:
+        """A further context, to run at the same time as the others."""
+        with self._cuda.current():
+            return self._bound(feeds, self._new_context(), self._cuda.stream())
+
+    def timed_impl(self, kept: Bound, warmup: int, repeats: int) -> dict[str, list[int]]:
+        device_ns, wall_ns = [], []
+        own = kept.context is not self._context
+        start, end = (self._cuda.event(), self._cuda.event()) if own else (self._start, self._end)
+        with self._cuda.current():
+            for _ in range(warmup):
+                self._activate(kept)
+                self._enqueue(kept)
+            kept.stream.synchronize()
+            for _ in range(repeats):
+                began = time.perf_counter_ns()
+                self._activate(kept)
+                start.record(kept.stream)
+                self._enqueue(kept)
+                end.record(kept.stream)
+                end.synchronize()
+                wall_ns.append(time.perf_counter_ns() - began)
+                device_ns.append(round(start.time_till(end) * 1e6))
+        return {"wall_ns": wall_ns, "device_ns": device_ns}
+
+    def coverage_impl(self) -> dict[str, Any] | None:
+        from .trt_layers import coverage
+
+        return coverage(self.layers_impl(None))
+
+    def layers_impl(self, kept: Bound | None) -> list[dict[str, Any]]:
+        """The inspector's word on every layer; with a kept feed, at its shapes."""
+        if not hasattr(self._engine, "create_engine_inspector"):
+            return []
+        with self._cuda.current():
+            inspector = self._engine.create_engine_inspector()
+            if kept is not None:
+                self._activate(kept)
+                inspector.execution_context = kept.context
+            text = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
+        found = json.loads(text, strict=False)  # 8.6 leaves raw control characters in it
+        layers = found.get("Layers", [])
+        return [one if isinstance(one, dict) else {"Name": str(one)} for one in layers]
+
+    def layer_times_impl(self, kept: Bound, repeats: int) -> dict[str, list[float]]:
+        """Layer -> ms of each run, by the profiler; profiling makes runs slower."""
+        times: dict[str, list[float]] = {}
+
+        class Profiler(self._trt.IProfiler):  # type: ignore[name-defined, misc, unused-ignore]
+            def __init__(self, trt: Any) -> None:
+                trt.IProfiler.__init__(self)
+
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                times.setdefault(layer_name, []).append(ms)
+
+        with self._cuda.current():
+            self._activate(kept)
+            kept.context.profiler = Profiler(self._trt)
+            for _ in range(repeats):
+                self._enqueue(kept)
+                kept.stream.synchronize()
+        return times
+
+    def memory_impl(self) -> dict[str, int]:
+        """``context_bytes`` as the engine states it, and what making the context took off the GPU's free memory."""
+        stated = next(
+            (int(getattr(self._engine, name)) for name in ("device_memory_size_v2", "device_memory_size")
+             if hasattr(self._engine, name)), 0,
+        )  # fmt: skip
+        return {"context_bytes": stated, "taken_bytes": self._before_context - self._after_context}
+
+    def close_impl(self) -> None:
+        with self._cuda.current():
+            self._active = None
+            self._context = self._engine = self._runtime = None
+
+    # -- how ----------------------------------------------------------------------------------------------------
+
+    def _new_context(self) -> Any:
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise RuntimeFailure(
+                "run",
+                "TensorRT makes no execution context",
+                todo="is there memory left on the GPU?",
+                detail=self._said(),
+            )
+        return context
+
+    def _bound(self, feeds: Mapping[str, Any], context: Any, stream: Any) -> Bound:
+        shapes = {name: tuple(int(n) for n in array.shape) for name, array in feeds.items()}
+        bound = Bound(context, stream, self._io.profile_for(shapes), shapes)
+        for tensor in self._io.inputs:
+            array = np.ascontiguousarray(feeds[tensor.name])
+            if tensor.on_host:
+                bound.host[tensor.name] = array
+            else:
+                bound.inputs[tensor.name] = self._cuda.allocate(array.nbytes)
+                self._cuda.to_device(bound.inputs[tensor.name], array)
+        return bound
+
+    def _activate(self, bound: Bound) -> None:
+        """Set profile, shapes and addresses, unless they are; the outputs' memory is made the first time."""
+        if self._active is bound and bound.context is self._context:
+            return
+        own = bound.context is not self._context
+        if own and bound.output_shapes:
+            return
+        if bound.profile != self._profile or own:
+            self._io.choose_profile(bound.context, bound.profile, bound.stream)
+            bound.stream.synchronize()
+            if not own:
+                self._profile = bound.profile
+        for tensor in self._io.inputs:
+            host = bound.host.get(tensor.name)
+            address = host.ctypes.data if host is not None else bound.inputs[tensor.name].address
+            if not self._io.set_input(bound.context, tensor, bound.shapes[tensor.name], address, host):
+                shape = list(bound.shapes[tensor.name])
+                raise RuntimeFailure("run", f"input {tensor.name!r} cannot have shape {shape}", detail=self._said())
+        self._address_outputs(bound)
+        if not own:
+            self._active = bound
+
+    def _address_outputs(self, bound: Bound) -> None:
+        for tensor in self._io.outputs:
+            shape = self._io.output_shape(bound.context, tensor)
+            if min(shape, default=0) < 0:  # known only when it has run
+                allocator = new_allocator(self._trt, self._cuda, bound.outputs, bound.output_shapes)
+                self._io.set_allocator(bound.context, tensor, allocator)
+                continue
+            bound.output_shapes[tensor.name] = shape
+            if tensor.name not in bound.outputs:
+                size = int(np.prod(shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
+                bound.outputs[tensor.name] = self._cuda.allocate(size)
+            self._io.set_output(bound.context, tensor, bound.outputs[tensor.name].address)
+
+    def _enqueue(self, bound: Bound) -> None:
+        if bound.graph is not None:
+            bound.graph.launch(bound.stream)
+            return
+        if not self._io.enqueue(bound.context, bound.stream):
+            raise RuntimeFailure("run", "TensorRT did not run the engine", detail=self._said())
+        if self._wants_graph:
+            self._capture(bound)
+
+    def _capture(self, bound: Bound) -> None:
+        """The first run was eager, as capturing asks for; what follows is launched as a graph."""
+        bound.stream.synchronize()
+        if not hasattr(bound.stream, "begin_capture"):
+            raise RuntimeFailure(
+                "usage", "this pycuda cannot capture CUDA graphs", todo="update it, or leave cuda_graph out"
+            )
+        bound.stream.begin_capture()
+        fine = self._io.enqueue(bound.context, bound.stream)
+        graph = bound.stream.end_capture()
+        if not fine:
+            raise RuntimeFailure("run", "the engine cannot be captured in a CUDA graph", detail=self._said())
+        bound.graph = graph.instantiate()
+
+    def _fetched(self, bound: Bound) -> dict[str, Any]:
+        outputs = {}
+        for tensor in self._io.outputs:
+            array = np.empty(bound.output_shapes[tensor.name], tensor.dtype)
+            self._cuda.to_host(array, bound.outputs[tensor.name])
+            outputs[tensor.name] = array
+        return outputs
+
+    def _said(self) -> str:
+        return "\n".join(self._log.errors[-5:])
+
+
+def _facts(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": tensor.dtype, "shape": [None if n < 0 else n for n in tensor.shape]}
+
+
+def _narrowed(name: str, array: Any, wanted: str) -> Any:
+    if wanted != "int32" or getattr(array, "dtype", None) != np.int64:
+        return array
+    if array.size and (array.max() > np.iinfo(np.int32).max or array.min() < np.iinfo(np.int32).min):
+        raise RuntimeFailure("run", f"input {name!r} holds values beyond int32, which this engine takes")
+    return array.astype(np.int32)

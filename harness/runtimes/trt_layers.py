@@ -1,0 +1,40 @@
+"""What the engine inspector's layers say: which compute in INT8."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Mapping, Sequence
+
+__all__ = ["coverage", "is_int8"]
+
+_WEIGHTED = re.compile(r"conv|gemm|matrix|matmul|fully|deconv", re.IGNORECASE)
+_INT8_TACTIC = re.compile(r"int8|i8i8|i8816|i16832|imma|s8s8", re.IGNORECASE)
+
+
+def is_int8(layer: Mapping[str, Any]) -> bool | None:
+    """Whether a layer computes in INT8, by its inputs' format, its weights, or its tactic; None where nothing tells."""
+    tactic = str(layer.get("TacticName", ""))
+    weights = layer.get("Weights")
+    kinds = [str(weights.get("Type", ""))] if isinstance(weights, dict) else []
+    kinds += [_format(tensor) for tensor in layer.get("Inputs", ()) if isinstance(tensor, dict)]
+    if any("int8" in kind.lower() for kind in kinds) or _INT8_TACTIC.search(tactic):
+        return True
+    return False if any(kinds) or tactic else None
+
+
+def coverage(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """``{int8, float, operators}``: layers with weights by what they compute in; None where the inspector is silent."""
+    weighted = [one for one in layers if _WEIGHTED.search(f"{one.get('LayerType', '')} {one.get('Name', '')}")]
+    said = [is_int8(one) for one in weighted]
+    if not weighted or all(one is None for one in said):
+        return None
+    operators: dict[str, int] = {}
+    for one in layers:
+        kind = str(one.get("LayerType", "unknown"))
+        operators[kind] = operators.get(kind, 0) + 1
+    return {"int8": said.count(True), "float": said.count(False), "operators": operators}
+
+
+def _format(tensor: Mapping[str, Any]) -> str:
+    """8.x to 10.x write ``Format/Datatype``, 11 ``Format`` and ``Datatype``."""
+    return f"{tensor.get('Format/Datatype', '')} {tensor.get('Datatype', '')}".strip()
