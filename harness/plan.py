@@ -64,6 +64,7 @@ class Plan:
             methods=_split(self.option("--methods")),
             policies=_split(self.option("--policies")),
             layouts=self.option("--layouts"),
+            routes=_split(self.option("--routes")),
         )
         matrix.comparisons()  # raises UsageError
         return matrix
@@ -153,7 +154,8 @@ class Plan:
             chosen = select(found, patterns, aliases=aliases)
         else:
             named = {sys.executable, *extra, *optional}
-            chosen = [e for e in found if e.python in named or e.runtime == "tensorrt-rtx"]
+            able = [e for e in found if e.can_run or e.can_build]  # TensorRT without a GPU can do nothing
+            chosen = [e for e in able if e.python in named or e.runtime == "tensorrt-rtx"]
         return {environment.name: environment for environment in chosen}
 
     def cases(
@@ -185,8 +187,10 @@ class Plan:
             matrix = replace(matrix, methods=matrix.methods[:1], policies=matrix.policies[:1])
         if one_layout:
             matrix = replace(matrix, layouts=matrix.layouts[:1])
-        runtimes = [name for name, environment in self.environments.items() if builds_only or environment.can_run]
-        return expand(matrix, self.entries, runtimes)
+        able = self.environments.items()
+        runtimes = [name for name, one in able if one.can_run or (builds_only and one.can_build)]
+        families = {name: (one.runtime, one.version) for name, one in self.environments.items()}
+        return expand(matrix, self.entries, runtimes, families)
 
     @property
     def draw(self) -> Draw | None:
@@ -221,6 +225,8 @@ class Plan:
         for python in self.option("pythons"):
             words += ["--python", python]
         words += ["--runtime", case.runtime, "--precision", case.precision.value, "--layouts", case.layout]
+        if case.calibration is not None:
+            words += ["--routes", case.route.value]
         if case.calibration is not None:
             words += ["--methods", str(case.calibration.method), "--policies", case.calibration.policy.value]
         words += ["--seed", str(self.seed)]

@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--layouts", action="append", default=[], metavar="LAYOUT",
         help="single, buckets3, geometricN, or MIN-OPT-MAX,MIN-OPT-MAX; give the option once a layout",
     )  # fmt: skip
+    group.addoption("--routes", help="cache, qdq, calibrator, qdq_strong: how ranges reach TensorRT", **many)
     group.addoption("--precision", help="fp32, fp16, int8", **many)
     group.addoption("--matrix", default="", metavar="quick|full|FILE", help="which cells to run (default: quick)")
     group.addoption("--seed", type=int, default=0, help="draws corpora, orders and examples (default: 0)")

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from harness.accuracy import Aggregate, Comparison, Score, compare, load_score, verdict
-from harness.calibration import artefacts, pipeline
+from harness.calibration import artefacts, pipeline, policies
 from harness.corpus import spread
 from harness.corpus.buckets import PICKING, by_bucket
 from harness.corpus.content import Draw, make
@@ -28,8 +28,9 @@ from harness.modelfile import ModelFacts, prepare, profiles_for, read_facts, sco
 from harness.paths import cache_dir
 from harness.results.record import record
 from harness.served import LoadedEngines, Outputs, Served
-from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision
+from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision, Route
 from harness.spec.config import LatencyConfig
+from harness.spec.routes import ALGORITHMS, cache_version, routes_of
 from harness.spec.shapes import bucket_names, layout_from_text, length_buckets
 from harness.workers import Worker
 from harness.workers.store import file_digest
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from harness.workers import Environment, Workers
 
 __all__ = ["Served", "Workbench", "bucket_name"]
+
+CACHE_ALGORITHM = "MinMaxCalibration"
+"""The calibrator that reads our caches; it says nothing of how the ranges were found."""
 
 _PICKING = 3
 """Part of a kept corpus's name: raise it when :class:`Workbench` picks other samples from the same stream."""
@@ -231,12 +235,41 @@ class Workbench:
         if case.precision is Precision.FP32:
             return (prepared,)
         if case.precision is Precision.FP16:
-            return (artefacts.fp16(prepared),)
+            return (prepared,) if self._by_flags(case) else (artefacts.fp16(prepared),)
         if case.calibration is None:
             raise UsageError("an INT8 case without a calibration", where=case.id)
+        if case.route is Route.CALIBRATOR:
+            return (prepared,)
         dialect = self.dialect(case)
         found = self.calibrated(case.model, case.calibration, self.layout(case), dialect)
+        if case.route is Route.CACHE:
+            return (prepared,) * len(found.ranges)
         return tuple(artefacts.int8(prepared, ranges, dialect) for ranges in found.ranges)
+
+    def _by_flags(self, case: Case) -> bool:
+        """Whether the builder chooses precisions by flags, and not the types in the model."""
+        environment = self.environment(case)
+        return environment.runtime == "tensorrt" and Route.QDQ in routes_of(environment.runtime, environment.version)
+
+    def calibration_files(self, case: Case) -> list[dict[str, Path]]:
+        """What a TensorRT build of each engine reads beside the model: a cache of our ranges, or batches."""
+        calibration = case.calibration
+        if calibration is None or case.route not in {Route.CACHE, Route.CALIBRATOR}:
+            return [{}] * len(self.artefacts(case))
+        prepared, model, layout = self.prepared(case.model), self.model(case.model), self.layout(case)
+        corpus = self.corpus(case.model, "calibration")
+        if case.route is Route.CALIBRATOR:
+            profile = layout.profiles[policies.calibration_profile(layout, corpus.lengths)]
+            drawn = policies.handed_over(model, corpus, calibration.policy, profile)
+            described = f"{calibration.policy.value}/{profile}/{corpus.digest}"
+            return [{"batches": artefacts.batches(prepared, model, drawn, described)}]
+        found = pipeline.observed(prepared, model, corpus, calibration.policy, layout)
+        ranges = pipeline.from_observed(
+            found, prepared, model, corpus, corpus.lengths, calibration, layout, Dialect.S8S8,
+            tensors=artefacts.cached_tensors(prepared),
+        ).ranges  # fmt: skip
+        version = cache_version(self.environment(case).version)
+        return [{"cache": artefacts.trt_cache(prepared, one, version, CACHE_ALGORITHM)} for one in ranges]
 
     # -- engines ------------------------------------------------------------------------------------------------
 
@@ -247,7 +280,24 @@ class Workbench:
             return {}
         layout = self.layout(case)
         profiles = layout.profiles if count == 1 else (layout.profiles[index],)
-        return {"profiles": profiles_for(self.model(case.model), self.facts(case.model), profiles)}
+        given = profiles_for(self.model(case.model), self.facts(case.model), profiles)
+        if environment.runtime != "tensorrt":
+            return {"profiles": given}
+        options: dict[str, Any] = {"profiles": given, "flags": self._flags(case)}
+        if case.precision is Precision.INT8:
+            options["strong"] = case.route is Route.QDQ_STRONG
+        if case.calibration is not None and case.route in {Route.CACHE, Route.CALIBRATOR}:
+            own = ALGORITHMS[case.calibration.method.name] if case.route is Route.CALIBRATOR else CACHE_ALGORITHM
+            lengths = self.corpus(case.model, "calibration").lengths
+            options["algorithm"] = own
+            options["calibration_profile"] = given[policies.calibration_profile(layout, lengths) if count == 1 else 0]
+        return options
+
+    def _flags(self, case: Case) -> list[str]:
+        """FP32 is FP32, where TensorRT would compute in TF32. What is not INT8 beside INT8 is FP16."""
+        if not self._by_flags(case) or case.route is Route.QDQ_STRONG:
+            return []
+        return {Precision.FP32: ["-TF32"], Precision.FP16: ["FP16"], Precision.INT8: ["INT8", "FP16"]}[case.precision]
 
     def build(self, case: Case) -> list[tuple[dict[str, Any], Path]]:
         """Build every engine of the case: (facts, file to load) for each.
@@ -255,7 +305,11 @@ class Workbench:
         :raises BuildFailed: with everything that the runtime said.
         """
         worker, files = self.worker(case), self.artefacts(case)
-        return [worker.build(path, self.build_options(case, index, len(files))) for index, path in enumerate(files)]
+        beside = self.calibration_files(case)
+        return [
+            worker.build(path, self.build_options(case, index, len(files)), files=beside[index])
+            for index, path in enumerate(files)
+        ]
 
     def worker(self, case: Case) -> Worker:
         """A living worker of the case's environment."""
@@ -332,7 +386,7 @@ class Workbench:
     def baseline(self, case: Case) -> Case:
         """What INT8 has to beat: FP16 where a GPU computes in it, FP32 on a CPU."""
         on_gpu = self.environment(case).runtime.startswith("tensorrt")
-        return replace(case, precision=Precision.FP16, calibration=None) if on_gpu else _fp32(case)
+        return replace(_fp32(case), precision=Precision.FP16) if on_gpu else _fp32(case)
 
     def timed(self, case: Case) -> Latency:
         """The case's session against its baseline, over all length buckets; measured once."""
@@ -418,4 +472,4 @@ def bucket_name(buckets: Layout, length: int) -> str:
 
 
 def _fp32(case: Case) -> Case:
-    return replace(case, precision=Precision.FP32, calibration=None)
+    return replace(case, precision=Precision.FP32, calibration=None, route=Route.QDQ)

@@ -9,21 +9,26 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 
-from harness.calibration.qdq import write_qdq
+from harness.calibration.cache import from_ranges
+from harness.calibration.qdq import quantized_tensors, tensors_to_observe, write_qdq
 from harness.errors import BuildFailed
 from harness.modelfile import weighted_nodes
 from harness.onnx_facts import is_whole
 from harness.paths import cache_dir, written
+from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from harness.calibration.ranges import Ranges
-    from harness.spec.calibration import Dialect
+    from harness.corpus.samples import Feeds
+    from harness.spec.model import Model
 
-__all__ = ["ARTEFACT_VERSION", "fp16", "int8"]
+__all__ = ["ARTEFACT_VERSION", "batches", "cached_tensors", "fp16", "int8", "trt_cache"]
 
 ARTEFACT_VERSION = 1
 
@@ -61,9 +66,46 @@ def fp16(prepared: Path) -> Path:
     return target
 
 
-def _target(prepared: Path, *parts: str) -> Path:
+def trt_cache(prepared: Path, ranges: Ranges, version: str, algorithm: str) -> Path:
+    """A TensorRT calibration cache of ``ranges``, for a build of ``prepared``.
+
+    The weighted operators' outputs have scales beside their inputs: TensorRT falls back to float for every layer that
+    reads or writes a tensor without one.
+
+    :param ranges: of every tensor that :func:`cached_tensors` names.
+    :param version: as the header has it, ``8503``.
+    """
+    proto = onnx.load(prepared, load_external_data=False)
+    sources = quantized_tensors(proto, weighted_nodes(proto), Dialect.U8S8)
+    text = from_ranges({name: ranges[source] for name, source in sources.items()}, version, algorithm).dumps()
+    target = _target(prepared, "cache", text, suffix=".cache")
+    with written(target) as file:
+        file.write(text.encode())
+    return target
+
+
+def cached_tensors(prepared: Path) -> list[str]:
+    """The tensors whose ranges :func:`trt_cache` needs."""
+    proto = onnx.load(prepared, load_external_data=False)
+    return tensors_to_observe(proto, weighted_nodes(proto), Dialect.U8S8)
+
+
+def batches(prepared: Path, model: Model, drawn: Iterable[Feeds], described: str) -> Path:
+    """Calibration batches for a calibrator, in one ``.npz``: arrays are named ``NUMBER:INPUT``.
+
+    :param described: what they were made from, for the file's name: the same words stand for the same batches.
+    """
+    target = _target(prepared, "batches", model.key, described, suffix=".npz")
+    if not target.is_file():
+        arrays = {f"{number}:{name}": array for number, feeds in enumerate(drawn) for name, array in feeds.items()}
+        with written(target) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type] # a name is no keyword of savez
+    return target
+
+
+def _target(prepared: Path, *parts: str, suffix: str = ".onnx") -> Path:
     import onnxruntime
 
     digest = hashlib.sha256(prepared.read_bytes())
     digest.update("\0".join([str(ARTEFACT_VERSION), onnxruntime.__version__, *parts]).encode())
-    return cache_dir("artefacts") / f"{digest.hexdigest()[:32]}.onnx"
+    return cache_dir("artefacts") / f"{digest.hexdigest()[:32]}{suffix}"

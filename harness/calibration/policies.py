@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.spec.model import Model
     from harness.spec.shapes import Layout, Profile
 
-__all__ = ["Seen", "apply", "calibration_profile", "in_layout", "in_profile"]
+__all__ = ["Seen", "apply", "calibration_profile", "handed_over", "in_layout", "in_profile"]
 
 
 @dataclass
@@ -137,6 +137,16 @@ def apply(model: Model, samples: Iterable[Feeds], policy: Policy, profile: Profi
         for batch in _batches(model, feeds, length, policy, profile.opt, seen, stale):
             seen.batches += 1
             yield batch
+
+
+def handed_over(model: Model, samples: Iterable[Feeds], policy: Policy, profile: Profile) -> Iterator[Feeds]:
+    """What a TensorRT calibrator is given: batches at opt; under ``reinterpret`` the samples as they are.
+
+    There TensorRT itself does what :func:`apply` shows: it reads opt-volume elements from the pointer.
+    """
+    if policy is Policy.REINTERPRET:
+        return iter(samples)
+    return apply(model, samples, policy, profile, Seen())
 
 
 def _batches(

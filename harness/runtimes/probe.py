@@ -1,45 +1,118 @@
-"""Which runtimes this interpreter can import. A program of its own: it runs in a subprocess of any Python >= 3.10.
+"""Which runtimes this interpreter can import, and what they can do here.
 
-Prints one JSON object a line, each as soon as it is known: a library that kills the interpreter while it is being
-imported loses its own line and those after it, not those before.
+A program of its own: it runs in a subprocess of any Python >= 3.10. Prints one JSON object a line, each as soon as it
+is known: a library that kills the interpreter while it is being imported loses its own line and those after it, not
+those before.
 """
+
+# ruff: noqa: ANN401 - a native library has no types
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import platform
+import re
 import site
 import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ONLY_BUILDS", "gpu_count", "probe"]
+__all__ = ["ONLY_BUILDS", "gpu_count", "gpus", "probe", "pycuda", "unsupported"]
 
-# TensorRT comes before anything that may pull in pycuda: the other order fails with CUDA error 400.
+# TensorRT comes before anything that may pull in pycuda: with a context of pycuda's there first, the Builder of
+# TensorRT 8.5.3.1 ends in a segmentation fault.
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx", "onnxruntime": "onnxruntime"}
 ONLY_BUILDS = frozenset({"tensorrt-rtx"})
 """Families whose engines are built here and cannot be loaded yet, GPU or not."""
 
+_MAJOR, _MINOR = 75, 76  # cuda.h, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+_NAME_BYTES = 100
+_RTX_RUNS_ON = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))  # members of its ComputeCapability, 1.4 to 1.7
+_NO_PYCUDA = (
+    "pycuda is not installed: pip install pycuda; it is a source package and wants a C++ compiler and CUDA's headers"
+)
+
 
 def gpu_count() -> int:
     """How many GPUs the CUDA driver shows this process; 0 without a driver."""
-    import ctypes
-
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return 0
+    driver = _driver()
     count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+    if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
 
 
-def probe(runtime: str) -> dict[str, Any]:
-    """``{runtime, version, providers, can_run}`` of an importable runtime.
+def gpus() -> list[dict[str, str]]:
+    """``{name, compute_capability}`` (``NVIDIA H200``, ``9.0``) of every GPU that the driver shows this process."""
+    driver = _driver()
+    found = []
+    for index in range(gpu_count()):
+        device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+        name = ctypes.create_string_buffer(_NAME_BYTES)
+        if driver.cuDeviceGet(ctypes.byref(device), index) != 0:
+            continue
+        driver.cuDeviceGetName(name, _NAME_BYTES, device)
+        driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
+        capability = f"{major.value}.{minor.value}"
+        found.append({"name": name.value.decode(errors="replace"), "compute_capability": capability})
+    return found
 
+
+def unsupported(runtime: str, version: str, capability: str) -> str:
+    """Why this version does not run on a GPU of that compute capability; empty where nothing is known against it.
+
+    TensorRT: Hopper (9.0) from 8.5 on; Blackwell (10.0 and above) from 10.8 on; below 7.0 not from 10.0 on, Volta (7.0,
+    7.2) not from 10.5 on, by the release notes and support matrices. TensorRT-RTX: the compute capabilities that it has
+    names for; 1.7.1 was seen to refuse 9.0.
+
+    :param version: ``8.5.3.1``. :param capability: ``9.0``.
+    """
+    gpu, release = _numbers(capability), _numbers(version)
+    if runtime == "tensorrt-rtx":
+        if gpu in _RTX_RUNS_ON:
+            return ""
+        known = ", ".join(f"{major}.{minor}" for major, minor in _RTX_RUNS_ON)
+        return f"TensorRT-RTX {version} does not run on compute capability {capability}; it does on {known}"
+    if runtime != "tensorrt":
+        return ""
+    bounds = (((10, 0), (10, 8)), ((9, 0), (8, 5)))
+    needed = next((since for low, since in bounds if gpu >= low), (0,))
+    if release < needed:
+        return f"compute capability {capability} needs TensorRT {_dotted(needed)} or newer; this is {version}"
+    ends = (((7, 0), (10, 0)), ((7, 5), (10, 5)))
+    ended = next((until for below, until in ends if gpu < below), None)
+    if ended is not None and release >= ended:
+        return f"compute capability {capability} was dropped by TensorRT {_dotted(ended)}; this is {version}"
+    return ""
+
+
+def pycuda() -> tuple[str, str]:
+    """Version of pycuda and an empty text; or an empty text and why it cannot be used.
+
+    Imports it: only after TensorRT.
+    """
+    if importlib.util.find_spec("pycuda") is None:
+        return "", _NO_PYCUDA
+    try:
+        importlib.import_module("pycuda.driver")
+        return importlib.metadata.version("pycuda"), ""
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown", ""
+    except Exception as error:  # noqa: BLE001 - native packages raise what they like while being imported
+        return "", f"pycuda cannot be imported: {type(error).__name__}: {error}"
+
+
+def probe(runtime: str) -> dict[str, Any]:
+    """What this interpreter has of a runtime.
+
+    ``{runtime, version, providers, gpus, pycuda, can_run, build, why}`` of one that can be imported: ``gpus`` as
+    :func:`gpus` has them, ``pycuda`` its version or why it is missing (empty for a runtime that does not need it),
+    ``build`` whether engines can be built here, ``why`` what is in the way of running them (empty if nothing).
     ``{runtime, error}`` of one that is there but cannot be imported, ``{}`` of one that is not there.
     """
     module_name = _MODULES[runtime]
@@ -49,9 +122,48 @@ def probe(runtime: str) -> dict[str, Any]:
         module = importlib.import_module(module_name)
     except Exception as error:  # noqa: BLE001 - native packages raise what they like while being imported
         return {"runtime": runtime, "error": f"{type(error).__name__}: {error}"}
-    found: dict[str, Any] = {"runtime": runtime, "version": str(getattr(module, "__version__", "unknown"))}
-    providers: list[str] = list(module.get_available_providers()) if runtime == "onnxruntime" else []
-    return {**found, "providers": providers, "can_run": runtime not in ONLY_BUILDS}
+    version = str(getattr(module, "__version__", "unknown"))
+    found: dict[str, Any] = {"runtime": runtime, "version": version, "providers": [], "gpus": gpus(), "pycuda": ""}
+    if runtime == "onnxruntime":
+        providers = list(module.get_available_providers())
+        return {**found, "providers": providers, "can_run": True, "build": True, "why": ""}
+    installed, missing = pycuda()
+    on_gpu = _no_gpu(runtime, version, found["gpus"])
+    against = [on_gpu] if on_gpu else []
+    against += [missing] if missing else []
+    if runtime in ONLY_BUILDS:
+        against = ["engines of this runtime are only built here, not run"]
+    return {
+        **found,
+        "pycuda": installed or missing,
+        "can_run": not against,
+        "build": runtime == "tensorrt-rtx" or not on_gpu,  # TensorRT makes no Builder without a GPU
+        "why": "; ".join(against),
+    }
+
+
+def _no_gpu(runtime: str, version: str, found: list[dict[str, str]]) -> str:
+    """Why the GPU that would be used, the first one, cannot be."""
+    if not found:
+        return "no GPU: the CUDA driver is missing or shows none (see nvidia-smi)"
+    return unsupported(runtime, version, found[0]["compute_capability"])
+
+
+def _driver() -> Any:
+    """libcuda, initialized; None without one."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    return driver if driver.cuInit(0) == 0 else None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
 
 
 def _main() -> None:

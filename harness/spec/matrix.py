@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import ConfigError, UsageError
 from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
 from harness.spec.case import Case
+from harness.spec.routes import calibrates, default_routes, routes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["DEFAULT_METHOD", "DEFAULT_POLICY", "FULL", "Matrix", "expand", "read_matrix"]
 
@@ -27,6 +28,8 @@ _METHODS = ("auto", "minmax", "percentile99.9", "percentile", "percentile99.999"
 class Matrix:
     """The axes of the matrix; each a list of words as the options take them.
 
+    :param routes: how ranges reach a runtime that can take them in several ways: ``cache``, ``qdq``, ``calibrator``,
+        ``qdq_strong``. Empty: what is usual there (:func:`harness.spec.routes.default_routes`).
     :param compared: METHOD-POLICY words that stand beside the default of the matrix, in its first layout.
     :param samples: calibration samples a model.
     :param tests: test samples a length bucket.
@@ -40,6 +43,7 @@ class Matrix:
     methods: tuple[str, ...] = (DEFAULT_METHOD,)
     policies: tuple[str, ...] = (DEFAULT_POLICY.value,)
     layouts: tuple[str, ...] = ("single", "buckets3")
+    routes: tuple[str, ...] = ()
     compared: tuple[str, ...] = ("minmax-ragged", "percentile-ragged", "mse-ragged", "mse-pad", "mse-window")
     samples: int = 24
     tests: int = 4
@@ -119,24 +123,49 @@ def _value(name: str, value: Any, where: str) -> Any:  # noqa: ANN401 - as TOML 
         raise ConfigError(f"{name} = {value!r} is no list of words", where=where, todo="put them in quotes")
     if name == "launches" and value == 1:
         raise ConfigError(f"launches = {value}", where=where, todo="one launch does not show how launches differ: 2")
-    if (isinstance(value, int) and value < 1) or (value == [] and name != "compared"):
+    if (isinstance(value, int) and value < 1) or (value == [] and name not in {"compared", "routes"}):
         raise ConfigError(f"{name} = {value!r} leaves nothing to run", where=where, todo="at least one")
     return tuple(value) if wanted is tuple else value
 
 
-def expand(matrix: Matrix, models: Iterable[str], runtimes: Iterable[str]) -> list[Case]:
+def expand(
+    matrix: Matrix,
+    models: Iterable[str],
+    runtimes: Iterable[str],
+    families: Mapping[str, tuple[str, str]] | None = None,
+) -> list[Case]:
     """Every case of the matrix, models outermost, so that neighbours share a model.
 
+    A calibration that cannot go by a route has no case there: TensorRT's own calibrators know two methods, one shape.
+
     :param runtimes: names of environments (``onnxruntime-1.32.0-cpu``).
-    :raises UsageError: a word that is no precision, method or policy.
+    :param families: environment name -> (family, version), which decide the routes; Q/DQ where nothing is said.
+    :raises UsageError: a word that is no precision, method, policy or route.
     """
     calibrations = matrix.calibrations()
+    wanted = [_route(word) for word in matrix.routes]
     cases = []
     for model, runtime, layout, word in itertools.product(models, runtimes, matrix.layouts, matrix.precisions):
         precision = _precision(word)
-        chosen: Sequence[Calibration | None] = calibrations if precision is Precision.INT8 else [None]
-        cases += [Case(model, runtime, precision, calibration, layout, Route.QDQ) for calibration in chosen]
+        if precision is not Precision.INT8:
+            cases.append(Case(model, runtime, precision, None, layout, Route.QDQ))
+            continue
+        family = (families or {}).get(runtime, ("", ""))
+        there = routes_of(*family)
+        routes = [route for route in wanted if route in there] if wanted and len(there) > 1 else default_routes(*family)
+        cases += [
+            Case(model, runtime, precision, calibration, layout, route)
+            for calibration, route in itertools.product(calibrations, routes)
+            if calibrates(route, calibration)
+        ]
     return list(dict.fromkeys(cases))  # percentile and percentile99.99 are one
+
+
+def _route(word: str) -> Route:
+    try:
+        return Route(word)
+    except ValueError:
+        raise UsageError(f"unknown route {word!r}", todo=f"one of {', '.join(Route)}") from None
 
 
 def _policy(word: str) -> Policy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,9 +25,40 @@ if TYPE_CHECKING:
 
     from harness.spec.config import EnvironmentConfig
 
-__all__ = ["INSTALL", "Environment", "configured", "find_environments", "interpreter", "probe", "select"]
+__all__ = [
+    "INSTALL",
+    "TOX",
+    "Environment",
+    "configured",
+    "find_environments",
+    "installs",
+    "interpreter",
+    "probe",
+    "pythons_of",
+    "select",
+]
 
 INSTALL = "python -m tox run -e rtx17 --notest"
+TOX = {
+    "tensorrt-8.4.1.5": "trt84",
+    "tensorrt-8.5.3.1": "trt85",
+    "tensorrt-8.6.0": "trt86",
+    "tensorrt-10.0.1": "trt100",
+    "tensorrt-10.3.0": "trt103",
+    "tensorrt-10.7.0": "trt107",
+    "tensorrt-10.13.0.35": "trt1013",
+    "tensorrt-10.16.1.11": "trt1016",
+    "tensorrt-11.0.0.114": "trt110",
+    "tensorrt-11.4.0.106": "trt114",
+    "tensorrt-rtx-1.4.0.76": "rtx14",
+    "tensorrt-rtx-1.5.0.114": "rtx15",
+    "tensorrt-rtx-1.6.1.120": "rtx16",
+    "tensorrt-rtx-1.7.1.116": "rtx17",
+    "onnxruntime-1.22.1-cpu": "ort122",
+    "onnxruntime-1.32.0-cpu": "ort132",
+}
+"""What each of the runtimes' tox environments brings, by the name that it then has."""
+
 _PROBE_DEADLINE_S = 60.0
 
 
@@ -40,6 +72,8 @@ class Environment:
     :param options: laid under the options of every build and load.
     :param host: reserved for ssh; empty is this machine.
     :param can_run: whether engines run here, or are only built.
+    :param can_build: whether engines can be built here; TensorRT builds where its GPU is.
+    :param why: what is in the way of running them; empty if nothing.
     """
 
     name: str
@@ -49,6 +83,8 @@ class Environment:
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     host: str = ""
     can_run: bool = True
+    can_build: bool = True
+    why: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -65,14 +101,22 @@ def find_environments(root: Path, extra: Sequence[str] = (), optional: Sequence[
     :raises EnvironmentMissing: an interpreter in ``extra`` is not there, or has no runtime that can be imported.
     """
     extra = [interpreter(name) for name in extra]
-    there = [str(Path(path).absolute()) for name in optional if (path := shutil.which(name))]
-    tox = sorted(str(path) for path in root.glob(".tox/*/bin/python") if os.access(path, os.X_OK))
-    pythons = list(dict.fromkeys([sys.executable, *extra, *there, *tox]))
+    pythons = pythons_of(root, extra, optional)
     found: dict[str, Environment] = {}
     for python, answer in zip(pythons, probe(pythons), strict=True):
         for environment in _strictly(python, answer) if python in extra else _environments(python, answer):
             found.setdefault(environment.name, environment)
     return list(found.values())
+
+
+def pythons_of(root: Path, extra: Sequence[str] = (), optional: Sequence[str] = ()) -> list[str]:
+    """The interpreters that :func:`find_environments` looks into, in its order: this one, then those named, then tox's.
+
+    :param extra: absolute paths. :param optional: paths or names; those that are not there are left out.
+    """
+    there = [str(Path(path).absolute()) for name in optional if (path := shutil.which(name))]
+    tox = sorted(str(path) for path in root.glob(".tox/*/bin/python") if os.access(path, os.X_OK))
+    return list(dict.fromkeys([sys.executable, *extra, *there, *tox]))
 
 
 def configured(entry: EnvironmentConfig, file: Path | None = None) -> list[Environment]:
@@ -106,11 +150,12 @@ def select(
     """The environments that any pattern names; without patterns, all.
 
     A pattern is a family (``onnxruntime``), the start of a name up to a dot or a dash (``tensorrt-rtx-1.7``), or a
-    shell pattern (``*-cpu``).
+    shell pattern (``*-cpu``). What can neither run nor build is chosen beside others that can, and not alone.
 
     :param where: what the patterns were given to, for the message.
     :param aliases: names that a configuration gives, each with what finds its environments.
-    :raises EnvironmentMissing: a pattern names none, or an alias what is not there.
+    :raises EnvironmentMissing: a pattern names none, or only what can do nothing here, or an alias what is not there;
+        the message says how to install it, or what is in the way.
     """
     aliases = aliases or {}
     if not patterns:
@@ -122,11 +167,34 @@ def select(
             raise EnvironmentMissing(
                 f"no runtime matches {pattern!r}",
                 where=where,
-                todo=f"there are: {', '.join([*(e.name for e in environments), *aliases])}; "
-                f"TensorRT-RTX comes with: {INSTALL}",
+                todo=f"there are: {', '.join([*(e.name for e in environments), *aliases])}; {installs(pattern)}",
+            )
+        if not any(e.can_run or e.can_build for e in matching):
+            first = matching[0]
+            raise EnvironmentMissing(
+                f"{first.name} is there and can neither run nor build engines: {first.why}",
+                where=f"{where} {pattern} ({first.python})",
+                todo="see harness doctor",
             )
         chosen.update((e.name, e) for e in matching)
     return list(chosen.values())
+
+
+def installs(pattern: str) -> str:
+    """What to say to somebody who asked :func:`select` for a runtime that is not there: the command that installs it.
+
+    Another release of a version that tox has (``tensorrt-8.5.1``) is answered with that version's own environment.
+    """
+    wanted = {name: tox for name, tox in TOX.items() if _named(name, pattern)}
+    if not wanted and (version := re.match(r"(.+-\d+\.\d+)\.", pattern)):
+        wanted = {name: tox for name, tox in TOX.items() if name.startswith(version[1] + ".")}
+    if len(wanted) == 1:
+        ((name, tox),) = wanted.items()
+        return f"{name} comes with: python -m tox run -e {tox} --notest"
+    shown = wanted or {name: tox for name, tox in TOX.items() if name.startswith("tensorrt-") and tox != "rtx17"}
+    several = ", ".join(f"{tox} ({name})" for name, tox in shown.items())
+    rtx = "" if wanted else f"TensorRT-RTX comes with: {INSTALL}; others with "
+    return f"{rtx}python -m tox run -e ONE --notest, ONE of {several}"
 
 
 def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:
@@ -201,8 +269,12 @@ def _environments(python: str, answer: Sequence[Mapping[str, Any]]) -> list[Envi
             continue
         runtime, version = line["runtime"], line["version"]
         if runtime != "onnxruntime":
-            can_run = bool(line.get("can_run", True))
-            environments.append(Environment(f"{runtime}-{version}", python, runtime, version, can_run=can_run))
+            can_run, can_build = bool(line.get("can_run", True)), bool(line.get("build", True))
+            why = str(line.get("why", ""))
+            name = f"{runtime}-{version}"
+            environments.append(
+                Environment(name, python, runtime, version, can_run=can_run, can_build=can_build, why=why)
+            )
             continue
         environments.append(Environment(f"{runtime}-{version}-cpu", python, runtime, version))
         if "CUDAExecutionProvider" in line["providers"] and _has_gpu():
@@ -225,6 +297,22 @@ def _matches(environment: Environment, pattern: str) -> bool:
     return longer and environment.name.startswith((pattern + ".", pattern + "-"))
 
 
+def _named(name: str, pattern: str) -> bool:
+    """Whether an environment of that name, which is not there, would be chosen by the pattern."""
+    family = next(family for family in sorted(RUNTIMES, reverse=True) if name.startswith(family + "-"))
+    return _matches(Environment(name, "", family, ""), pattern)
+
+
+def _devices() -> str:
+    """Changes when a GPU or its driver comes, goes or is hidden, without a change in any site-packages."""
+    try:
+        driver = Path("/proc/driver/nvidia/version").read_text("utf-8", errors="replace")
+    except OSError:
+        driver = ""
+    nodes = [*sorted(str(path) for path in Path("/dev").glob("nvidia*")), str(Path("/dev/dxg").exists())]
+    return repr((driver, nodes, os.environ.get("CUDA_VISIBLE_DEVICES")))
+
+
 def _memory_name(python: str) -> str:
     prefix = Path(python).parent.parent
     packages = sorted(prefix.glob("lib*/python3*/site-packages"))
@@ -232,7 +320,7 @@ def _memory_name(python: str) -> str:
     program = Path(probe_program.__file__).read_text("utf-8")
     # Without a site-packages beside it (a launcher script, say), what it has can change unseen.
     unseen = "" if stamp else os.urandom(8).hex()
-    return hashlib.sha256(repr((python, stamp, program, unseen)).encode()).hexdigest()[:24] + ".json"
+    return hashlib.sha256(repr((python, stamp, program, _devices(), unseen)).encode()).hexdigest()[:24] + ".json"
 
 
 def _write(path: Path, text: str) -> None:

@@ -208,16 +208,24 @@ class Worker:
         return digest
 
     def build(
-        self, source: Path, options: Mapping[str, Any] | None = None, deadline_s: float | None = None
+        self,
+        source: Path,
+        options: Mapping[str, Any] | None = None,
+        deadline_s: float | None = None,
+        *,
+        files: Mapping[str, Path] | None = None,
     ) -> tuple[dict[str, Any], Path]:
         """Build an engine of an ONNX file, or take it from the cache if this runtime made it with this code, here.
 
+        :param files: what the build reads beside its source, by role (``cache``, ``batches``).
         :returns: the facts (``seconds``, ``bytes``, ``log``, ``warnings``, ``coverage``, ``cached``), and the file
             to :meth:`load`: the engine, or ``source`` itself for a runtime that executes ONNX.
         :raises BuildFailed: with everything that the runtime said.
         """
         source, digest = Path(source), self.put(Path(source))
         merged = self._plain({**self.environment.options, **(options or {})})
+        if files:
+            merged["files"] = {role: self.put(path) for role, path in files.items()}
         memory = cache_dir("engines") / (self._engine_key(digest, merged) + ".json")
         if memory.is_file():
             facts = json.loads(memory.read_text("utf-8"))
