@@ -50,3 +50,121 @@ def test_a_library_that_kills_the_interpreter_loses_only_what_comes_after(tmp_pa
     lines = _lines("import sys", f"sys.path.insert(0, {str(tmp_path)!r})")
     assert [line.get("runtime") for line in lines] == [None, "tensorrt"]
     assert lines[1]["version"] == "8.5.3.1"
+
+
+DRIVER = """
+import ctypes
+class Driver:
+    gpus = [(b"NVIDIA H200", 9, 0)]
+    def cuInit(self, flags): return 0
+    def cuDeviceGetCount(self, count): count._obj.value = len(self.gpus); return 0
+    def cuDeviceGet(self, device, index): device._obj.value = index; return 0
+    def cuDeviceGetName(self, name, size, device): name.value = self.gpus[device.value][0]; return 0
+    def cuDeviceGetAttribute(self, value, which, device):
+        value._obj.value = self.gpus[device.value][{75: 1, 76: 2}[which]]
+        return 0
+def CDLL(name, *rest, theirs=ctypes.CDLL, **options):
+    return Driver() if name == "libcuda.so.1" else theirs(name, *rest, **options)
+ctypes.CDLL = CDLL
+"""
+"""A CUDA driver with one H200, in front of the program."""
+
+
+@pytest.fixture
+def packages(tmp_path):
+    """Makes modules in a folder; what the program says of a runtime with them, on a machine with or without a GPU."""
+
+    def say(runtime, driver=DRIVER, **modules):
+        for name, text in modules.items():
+            file = tmp_path.joinpath(*name.split("__")).with_suffix(".py")
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
+        found = {
+            line.get("runtime"): line for line in _lines(driver, f"import sys; sys.path.insert(0, {str(tmp_path)!r})")
+        }
+        return found[runtime]
+
+    return say
+
+
+PYCUDA = {"pycuda____init__": "", "pycuda__driver": "import sys; assert 'tensorrt' in sys.modules"}
+TENSORRT = "import sys; assert 'pycuda' not in sys.modules\n__version__ = '8.5.3.1'"
+
+
+def test_tensorrt_with_a_gpu_and_pycuda_runs_and_was_imported_first(packages):
+    said = packages("tensorrt", tensorrt=TENSORRT, **PYCUDA)
+    assert (said["can_run"], said["build"], said["why"]) == (True, True, "")
+    assert said["gpus"] == [{"name": "NVIDIA H200", "compute_capability": "9.0"}]
+    assert said["version"] == "8.5.3.1"
+    assert said["pycuda"] == "unknown"  # a package without metadata
+
+
+def test_tensorrt_without_pycuda_only_builds(packages):
+    said = packages("tensorrt", tensorrt=TENSORRT)
+    assert (said["can_run"], said["build"]) == (False, True)
+    assert "pycuda is not installed" in said["why"]
+    assert "C++ compiler" in said["pycuda"]
+
+
+def test_pycuda_that_cannot_be_imported_says_so(packages):
+    broken = {**PYCUDA, "pycuda__driver": "raise ImportError('libcurand.so.10: cannot open shared object file')"}
+    said = packages("tensorrt", tensorrt=TENSORRT, **broken)
+    assert not said["can_run"]
+    assert "libcurand.so.10" in said["pycuda"]
+
+
+def test_tensorrt_without_a_gpu_can_do_nothing(packages):
+    none = "import ctypes\ndef CDLL(name, *rest, **options): raise OSError(name)\nctypes.CDLL = CDLL"
+    said = packages("tensorrt", none, tensorrt=TENSORRT, **PYCUDA)
+    assert (said["can_run"], said["build"], said["gpus"]) == (False, False, [])
+    assert "no GPU" in said["why"]
+
+
+def test_a_driver_that_does_not_start_shows_no_gpu(packages):
+    said = packages("tensorrt", DRIVER.replace("flags): return 0", "flags): return 100"), tensorrt=TENSORRT, **PYCUDA)
+    assert (said["can_run"], said["gpus"]) == (False, [])
+
+
+def test_a_gpu_that_is_newer_than_the_library(packages):
+    said = packages("tensorrt", tensorrt="__version__ = '8.4.1.5'", **PYCUDA)
+    assert (said["can_run"], said["build"]) == (False, False)
+    assert said["why"] == "compute capability 9.0 needs TensorRT 8.5 or newer; this is 8.4.1.5"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "version", "capability", "reason"),
+    [
+        ("tensorrt", "8.5.3.1", "9.0", ""),
+        ("tensorrt", "8.4.1.5", "9.0", "needs TensorRT 8.5"),
+        ("tensorrt", "8.4.1.5", "8.6", ""),
+        ("tensorrt", "10.7.0", "12.0", "needs TensorRT 10.8"),
+        ("tensorrt", "10.13.0.35", "12.0", ""),
+        ("tensorrt", "8.6.0", "10.0", "needs TensorRT 10.8"),
+        ("tensorrt", "10.4.0", "7.0", ""),
+        ("tensorrt", "10.5.0", "7.0", "dropped by TensorRT 10.5"),
+        ("tensorrt", "10.0.1", "6.1", "dropped by TensorRT 10.0"),
+        ("tensorrt", "11.4.0.106", "7.5", ""),
+        ("tensorrt-rtx", "1.7.1.116", "9.0", "does not run on compute capability 9.0"),
+        ("tensorrt-rtx", "1.7.1.116", "8.9", ""),
+        ("onnxruntime", "1.32.0", "3.5", ""),
+    ],
+)
+def test_which_gpu_which_version(runtime, version, capability, reason):
+    said = probe.unsupported(runtime, version, capability)
+    assert reason in said
+    assert bool(reason) == bool(said)
+
+
+def test_tensorrt_rtx_builds_without_a_gpu(packages):
+    none = "import ctypes\ndef CDLL(name, *rest, **options): raise OSError(name)\nctypes.CDLL = CDLL"
+    said = packages("tensorrt-rtx", none, tensorrt_rtx="__version__ = '1.7.1.116'")
+    assert (said["can_run"], said["build"]) == (False, True)
+    assert said["why"]
+
+
+def test_this_machine_without_a_driver_has_no_gpus(monkeypatch):
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(probe.ctypes, "CDLL", missing)
+    assert (probe.gpu_count(), probe.gpus()) == (0, [])
