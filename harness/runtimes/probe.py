@@ -128,16 +128,14 @@ def probe(runtime: str) -> dict[str, Any]:
         providers = list(module.get_available_providers())
         return {**found, "providers": providers, "can_run": True, "build": True, "why": ""}
     installed, missing = pycuda()
-    on_gpu = _no_gpu(runtime, version, found["gpus"])
-    against = [on_gpu] if on_gpu else []
-    against += [missing] if missing else []
+    against = [reason for reason in (_no_gpu(runtime, version, found["gpus"]), missing) if reason]
     if runtime in ONLY_BUILDS:
         against = ["engines of this runtime are only built here, not run"]
     return {
         **found,
         "pycuda": installed or missing,
         "can_run": not against,
-        "build": runtime == "tensorrt-rtx" or not on_gpu,  # TensorRT makes no Builder without a GPU
+        "build": runtime == "tensorrt-rtx" or not against,  # TensorRT makes no Builder without a GPU
         "why": "; ".join(against),
     }
 
