@@ -10,6 +10,7 @@ import click
 from harness import __version__
 from harness.commands.calibrate import calibrate
 from harness.commands.console import complain
+from harness.commands.doctor import doctor
 from harness.commands.environments import environments
 from harness.commands.fetch import fetch
 from harness.commands.models import models
@@ -54,7 +55,7 @@ def cli() -> None:
     """INT8 for ONNX models whose input length varies: calibrate from ragged data, check and measure."""
 
 
-for _command in (calibrate, fetch, models, environments, selftest):
+for _command in (calibrate, fetch, models, environments, doctor, selftest):
     cli.add_command(_command)
 
 

@@ -117,9 +117,10 @@ class Worker:
         python = shlex.quote(re.sub("//+", "/", self.environment.python))
         try:
             gateway = self._group.makegateway(f"popen//python={python} -I")
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, AssertionError) as error:  # execnet asserts that the first byte is its own
+            said = str(error) or "it answers something else than Python does"
             raise EnvironmentMissing(
-                f"the interpreter does not start: {error}",
+                f"the interpreter does not start: {said}",
                 where=f"{self.environment.name} ({self.environment.python})",
             ) from error
         # execnet offers no other way to the process, its kill and its exit code
