@@ -1,0 +1,89 @@
+"""The dumps of the genuine API in ``tests/data/trt-api``, and the two versions that are derived from one."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parents[1] / "data" / "trt-api"
+
+
+@functools.cache
+def versions() -> list[str]:
+    """All versions of TensorRT, oldest first; those of TensorRT-RTX are not among them."""
+    names = [path.stem for path in DATA.glob("*.json") if path.stem[0].isdigit()]
+    return sorted([*names, *_derived()], key=numbers)
+
+
+@functools.cache
+def rtx_versions() -> list[str]:
+    return sorted((path.stem.removeprefix("rtx-") for path in DATA.glob("rtx-*.json")), key=numbers)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in version.split("."))
+
+
+def matching(version: str) -> str:
+    """The one version that is or starts with this one: ``10.13`` is ``10.13.0.35``.
+
+    :raises KeyError: none or several.
+    """
+    found = [v for v in versions() if v == version or v.startswith(version + ".")]
+    if len(found) != 1:
+        raise KeyError(f"{version}: {len(found)} dumps match, there are {', '.join(versions())}")
+    return found[0]
+
+
+@functools.cache
+def facts(version: str) -> dict[str, Any]:
+    """``version``, ``classes``, ``functions``, ``constants`` of a version; ``rtx-1.7.1.116`` of TensorRT-RTX."""
+    derived = _derived().get(version)
+    if derived is None:
+        found: dict[str, Any] = json.loads((DATA / f"{version}.json").read_text("utf-8"))
+        return found
+    subset = copy.deepcopy(facts(derived["from"]))
+    subset["version"] = version
+    for name in derived["without"]:
+        _remove(subset, name)
+    subset["constants"] = {
+        k: v for k, v in subset["constants"].items() if v.split(".")[1] in subset["classes"]["DataType"]["enum_members"]
+    }
+    return subset
+
+
+def has(api: dict[str, Any], name: str) -> bool:
+    """Whether ``Class``, ``Class.member``, ``Class.Inner.member``, ``function`` or ``constant`` is there.
+
+    A member counts where the class or a base of it lists it.
+    """
+    if name in api["classes"] or name in api["functions"] or name in api["constants"]:
+        return True
+    owner, _, member = name.rpartition(".")
+    entry = api["classes"].get(owner)
+    if entry is None:
+        return False
+    if any(member in entry.get(kind, ()) for kind in ("methods", "properties", "enum_members")):
+        return True
+    return any(has(api, f"{base}.{member}") for base in entry.get("bases", ()))
+
+
+def _remove(api: dict[str, Any], name: str) -> None:
+    owner, _, member = name.rpartition(".")
+    if not owner:
+        removed = api["classes"].pop(member, None) or api["functions"].pop(member, None)
+    else:
+        entry = api["classes"][owner]
+        kinds = ("methods", "properties", "enum_members")
+        removed = [entry[kind].pop(member) for kind in kinds if member in entry.get(kind, ())]
+    if not removed:
+        raise KeyError(f"{name} is not there to be removed")
+
+
+@functools.cache
+def _derived() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DATA / "derived.json").read_text("utf-8"))["versions"]
+    return found
