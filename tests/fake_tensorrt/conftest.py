@@ -15,7 +15,7 @@ class Bench:
 
     def __init__(self, trt: Any) -> None:
         import fake_cuda
-        import pycuda.driver as driver
+        from pycuda import driver
 
         self.trt, self.driver, self.device = trt, driver, fake_cuda
         driver.init()

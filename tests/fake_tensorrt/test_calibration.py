@@ -15,7 +15,9 @@ OPT = 8
 
 
 def scales(text):
-    return {n: struct.unpack("!f", bytes.fromhex(v))[0] for n, v in re.findall(r"^(.+): ([0-9a-f]{8})$", text, re.M)}
+    return {
+        n: struct.unpack("!f", bytes.fromhex(v))[0] for n, v in re.findall(r"^(.+): ([0-9a-f]{8})$", text, re.MULTILINE)
+    }
 
 
 def as_scale(values):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fake_tensorrt import facts, versions
+from tests.fake_tensorrt import facts, models, versions
 
 NEWEST = versions()[-1]
 
@@ -81,7 +81,7 @@ def test_arguments_that_do_not_fit(bench, version):
         lambda: builder.create_optimization_profile().set_shape("x", 1, 1, 1),
         lambda: builder.create_optimization_profile().set_shape("x", (1.0,), (1.0,), (1.0,)),
     ):
-        with pytest.raises(TypeError, match="incompatible (function|constructor) arguments"):
+        with pytest.raises(TypeError, match=r"incompatible (function|constructor) arguments"):
             call()
     with pytest.raises(TypeError, match="incompatible function arguments"):
         config.profiling_verbosity = 1
@@ -140,7 +140,6 @@ def test_dims_are_no_tuple(bench):
 
 def test_a_genuine_name_without_behaviour_says_so(bench):
     made = bench("8.6")
+    layer = made.parsed(models.conv()).get_layer(0)
     with pytest.raises(NotImplementedError, match=r"IBuilderConfig\.can_run_on_DLA"):
-        from tests.fake_tensorrt import models
-
-        made.config.can_run_on_DLA(made.parsed(models.conv()).get_layer(0))
+        made.config.can_run_on_DLA(layer)

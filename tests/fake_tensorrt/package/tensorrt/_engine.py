@@ -12,6 +12,7 @@ import struct
 import weakref
 from typing import Any
 
+import numpy as np
 import onnx
 
 import fake_cuda
