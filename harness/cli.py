@@ -15,6 +15,7 @@ from harness.commands.environments import environments
 from harness.commands.fetch import fetch
 from harness.commands.models import models
 from harness.commands.selftest import selftest
+from harness.commands.trtexec import trtexec
 from harness.errors import HarnessError, WriteFailed
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def cli() -> None:
     """INT8 for ONNX models whose input length varies: calibrate from ragged data, check and measure."""
 
 
-for _command in (calibrate, fetch, models, environments, doctor, selftest):
+for _command in (calibrate, fetch, models, environments, doctor, trtexec, selftest):
     cli.add_command(_command)
 
 
