@@ -19,6 +19,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from harness.cli import cli, main
+from harness.trtexec import FLAGS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
@@ -219,8 +220,9 @@ def test_options_named_in_text():
     known |= set(re.findall(r"\"(--[a-z-]+)\"", plugin))
     # Polygraphy's, trtexec's, pytest-benchmark's
     theirs = {"--data-loader-script", "--calibProfile"}
+    theirs |= set(FLAGS) | {"--notest"}  # trtexec's, tox's
     theirs |= {f"--benchmark-{name}" for name in ("compare", "compare-fail", "histogram", "json")}
     for document in DOCUMENTS:
         for span in re.findall(r"`([^`\n]+)`", document.read_text(encoding="utf-8")):
-            for option in re.findall(r"(?<![\w-])--[A-Za-z-]+", span):
+            for option in re.findall(r"(?<![\w-])--[A-Za-z0-9-]+", span):
                 assert option in known | theirs, f"{document.name}: {option}"
