@@ -110,7 +110,7 @@ def interpreter(version: str, folder: Path, **settings: Any) -> Path:
     install(version, packages, **settings)
     found = [importlib.util.find_spec(name) for name in ("numpy", "onnx", "onnxruntime")]
     beside = {str(Path(spec.origin).parents[1]) for spec in found if spec is not None and spec.origin is not None}
-    (packages / "beside.pth").write_text("\n".join(sorted(beside)) + "\n", "utf-8")
+    (packages / "beside.pth").write_text("\n".join([*sorted(beside), "import fake_driver"]) + "\n", "utf-8")
     python = folder / "bin" / "python"
     assert python.is_file(), sys.platform
     return python

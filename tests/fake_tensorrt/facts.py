@@ -87,3 +87,26 @@ def _remove(api: dict[str, Any], name: str) -> None:
 def _derived() -> dict[str, Any]:
     found: dict[str, Any] = json.loads((DATA / "derived.json").read_text("utf-8"))["versions"]
     return found
+
+
+def signatures(api: dict[str, Any], name: str) -> list[str]:
+    """The overloads of ``Class.method``, by the class or a base of it; empty for anything else."""
+    owner, _, member = name.rpartition(".")
+    entry = api["classes"].get(owner, {})
+    found: list[str] = entry.get("methods", {}).get(member, [])
+    for base in () if found else entry.get("bases", ()):
+        found = found or signatures(api, f"{base}.{member}")
+    return found
+
+
+def parameters(signature: str) -> list[tuple[str, bool]]:
+    """Name of each parameter without ``self``, and whether it has to be given."""
+    depth, last, parts = 0, 1, []
+    for index, letter in enumerate(signature):
+        depth += (letter in "([<{") - (letter in ")]}" or (letter == ">" and signature[index - 1] != "-"))
+        if (letter == "," and depth == 1) or (letter == ")" and depth == 0):
+            parts.append(signature[last:index].strip())
+            last = index + 1
+            if depth == 0:
+                break
+    return [(part.partition(":")[0].strip(), " = " not in part) for part in parts[1:]]
