@@ -168,3 +168,26 @@ def test_this_machine_without_a_driver_has_no_gpus(monkeypatch):
 
     monkeypatch.setattr(probe.ctypes, "CDLL", missing)
     assert (probe.gpu_count(), probe.gpus()) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("capability", "pycuda", "runs", "reason"),
+    [
+        ("8.9", ("2026.1", ""), True, ""),
+        ("9.0", ("2026.1", ""), False, "does not run on compute capability 9.0"),
+        ("8.9", ("", "pycuda is not installed"), False, "pycuda is not installed"),
+    ],
+)
+def test_a_family_that_runs_engines_goes_by_its_gpu_and_pycuda(tmp_path, monkeypatch, capability, pycuda, runs, reason):
+    (tmp_path / "tensorrt_rtx.py").write_text("__version__ = '1.7.1.116'")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt_rtx", raising=False)
+    monkeypatch.setattr(probe, "ONLY_BUILDS", frozenset())
+    monkeypatch.setattr(probe, "gpus", lambda: [{"name": "GPU", "compute_capability": capability}])
+    monkeypatch.setattr(probe, "pycuda", lambda: pycuda)
+    try:
+        said = probe.probe("tensorrt-rtx")
+    finally:
+        sys.modules.pop("tensorrt_rtx", None)
+    assert (said["can_run"], said["build"]) == (runs, True)
+    assert reason in said["why"]
