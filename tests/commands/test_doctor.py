@@ -14,6 +14,7 @@ import pytest
 from harness.cli import main
 from harness.commands.doctor import Finding, Health
 from harness.commands.paste import block, scrubbed
+from harness.measure import host
 from harness.workers import environments
 
 H200 = {"name": "NVIDIA H200", "compute_capability": "9.0"}
@@ -129,6 +130,18 @@ def test_a_gpu_that_the_version_does_not_support(there, answering, said):
     assert "take a version that supports this GPU" in found[".tox/trt84"]["todo"]
     (gpu,) = health["gpus"]
     assert (gpu["name"], gpu["compute_capability"]) == ("NVIDIA H200", "9.0")
+
+
+def test_clocks_where_nvml_tells_them(there, answering, monkeypatch, said, capsys):
+    clocks = {"name": "NVIDIA H200", "driver": "580.65.06", "sm_clock_mhz": 1980, "throttled_by": ["hardware thermal"]}
+    monkeypatch.setattr(host, "gpus", lambda: [{"name": "NVIDIA T4", "driver": "580.65.06", "sm_clock_mhz": 5}, clocks])
+    answering("trt", tensorrt(can_run=False, build=False, why="busy"))
+    (gpu,) = said()[1]["gpus"]
+    assert {**gpu, **H200, **clocks} == gpu
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "1980 MHz" in out
+    assert "hardware thermal" in out
 
 
 def test_what_claims_to_run_and_does_not_start(there, answering, said):
