@@ -36,7 +36,7 @@ from harness.workers import Worker
 from harness.workers.store import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from harness.corpus.catalogue import Entry
     from harness.corpus.samples import Feeds
@@ -310,6 +310,13 @@ class Workbench:
             worker.build(path, self.build_options(case, index, len(files)), files=beside[index])
             for index, path in enumerate(files)
         ]
+
+    def coverage(self, case: Case, built: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, Any] | None]:
+        """What runs in INT8 in each engine: as the build said, else as the loaded engine does where it runs here."""
+        said = [facts.get("coverage") for facts, _ in built]
+        if None not in said or not self.environment(case).can_run:
+            return said
+        return [engine.coverage() for engine in self.served(case).engines]
 
     def worker(self, case: Case) -> Worker:
         """A living worker of the case's environment."""

@@ -80,7 +80,7 @@ def _label(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> s
     fields = record["fields"]
     told_apart = [
         names
-        for names in (("runtime",), ("method", "policy"), ("layout",))
+        for names in (("runtime",), ("method", "policy", "route"), ("layout",))
         if len({tuple(one["fields"][name] for name in names) for one in records}) > 1
     ]
     return " ".join([fields["model"], *("-".join(filter(None, map(fields.get, names))) for names in told_apart)])

@@ -122,6 +122,8 @@ def _rows(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     for record in records:
         fields, values = record["fields"], record["values"]
         calibration = "-".join(fields[name] for name in ("method", "policy") if fields[name])
+        if fields["route"] not in {None, "qdq"}:
+            calibration += f"-{fields['route']}"
         layout = fields["layout"] if layouts else ""
         what = calibration or fields["precision"]  # only INT8 is calibrated
         words = [_short(fields["runtime"]) if several else "", what, layout]
