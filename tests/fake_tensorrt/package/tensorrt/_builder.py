@@ -11,6 +11,7 @@ from typing import Any
 import fake_cuda
 
 from . import _calibration, _engine, _graph
+from ._execution import session
 from ._network import Network
 from ._speaking import say
 
@@ -287,6 +288,10 @@ class Builder:
             # The stand-in's rule: a tactic wants as much workspace as its output has bytes.
             raise BuildFailed("10: [optimizer.cpp::computeCosts::3728] Error Code 10: Internal Error (Could not find any implementation "
                               f"for node {network.layers[0].name} within workspace limit: {largest} bytes wanted.)")  # fmt: skip
+        try:
+            session(model.SerializeToString())
+        except Exception as error:
+            raise BuildFailed(f"10: [optimizer.cpp::computeCosts] Error Code 10: Internal Error ({error})") from None
         if config.timing_cache is not None:
             for layer in network.layers:
                 config.timing_cache.keys.add(hashlib.sha256(layer.node.SerializeToString()).hexdigest()[:16])

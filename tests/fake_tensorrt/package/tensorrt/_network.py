@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
@@ -235,11 +236,12 @@ class Parser:
                     'parser only supports TensorRT INetworkDefinitions with an explicit batch dimension."'))  # fmt: skip
             try:
                 loaded = onnx.load_from_string(bytes(memoryview(model)))
-                onnx.checker.check_model(loaded)
                 loaded = onnx.shape_inference.infer_shapes(loaded, data_prop=True)
             except Exception as error:
                 raise Refusal("MODEL_DESERIALIZE_FAILED", f"Failed to parse ONNX model: {error}") from None
             self._check(loaded)
+            del loaded.graph.value_info[:]  # what was uint8 may be int8 by now
+            loaded = onnx.shape_inference.infer_shapes(loaded, data_prop=True)
         except Refusal as refusal:
             at = f"In node {refusal.node} (parseGraph): " if refusal.node >= 0 else ""
             say(self.api, self.logger, "ERROR", f"{at}{refusal.code}: {refusal.desc}")
@@ -261,7 +263,7 @@ class Parser:
                 for attribute in node.attribute:
                     if attribute.name == "value":
                         values[node.output[0]] = numpy_helper.to_array(attribute.t)
-            if node.op_type in self._unsupported():
+            if node.op_type in self._unsupported() or not onnx.defs.has(node.op_type, node.domain):
                 if self.api.release[0] >= 10:
                     say(self.api, self.logger, "ERROR", f"{node.name}: operator {node.op_type} is not supported")
                     raise Refusal("UNSUPPORTED_NODE", "false", index, node)
@@ -313,8 +315,9 @@ class Parser:
                 )
             say(self.api, self.logger, "WARNING", _UINT8_WARNING)
             for tensor in model.graph.initializer:
-                if tensor.name == node.input[2]:
-                    tensor.CopyFrom(numpy_helper.from_array(zero.astype("int8"), tensor.name))
+                if tensor.name in (node.input[0], node.input[2]):
+                    saturated = np.minimum(numpy_helper.to_array(tensor), 127).astype(np.int8)
+                    tensor.CopyFrom(numpy_helper.from_array(saturated, tensor.name))
 
     def _fill(self, model: Any) -> None:
         api, network = self.api, self.network
