@@ -239,6 +239,7 @@ class Engine(abc.ABC):
 
         :raises RuntimeFailure: ``usage`` when closed, or for a label that was never kept.
         """
+        self._check_open()
         return self.layers_impl(self._kept_as(label) if label else None)
 
     def layer_times(self, label: str, repeats: int) -> dict[str, list[float]]:

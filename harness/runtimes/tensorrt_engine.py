@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 import numpy as np
 
 from .base import Engine, RuntimeFailure
-from .trt_io import BindingIo, NamedIo, Tensor, new_allocator
+from .trt_io import BindingIo, NamedIo, Tensor
 
 if TYPE_CHECKING:
     from .cuda import Buffer, Cuda
@@ -100,8 +100,8 @@ class TensorRtEngine(Engine):
     def timed_impl(self, kept: Bound, warmup: int, repeats: int) -> dict[str, list[int]]:
         device_ns, wall_ns = [], []
         own = kept.context is not self._context
-        start, end = (self._cuda.event(), self._cuda.event()) if own else (self._start, self._end)
         with self._cuda.current():
+            start, end = (self._cuda.event(), self._cuda.event()) if own else (self._start, self._end)
             for _ in range(warmup):
                 self._activate(kept)
                 self._enqueue(kept)
@@ -219,8 +219,7 @@ class TensorRtEngine(Engine):
         for tensor in self._io.outputs:
             shape = self._io.output_shape(bound.context, tensor)
             if min(shape, default=0) < 0:  # known only when it has run
-                allocator = new_allocator(self._trt, self._cuda, bound.outputs, bound.output_shapes)
-                self._io.set_allocator(bound.context, tensor, allocator)
+                self._io.set_allocator(bound.context, tensor, self._cuda, bound.outputs, bound.output_shapes)
                 continue
             bound.output_shapes[tensor.name] = shape
             if tensor.name not in bound.outputs:

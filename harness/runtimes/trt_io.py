@@ -12,7 +12,7 @@ import numpy as np
 from .base import RuntimeFailure
 from .trt_common import dtype_name
 
-__all__ = ["BindingIo", "NamedIo", "Tensor", "new_allocator"]
+__all__ = ["BindingIo", "NamedIo", "Tensor"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -38,6 +38,7 @@ class NamedIo:
 
     def __init__(self, trt: Any, engine: Any) -> None:
         self._trt, self._engine = trt, engine
+        self._allocators: dict[str, Any] = {}  # TensorRT keeps no reference
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
         for i in range(engine.num_io_tensors):
@@ -75,8 +76,12 @@ class NamedIo:
     def set_output(self, context: Any, tensor: Tensor, address: int) -> None:
         context.set_tensor_address(tensor.name, address)
 
-    def set_allocator(self, context: Any, tensor: Tensor, allocator: Any) -> None:
-        context.set_output_allocator(tensor.name, allocator)
+    def set_allocator(
+        self, context: Any, tensor: Tensor, cuda: Any, buffers: dict[str, Any], shapes: dict[str, tuple[int, ...]]
+    ) -> None:
+        """Let TensorRT ask for the output's memory, and say its shape, while it runs."""
+        self._allocators[tensor.name] = _new_allocator(self._trt, cuda, buffers, shapes)
+        context.set_output_allocator(tensor.name, self._allocators[tensor.name])
 
     def enqueue(self, context: Any, stream: Any) -> bool:
         return bool(context.execute_async_v3(stream.handle))
@@ -127,7 +132,7 @@ class BindingIo:
     def set_output(self, _context: Any, tensor: Tensor, address: int) -> None:
         self._addresses[self._offset + tensor.index] = address
 
-    def set_allocator(self, _context: Any, tensor: Tensor, _allocator: Any) -> None:
+    def set_allocator(self, _context: Any, tensor: Tensor, *_: Any) -> None:
         raise RuntimeFailure(
             "run",
             f"the shape of output {tensor.name!r} depends on the data",
@@ -155,7 +160,7 @@ def _within(shape: Sequence[int], low: Sequence[int], high: Sequence[int]) -> bo
     return len(shape) == len(tuple(low)) and all(a <= n <= b for n, a, b in zip(shape, low, high, strict=True))
 
 
-def new_allocator(trt: Any, cuda: Any, buffers: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Any:
+def _new_allocator(trt: Any, cuda: Any, buffers: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Any:
     """Memory for outputs whose size is known only while they are computed; it grows and is kept."""
 
     class Allocator(trt.IOutputAllocator):  # type: ignore[name-defined, misc, unused-ignore]

@@ -83,6 +83,18 @@ class RemoteEngine:
         counted: dict[str, Any] | None = self._call("coverage")
         return counted
 
+    def layers(self, label: str = "") -> list[dict[str, Any]]:
+        """What the runtime tells of every layer; at the shapes of a kept feed where one is named. Empty when nothing."""
+        return list(self._call("layers", label))
+
+    def layer_times(self, label: str, repeats: int) -> dict[str, list[float]]:
+        """Layer -> ms of each of ``repeats`` runs on a kept feed, by the runtime's profiler; empty without one."""
+        return dict(self._call("layer_times", label, repeats))
+
+    def memory(self) -> dict[str, int]:
+        """Bytes on the device: ``context_bytes`` as stated, ``taken_bytes`` off its free memory; empty without one."""
+        return dict(self._call("memory"))
+
     def close(self) -> None:
         """Free the engine, if its process still lives."""
         if self._worker.alive and self._worker.generation == self._generation:
