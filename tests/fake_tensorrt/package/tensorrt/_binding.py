@@ -7,108 +7,29 @@ dump lacks is not there at all; one that it has and that no state has raises Not
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, ClassVar, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
-REQUIRED = object()
-_UNSIGNED = frozenset({"pool_size", "memory", "stream_handle", "flags", "tactic_sources", "size"})
+from ._arguments import (
+    REQUIRED,
+    UNSIGNED,
+    Refused,
+    as_bool,
+    as_buffer,
+    as_float,
+    as_int,
+    as_list,
+    as_str,
+    as_unsigned,
+    bind,
+    inside,
+    instance,
+    split,
+)
+from ._objects import ITEM_BYTES, SPECIAL, Bound, Enum, HostMemory, Meta, Virtual
+
 _ALIASES = {"IEngineInspector": "EngineInspector", "IParserError": "ParserError", "IRefitter": "Refitter"}
 # Given as a pointer, so that None is a value: what a user implements and takes away again.
 _OPTIONAL = frozenset({"IOutputAllocator", "IProfiler", "IErrorRecorder", "IGpuAllocator", "IProgressMonitor"})
-
-
-class Refused(Exception):
-    """An argument that does not fit."""
-
-
-class Enum:
-    """What ``py::enum_`` makes: equal to its own kind alone, an int only by ``int()``."""
-
-    __members__: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, value: int) -> None:
-        if isinstance(value, float | str):
-            raise TypeError(f"__init__(): incompatible constructor arguments. Invoked with: {value!r}")
-        self._value = int(value)
-
-    @property
-    def value(self) -> int:
-        return self._value
-
-    @property
-    def name(self) -> str:
-        return next((n for n, member in self.__members__.items() if member._value == self._value), "???")
-
-    def __int__(self) -> int:
-        return self._value
-
-    __index__ = __int__
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return self._value
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}.{self.name}: {self._value}>"
-
-    def __str__(self) -> str:
-        return f"{type(self).__name__}.{self.name}"
-
-
-class Meta(type):
-    """A class without a constructor in the dump cannot be made; one whose __init__ was not called is no object."""
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        made = cls.__new__(cls)
-        cls.__init__(made, *args, **kwargs)
-        try:
-            object.__getattribute__(made, "_state")
-        except AttributeError:
-            genuine = next(base for base in cls.__mro__ if "_genuine" in vars(base))
-            raise TypeError(
-                f"{genuine.__module__}.{genuine.__name__}.__init__() must be called when overriding __init__"
-            ) from None
-        return made
-
-
-class Bound(metaclass=Meta):
-    __slots__ = ("_state",)
-    _genuine = "pybind11_object"
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__module__}.{type(self).__name__} object at {id(self):#x}>"
-
-
-class HostMemory(bytes):
-    """A buffer, and nothing else of bytes: no length, no index, no comparison by content."""
-
-    def __init__(self, *_: Any) -> None:
-        raise TypeError("tensorrt.tensorrt.IHostMemory: No constructor defined!")
-
-    def _no(self, *_: Any) -> Any:
-        raise TypeError("'IHostMemory' object supports the buffer protocol only")
-
-    __len__ = __getitem__ = __iter__ = __contains__ = __add__ = __mul__ = _no  # type: ignore[assignment]
-    __eq__ = object.__eq__  # type: ignore[assignment]
-    __hash__ = object.__hash__  # type: ignore[assignment]
-    __repr__ = object.__repr__
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == "nbytes":
-            return memoryview(self).nbytes
-        if name.startswith("_"):
-            return super().__getattribute__(name)
-        raise AttributeError(f"'tensorrt.tensorrt.IHostMemory' object has no attribute {name!r}")
 
 
 class Api:
@@ -161,7 +82,7 @@ class Api:
             dtype = property(lambda _: self.enum("DataType", "INT8"))
             return type(short, (HostMemory,), {"__module__": "tensorrt.tensorrt", "dtype": dtype})
         namespace: dict[str, Any] = {"__slots__": (), "__module__": "tensorrt.tensorrt", "_genuine": name}
-        special = _SPECIAL.get(short)
+        special = SPECIAL.get(short)
         for method, texts in entry.get("methods", {}).items():
             if method in ("__enter__", "__exit__"):
                 namespace[method] = _enter if method == "__enter__" else _exit
@@ -189,7 +110,7 @@ class Api:
             cls.__members__[member] = cls(value)
             setattr(cls, member, cls.__members__[member])
         if "itemsize" in entry.get("properties", {}):
-            cls.itemsize = property(lambda this: _ITEM_BYTES[this.name])
+            cls.itemsize = property(lambda this: ITEM_BYTES[this.name])
         return cls
 
     def _method(self, owner: str, method: str, texts: Sequence[str]) -> Callable[..., Any]:
@@ -277,7 +198,7 @@ class Api:
         base = plain.partition("[")[0]
         check: Callable[[Any], Any]
         if base in ("int", "SupportsInt", "SupportsIndex"):
-            check = as_unsigned if name in _UNSIGNED else as_int
+            check = as_unsigned if name in UNSIGNED else as_int
         elif base in ("float", "SupportsFloat"):
             check = as_float
         elif base == "str":
@@ -291,7 +212,7 @@ class Api:
             check = lambda value: as_list(value, item)  # noqa: E731
         elif base in ("tuple", "Tuple", "dict", "Dict", "Set", "numpy.ndarray"):
             wanted = {"tuple": tuple, "Tuple": tuple, "dict": dict, "Dict": dict, "Set": set}.get(base)
-            check = lambda value: _instance(value, wanted) if wanted else value  # noqa: E731
+            check = lambda value: instance(value, wanted) if wanted else value  # noqa: E731
         elif base in ("", "object", "?", "capsule", "CapsuleType", "function", "handle"):
             return lambda value: value
         else:
@@ -345,70 +266,6 @@ class Api:
         return property(unreadable if access == "wo" else get, None if access == "ro" else put)
 
 
-class Virtual:
-    """The state of a class that a user derives from."""
-
-    owner = ""
-
-    def __init__(self, api: Api, *_: Any) -> None:
-        self.api = api
-
-    def get_algorithm(self) -> Any:
-        members = {
-            "IInt8LegacyCalibrator": "LEGACY_CALIBRATION",
-            "IInt8EntropyCalibrator": "ENTROPY_CALIBRATION",
-            "IInt8EntropyCalibrator2": "ENTROPY_CALIBRATION_2",
-            "IInt8MinMaxCalibrator": "MINMAX_CALIBRATION",
-        }
-        return self.api.enum("CalibrationAlgoType", members[self.owner])
-
-
-class Dims(Bound):
-    """A shape."""
-
-    __slots__ = ()
-    MAX_DIMS = 8
-
-    def __init__(self, shape: Any = ()) -> None:
-        if isinstance(shape, str | bytes) or shape is None:
-            raise TypeError(f"__init__(): incompatible constructor arguments. Invoked with: {shape!r}")
-        try:
-            object.__setattr__(self, "_state", [as_int(n) for n in shape])
-        except (Refused, TypeError):
-            raise TypeError(f"__init__(): incompatible constructor arguments. Invoked with: {shape!r}") from None
-
-    def __len__(self) -> int:
-        return len(self._state)
-
-    def __getitem__(self, index: Any) -> Any:
-        try:
-            return tuple(self._state[index]) if isinstance(index, slice) else self._state[index]
-        except IndexError:
-            raise IndexError("Out of bounds") from None
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self._state[index] = list(value) if isinstance(index, slice) else as_int(value)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, list | tuple):
-            raise TypeError(f"__eq__(): incompatible function arguments. Invoked with: {self!r}, {other!r}")
-        return list(other) == self._state
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return str(tuple(self._state))
-
-    __str__ = __repr__
-
-
-_SPECIAL: dict[str, type] = {"Dims": Dims}
-_ITEM_BYTES = {
-    "FLOAT": 4, "HALF": 2, "INT8": 1, "INT32": 4, "BOOL": 1, "UINT8": 1, "FP8": 1, "BF16": 2, "INT64": 8, "INT4": 0.5,
-    "FP4": 0.5, "E8M0": 1,
-}  # fmt: skip
-
-
 def _enter(this: Any) -> Any:
     return this
 
@@ -422,105 +279,3 @@ def _no_constructor(name: str) -> Callable[..., None]:
         raise TypeError(f"tensorrt.tensorrt.{name}: No constructor defined!")
 
     return refuse
-
-
-def _instance(value: Any, wanted: type) -> Any:
-    if not isinstance(value, wanted):
-        raise Refused
-    return value
-
-
-def as_int(value: Any) -> int:
-    if isinstance(value, float | str | bytes) or value is None or isinstance(value, list | tuple):
-        raise Refused
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise Refused from None
-
-
-def as_unsigned(value: Any) -> int:
-    number = as_int(value)
-    if number < 0:
-        raise Refused
-    return number
-
-
-def as_float(value: Any) -> float:
-    if isinstance(value, str | bytes):
-        raise Refused
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise Refused from None
-
-
-def as_str(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode()
-    return str(_instance(value, str))
-
-
-def as_bool(value: Any) -> bool:
-    if value is None:
-        return False
-    if not hasattr(type(value), "__bool__"):
-        raise Refused
-    return bool(value)
-
-
-def as_buffer(value: Any) -> Any:
-    try:
-        memoryview(value)
-    except TypeError:
-        raise Refused from None
-    return value
-
-
-def as_list(value: Any, item: Callable[[Any], Any] | None) -> list[Any]:
-    if isinstance(value, str | bytes) or not hasattr(value, "__getitem__") or not hasattr(value, "__len__"):
-        raise Refused
-    return [item(one) if item else one for one in value]
-
-
-def bind(parameters: Sequence[Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """The converted arguments in the signature's order; Refused when they do not fit."""
-    if len(args) > len(parameters):
-        raise Refused
-    used, values = 0, []
-    for position, (name, convert, default) in enumerate(parameters):
-        if position < len(args):
-            if name in kwargs:
-                raise Refused
-            values.append(convert(args[position]))
-        elif name in kwargs:
-            used += 1
-            values.append(convert(kwargs[name]))
-        elif default is REQUIRED:
-            raise Refused
-        else:
-            values.append(default)
-    if used != len(kwargs):
-        raise Refused
-    return values
-
-
-def inside(text: str, pair: str = "()") -> str:
-    """What the first bracket of ``text`` encloses."""
-    start, depth = text.index(pair[0]), 0
-    for index in range(start, len(text)):
-        depth += (text[index] == pair[0]) - (text[index] == pair[1])
-        if depth == 0:
-            return text[start + 1 : index]
-    return text[start + 1 :]
-
-
-def split(text: str) -> list[str]:
-    """At commas outside brackets."""
-    parts, depth, last = [], 0, 0
-    for index, letter in enumerate(text):
-        depth += (letter in "([<{") - (letter in ")]}" or (letter == ">" and text[index - 1] != "-"))
-        if letter == "," and depth == 0:
-            parts.append(text[last:index].strip())
-            last = index + 1
-    return [*parts, text[last:].strip()]

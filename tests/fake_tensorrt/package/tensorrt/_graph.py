@@ -39,6 +39,24 @@ def _name(index: int, node: Any) -> str:
     return node.name or f"{node.op_type}_{index}"
 
 
+def with_initializers(model: Any) -> Any:
+    """The same model with its Constant nodes turned into initializers: a weight is a weight wherever it stands."""
+    kept = []
+    for node in model.graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value"), None) if node.op_type == "Constant" else None
+        if value is None:
+            kept.append(node)
+            continue
+        tensor = TensorProto()
+        tensor.CopyFrom(value)
+        tensor.name = node.output[0]
+        model.graph.initializer.append(tensor)
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
 def shapes(model: Any) -> dict[str, tuple[int, list[int | None]]]:
     """Tensor -> (ONNX element type, dims with None for what varies), of all that shape inference knows."""
     found = {}

@@ -235,7 +235,7 @@ class Parser:
                     'Assertion failed: !_importer_ctx.network()->hasImplicitBatchDimension() && "This version of the ONNX '
                     'parser only supports TensorRT INetworkDefinitions with an explicit batch dimension."'))  # fmt: skip
             try:
-                loaded = onnx.load_from_string(bytes(memoryview(model)))
+                loaded = _graph.with_initializers(onnx.load_from_string(bytes(memoryview(model))))
                 loaded = onnx.shape_inference.infer_shapes(loaded, data_prop=True)
             except Exception as error:
                 raise Refusal("MODEL_DESERIALIZE_FAILED", f"Failed to parse ONNX model: {error}") from None
@@ -259,10 +259,6 @@ class Parser:
         shapes = _graph.shapes(model)
         made = {output: node for node in model.graph.node for output in node.output}
         for index, node in enumerate(model.graph.node):
-            if node.op_type == "Constant":
-                for attribute in node.attribute:
-                    if attribute.name == "value":
-                        values[node.output[0]] = numpy_helper.to_array(attribute.t)
             if node.op_type in self._unsupported() or not onnx.defs.has(node.op_type, node.domain):
                 if self.api.release[0] >= 10:
                     say(self.api, self.logger, "ERROR", f"{node.name}: operator {node.op_type} is not supported")
