@@ -31,6 +31,7 @@ class Bound:
         self.host: dict[str, Any] = {}  # values of shape tensors, which TensorRT reads on the host
         self.outputs: dict[str, Buffer] = {}
         self.output_shapes: dict[str, tuple[int, ...]] = {}
+        self.ready: tuple[tuple[Tensor, int], ...] = ()  # outputs and their addresses, where their shapes are known
         self.graph: Any = None
 
     def free(self) -> None:
@@ -195,12 +196,10 @@ class TensorRtEngine(Engine):
 
     def _activate(self, bound: Bound) -> None:
         """Set profile, shapes and addresses, unless they are; the outputs' memory is made the first time."""
-        if self._active is bound and bound.context is self._context:
-            return
         own = bound.context is not self._context
-        if own and bound.output_shapes:
+        if self._active is bound or (own and bound.ready):
             return
-        if bound.profile != self._profile or own:
+        if own or bound.profile != self._profile:
             self._io.choose_profile(bound.context, bound.profile, bound.stream)
             bound.stream.synchronize()
             if not own:
@@ -211,21 +210,28 @@ class TensorRtEngine(Engine):
             if not self._io.set_input(bound.context, tensor, bound.shapes[tensor.name], address, host):
                 shape = list(bound.shapes[tensor.name])
                 raise RuntimeFailure("run", f"input {tensor.name!r} cannot have shape {shape}", detail=self._said())
-        self._address_outputs(bound)
+        if bound.ready:
+            for tensor, address in bound.ready:
+                self._io.set_output(bound.context, tensor, address)
+        else:
+            self._address_outputs(bound)
         if not own:
             self._active = bound
 
     def _address_outputs(self, bound: Bound) -> None:
+        known = []
         for tensor in self._io.outputs:
             shape = self._io.output_shape(bound.context, tensor)
             if min(shape, default=0) < 0:  # known only when it has run
                 self._io.set_allocator(bound.context, tensor, self._cuda, bound.outputs, bound.output_shapes)
                 continue
             bound.output_shapes[tensor.name] = shape
-            if tensor.name not in bound.outputs:
-                size = int(np.prod(shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
-                bound.outputs[tensor.name] = self._cuda.allocate(size)
-            self._io.set_output(bound.context, tensor, bound.outputs[tensor.name].address)
+            size = int(np.prod(shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
+            bound.outputs[tensor.name] = self._cuda.allocate(size)
+            known.append((tensor, bound.outputs[tensor.name].address))
+            self._io.set_output(bound.context, *known[-1])
+        if len(known) == len(self._io.outputs):
+            bound.ready = tuple(known)
 
     def _enqueue(self, bound: Bound) -> None:
         if bound.graph is not None:

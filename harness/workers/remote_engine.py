@@ -84,7 +84,7 @@ class RemoteEngine:
         return counted
 
     def layers(self, label: str = "") -> list[dict[str, Any]]:
-        """What the runtime tells of every layer, at the shapes of a kept feed where one is named; empty when nothing."""
+        """What the runtime tells of every layer, at the shapes of a kept feed if one is named; empty when nothing."""
         return list(self._call("layers", label))
 
     def layer_times(self, label: str, repeats: int) -> dict[str, list[float]]:
