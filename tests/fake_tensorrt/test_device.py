@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.fake_tensorrt import install, interpreter, models
+from tests.fake_tensorrt import install, interpreter, models, resettle, violations
 
 
 def test_memory_has_bounds(bench):
@@ -113,6 +113,15 @@ def test_an_interpreter_for_workers(tmp_path):
     version, file = done.stdout.split()
     assert version == "10.13.0.35"
     assert Path(file).is_relative_to(tmp_path)
+    assert violations(tmp_path / "venv") == []
+    resettle(tmp_path / "venv", memory_bytes=64)
+    code = CUDA + "memory = cuda.mem_alloc(4); print(*cuda.mem_get_info())\ncuda.memset_d8(memory, 0, 5)"
+    done = subprocess.run([made, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["60", "64"]
+    assert "LogicError" in done.stderr
+    (violation,) = violations(tmp_path / "venv")
+    assert violation.startswith("cuMemsetD8: 5 bytes at ")
+    assert violation.endswith(" 4 are allocated there")
 
 
 def test_a_version_that_there_is_not(tmp_path):

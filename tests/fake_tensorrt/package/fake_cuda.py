@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-SETTINGS: dict[str, Any] = json.loads((Path(__file__).parent / "fake_tensorrt.json").read_text("utf-8"))
+_FOLDER = Path(__file__).parent
+SETTINGS: dict[str, Any] = json.loads((_FOLDER / "fake_tensorrt.json").read_text("utf-8"))
 """What ``fake_tensorrt.install`` was told: gpu, compute_capability, memory_bytes, build_seconds, crash."""
 
 
@@ -37,6 +38,13 @@ context_made = False
 """Whether a CUDA context was made by pycuda in this process."""
 tensorrt_came_late = False
 """Whether it was made before tensorrt was imported."""
+
+
+def note(text: str) -> None:
+    """Keep a violation, in this process and in a file beside the packages, where the test finds it."""
+    violations.append(text)
+    with (_FOLDER / "violations.txt").open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
 
 
 def total_bytes() -> int:
@@ -63,7 +71,7 @@ def allocate(size: int) -> int:
 def free(address: int) -> None:
     with _lock:
         if address not in _blocks:
-            violations.append(f"free of {address:#x}, which is no allocation")
+            note(f"free of {address:#x}, which is no allocation")
             raise IllegalAddress("cuMemFree failed: invalid argument")
         _starts.remove(address)
         del _blocks[address]
@@ -100,7 +108,7 @@ def view(address: int, size: int, who: str) -> Any:
     """
     room = room_at(address)
     if room < size:
-        violations.append(f"{who}: {size} bytes at {address:#x}, {room} are allocated there")
+        note(f"{who}: {size} bytes at {address:#x}, {room} are allocated there")
         raise IllegalAddress("an illegal memory access was encountered")
     if size == 0:
         return np.empty(0, np.uint8)

@@ -222,7 +222,7 @@ class Context:
         engine = self.engine_state
         if self.api.has("ICudaEngine", "num_bindings"):
             if len(bindings) < engine.num_bindings:
-                fake_cuda.violations.append(f"{len(bindings)} bindings given, {engine.num_bindings} read")
+                fake_cuda.note(f"{len(bindings)} bindings given, {engine.num_bindings} read")
                 return self._refuse("1: Error Code 1: Cuda Runtime (an illegal memory access was encountered)")
             first = max(self._profile, 0) * len(engine.names)
             bindings = bindings[first : first + len(engine.names)]
