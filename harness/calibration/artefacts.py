@@ -21,7 +21,7 @@ from harness.paths import cache_dir, written
 from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from harness.calibration.ranges import Ranges
@@ -66,18 +66,23 @@ def fp16(prepared: Path) -> Path:
     return target
 
 
-def trt_cache(prepared: Path, ranges: Ranges, version: str, algorithm: str) -> Path:
-    """A TensorRT calibration cache of ``ranges``, for a build of ``prepared``.
+def trt_cache(
+    prepared: Path, ranges: Ranges, version: str, algorithm: str, aliases: Mapping[str, str] | None = None
+) -> Path:
+    """A TensorRT calibration cache of ``ranges``, for a build of ``prepared`` or of a form of it.
 
     The weighted operators' outputs have scales beside their inputs: TensorRT falls back to float for every layer that
     reads or writes a tensor without one.
 
     :param ranges: of every tensor that :func:`cached_tensors` names.
     :param version: as the header has it, ``8503``.
+    :param aliases: a form's tensors that have the range of one of these (:func:`harness.trt_forms.aliases`).
     """
     proto = onnx.load(prepared, load_external_data=False)
     sources = quantized_tensors(proto, weighted_nodes(proto), Dialect.U8S8)
-    text = from_ranges({name: ranges[source] for name, source in sources.items()}, version, algorithm).dumps()
+    found = {name: ranges[source] for name, source in sources.items()}
+    found |= {new: found[old] for new, old in (aliases or {}).items() if old in found}
+    text = from_ranges(found, version, algorithm).dumps()
     target = _target(prepared, "cache", text, suffix=".cache")
     with written(target) as file:
         file.write(text.encode())
