@@ -103,13 +103,16 @@ def with_aliases(ranges: Ranges, path: Path) -> Ranges:
 def check_equal(prepared: Path, form: Path, feeds: Mapping[str, NDArray[Any]]) -> None:
     """Refuse a form that does not compute what the prepared model computes on one sample, in FP32 on the CPU.
 
-    :raises BuildFailed: an output differs by more than 1e-4 of its largest magnitude, or by its shape.
+    :raises BuildFailed: a floating-point output differs by more than 1e-4 of its largest magnitude, any output by its
+        shape, or one of them does not take the sample (one with a batch of two, say).
     """
     if form == prepared:
         return
     expected, given = (_outputs(path, feeds) for path in (prepared, form))
     for name, values in expected.items():
         other = given[name]
+        if values.shape == other.shape and values.dtype.kind != "f":
+            continue  # a class or an index may flip by rounding
         size = float(np.abs(values).max(initial=np.finfo(np.float32).tiny))
         apart = float(np.abs(values - other).max(initial=0.0)) if values.shape == other.shape else np.inf
         if not apart <= _CLOSE * size:
@@ -221,9 +224,17 @@ def _outputs(path: Path, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
     options.log_severity_level = 3
     # else it would fuse the primitives of a layer normalization again, and the form itself would not have run
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    except Exception as error:  # its pybind exceptions share no base class but Exception
+        raise BuildFailed(
+            "ONNX Runtime does not run the form made for this TensorRT on the first calibration sample",
+            where=str(path),
+            todo="give samples with a batch of 1; if they have it, this is a fault of the harness",
+            detail=str(error),
+        ) from error
 
 
 def _shapes(graph: GraphProto) -> dict[str, list[TensorShapeProto.Dimension]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from harness import trt_forms
 from harness.accuracy import Aggregate, Comparison, Score, compare, load_score, verdict
 from harness.calibration import artefacts, pipeline, policies
 from harness.corpus import spread
@@ -87,6 +88,7 @@ class Workbench:
         self.refused: dict[str, HarnessError] = {}
         self._prepared: dict[str, Path] = {}
         self._facts: dict[str, ModelFacts] = {}
+        self._formed: dict[tuple[str, str], Path] = {}
         self._scores: dict[str, Score | None] = {}
         self._corpora: dict[tuple[str, str], Corpus] = {}
         self._passing: TemporaryDirectory[str] | None = None
@@ -230,8 +232,24 @@ class Workbench:
             self._artefacts[case] = self._made(case)
         return self._artefacts[case]
 
+    def formed(self, case: Case) -> Path:
+        """The prepared file in the form that the case's runtime takes: itself, or one for an older TensorRT's parser.
+
+        :raises BuildFailed: a form does not compute what the model does on the first calibration sample.
+        """
+        environment, prepared = self.environment(case), self.prepared(case.model)
+        key = (case.model, environment.name)
+        if key not in self._formed:
+            made = trt_forms.for_parser(
+                prepared, environment.runtime, environment.version, self.model(case.model), self.facts(case.model)
+            )
+            if made != prepared:
+                trt_forms.check_equal(prepared, made, self.corpus(case.model, "calibration")[0])
+            self._formed[key] = made
+        return self._formed[key]
+
     def _made(self, case: Case) -> tuple[Path, ...]:
-        prepared = self.prepared(case.model)
+        prepared = self.formed(case)
         if case.precision is Precision.FP32:
             return (prepared,)
         if case.precision is Precision.FP16:
@@ -244,7 +262,10 @@ class Workbench:
         found = self.calibrated(case.model, case.calibration, self.layout(case), dialect)
         if case.route is Route.CACHE:
             return (prepared,) * len(found.ranges)
-        return tuple(artefacts.int8(prepared, ranges, dialect) for ranges in found.ranges)
+        named = found.ranges
+        if prepared != self.prepared(case.model):
+            named = tuple(trt_forms.with_aliases(ranges, prepared) for ranges in named)
+        return tuple(artefacts.int8(prepared, ranges, dialect) for ranges in named)
 
     def _by_flags(self, case: Case) -> bool:
         """Whether the builder chooses precisions by flags, and not the types in the model."""
@@ -268,8 +289,8 @@ class Workbench:
             found, prepared, model, corpus, corpus.lengths, calibration, layout, Dialect.S8S8,
             tensors=artefacts.cached_tensors(prepared),
         ).ranges  # fmt: skip
-        version = cache_version(self.environment(case).version)
-        return [{"cache": artefacts.trt_cache(prepared, one, version, CACHE_ALGORITHM)} for one in ranges]
+        version, aliases = cache_version(self.environment(case).version), trt_forms.aliases(self.formed(case))
+        return [{"cache": artefacts.trt_cache(prepared, one, version, CACHE_ALGORITHM, aliases)} for one in ranges]
 
     # -- engines ------------------------------------------------------------------------------------------------
 
