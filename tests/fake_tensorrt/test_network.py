@@ -57,7 +57,7 @@ def test_an_implicit_batch_cannot_be_parsed_into(bench):
 
 
 def test_bytes_that_are_no_model(bench):
-    assert "Failed to parse ONNX model" in bench("8.6").refusal(b"\xff\xff no model")
+    assert "Failed to parse the ONNX model" in bench("8.6").refusal(b"\xff\xff no model")
 
 
 def test_errors_that_are_not_there(bench):
@@ -114,6 +114,16 @@ def test_operators_that_are_not_supported(bench, version):
     assert "DynamicQuantizeLinear" in made.errors
     assert (refusal == "false") is (version == "11.4")
     assert not made.trt.OnnxParser(made.network(), made.log).supports_operator("DynamicQuantizeLinear")
+
+
+def test_a_graph_whose_shapes_do_not_fit(bench):
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    weights = {"w": np.ones((5, 2), np.float32)}
+    content = models.model(nodes, {"x": (models.FLOAT, ["T", 4])}, {"y": (models.FLOAT, ["T", 2])}, weights)
+    made = bench("8.6")
+    made.profile("x", (1, 4), (2, 4), (3, 4))
+    assert made.build(made.parsed(content)) is None
+    assert "ncompatible dimensions" in made.errors
 
 
 def test_an_operator_that_onnx_does_not_know(bench):

@@ -106,7 +106,7 @@ class Api:
         if short == "Severity" and known is not None:
             return known
         cls: Any = type(short, (Enum,), {"__module__": "tensorrt.tensorrt", "__members__": {}})
-        for member, value in entry["enum_members"].items():
+        for member, value in sorted(entry["enum_members"].items(), key=lambda item: int(item[1])):
             cls.__members__[member] = cls(value)
             setattr(cls, member, cls.__members__[member])
         if "itemsize" in entry.get("properties", {}):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from . import _graph
@@ -28,6 +29,7 @@ _UINT8_WARNING = (
     "TensorRT supports QuantizeLinear/DequantizeLinear with UINT8 zero_point only on DLA (version >= 3.16). "
     "Defaulting to INT8 instead. "
 )
+_NOT_PARSED = "Assertion failed: model->ParseFromCodedStream(&codedInput): Failed to parse the ONNX model."
 _ZERO_POINT = {
     8: 'Assertion failed: shiftIsAllZeros(zeroPoint) && "TRT only supports symmetric quantization - zeroPt must be all zeros"',
     10: (
@@ -219,6 +221,7 @@ class Parser:
         loaded = onnx.load_from_string(bytes(memoryview(model)))
         nodes = list(range(len(loaded.graph.node)))
         try:
+            self._check_operators(loaded)
             self._check(loaded)
         except Refusal:
             return False, [(nodes, False)]
@@ -236,9 +239,13 @@ class Parser:
                     'parser only supports TensorRT INetworkDefinitions with an explicit batch dimension."'))  # fmt: skip
             try:
                 loaded = _graph.with_initializers(onnx.load_from_string(bytes(memoryview(model))))
+            except DecodeError:
+                raise Refusal("MODEL_DESERIALIZE_FAILED", _NOT_PARSED) from None
+            self._check_operators(loaded)
+            try:
                 loaded = onnx.shape_inference.infer_shapes(loaded, data_prop=True)
-            except Exception as error:
-                raise Refusal("MODEL_DESERIALIZE_FAILED", f"Failed to parse ONNX model: {error}") from None
+            except onnx.shape_inference.InferenceError as error:
+                raise Refusal("INVALID_GRAPH", f"Assertion failed: {error}") from None
             self._check(loaded)
             del loaded.graph.value_info[:]  # what was uint8 may be int8 by now
             loaded = onnx.shape_inference.infer_shapes(loaded, data_prop=True)
@@ -254,10 +261,7 @@ class Parser:
         # LayerNormalization: INormalizationLayer came with 8.6.
         return _UNSUPPORTED | (set() if self.api.release >= (8, 6, 0) else {"LayerNormalization"})
 
-    def _check(self, model: Any) -> None:
-        values = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-        shapes = _graph.shapes(model)
-        made = {output: node for node in model.graph.node for output in node.output}
+    def _check_operators(self, model: Any) -> None:
         for index, node in enumerate(model.graph.node):
             if node.op_type in self._unsupported() or not onnx.defs.has(node.op_type, node.domain):
                 if self.api.release[0] >= 10:
@@ -266,6 +270,12 @@ class Parser:
                 raise Refusal("UNSUPPORTED_NODE", (
                     'Assertion failed: creator && "Plugin not found, are the plugin name, version, and namespace correct?"'
                     f" (No importer registered for op: {node.op_type})"), index, node)  # fmt: skip
+
+    def _check(self, model: Any) -> None:
+        values = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+        shapes = _graph.shapes(model)
+        made = {output: node for node in model.graph.node for output in node.output}
+        for index, node in enumerate(model.graph.node):
             if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
                 self._check_scale(model, index, node, values)
             if node.op_type == "Squeeze" and len(node.input) < 2 and not any(a.name == "axes" for a in node.attribute):
