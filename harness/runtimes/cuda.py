@@ -9,14 +9,17 @@ of TensorRT 8.5 ends in a segmentation fault.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import sys
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import numpy as np
 
 from .base import RuntimeFailure
 
-__all__ = ["Buffer", "Cuda"]
+__all__ = ["Buffer", "Cuda", "Graph"]
+
+_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on calling CUDA
 
 
 class Buffer:
@@ -34,6 +37,44 @@ class Buffer:
         if self._memory is not None:
             self._memory.free()
             self._memory = None
+
+
+class Graph:
+    """Work that was captured off a stream, ready to be launched as one.
+
+    pycuda has no stream capture (2026.1), so libcuda is asked itself: ``cuStreamBeginCapture_v2``,
+    ``cuStreamEndCapture``, ``cuGraphInstantiateWithFlags``, ``cuGraphLaunch`` (CUDA driver API, "Graph Management").
+
+    :param enqueue: puts the work on the stream; what it returns tells whether it could.
+    :raises RuntimeFailure: ``run``: the work cannot be captured (it waits, or it allocates).
+    """
+
+    def __init__(self, stream: Any, enqueue: Callable[[], bool]) -> None:
+        self._driver = ctypes.CDLL("libcuda.so.1")
+        self._executable: ctypes.c_void_p | None = ctypes.c_void_p()
+        handle, graph = ctypes.c_void_p(stream.handle), ctypes.c_void_p()
+        self._checked("cuStreamBeginCapture_v2", handle, _THREAD_LOCAL)
+        fine = enqueue()
+        self._checked("cuStreamEndCapture", handle, ctypes.byref(graph))
+        if not fine or not graph:
+            raise RuntimeFailure("run", "the engine cannot be captured in a CUDA graph", todo="leave cuda_graph out")
+        self._checked("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), graph, ctypes.c_ulonglong(0))
+        self._driver.cuGraphDestroy(graph)
+
+    def launch(self, stream: Any) -> None:
+        """Run it on a stream."""
+        self._checked("cuGraphLaunch", self._executable, ctypes.c_void_p(stream.handle))
+
+    def free(self) -> None:
+        """Give it back. A second call does nothing."""
+        if self._executable:
+            self._driver.cuGraphExecDestroy(self._executable)
+            self._executable = None
+
+    def _checked(self, function: str, *arguments: Any) -> None:
+        code = getattr(self._driver, function)(*arguments)
+        if code:
+            raise RuntimeFailure("run", f"{function} ended with CUDA error {code}", todo="leave cuda_graph out")
 
 
 class Cuda:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 import numpy as np
 
 from .base import Engine, RuntimeFailure
+from .cuda import Graph
 from .trt_io import BindingIo, NamedIo, Tensor
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ class Bound:
         self.outputs: dict[str, Buffer] = {}
         self.output_shapes: dict[str, tuple[int, ...]] = {}
         self.ready: tuple[tuple[Tensor, int], ...] = ()  # outputs and their addresses, where their shapes are known
-        self.graph: Any = None
+        self.graph: Graph | None = None
 
     def free(self) -> None:
         for buffer in (*self.inputs.values(), *self.outputs.values()):
             buffer.free()
-        self.graph = None
+        if self.graph is not None:
+            self.graph.free()
+            self.graph = None
 
 
 class TensorRtEngine(Engine):
@@ -200,7 +203,9 @@ class TensorRtEngine(Engine):
         if self._active is bound or (own and bound.ready):
             return
         if own or bound.profile != self._profile:
-            self._io.choose_profile(bound.context, bound.profile, bound.stream)
+            if not self._io.choose_profile(bound.context, bound.profile, bound.stream):
+                todo = "before TensorRT 9 every context at work needs a profile of its own"
+                raise RuntimeFailure("run", f"profile {bound.profile} cannot be chosen", "", todo, self._said())
             bound.stream.synchronize()
             if not own:
                 self._profile = bound.profile
@@ -245,16 +250,7 @@ class TensorRtEngine(Engine):
     def _capture(self, bound: Bound) -> None:
         """The first run was eager, as capturing asks for; what follows is launched as a graph."""
         bound.stream.synchronize()
-        if not hasattr(bound.stream, "begin_capture"):
-            raise RuntimeFailure(
-                "usage", "this pycuda cannot capture CUDA graphs", todo="update it, or leave cuda_graph out"
-            )
-        bound.stream.begin_capture()
-        fine = self._io.enqueue(bound.context, bound.stream)
-        graph = bound.stream.end_capture()
-        if not fine:
-            raise RuntimeFailure("run", "the engine cannot be captured in a CUDA graph", detail=self._said())
-        bound.graph = graph.instantiate()
+        bound.graph = Graph(bound.stream, lambda: self._io.enqueue(bound.context, bound.stream))
 
     def _fetched(self, bound: Bound) -> dict[str, Any]:
         outputs = {}

@@ -61,8 +61,9 @@ class NamedIo:
         ]
         return _admitting(limits, shapes)
 
-    def choose_profile(self, context: Any, profile: int, stream: Any) -> None:
-        context.set_optimization_profile_async(profile, stream.handle)
+    def choose_profile(self, context: Any, profile: int, stream: Any) -> bool:
+        """False where TensorRT refuses: another context has the profile."""
+        return bool(context.set_optimization_profile_async(profile, stream.handle))
 
     def set_input(self, context: Any, tensor: Tensor, shape: Sequence[int], address: int, _host: Any) -> bool:
         """False where TensorRT refuses the shape; it says why in its log."""
@@ -115,9 +116,10 @@ class BindingIo:
         ]
         return _admitting(limits, shapes)
 
-    def choose_profile(self, context: Any, profile: int, stream: Any) -> None:
-        context.set_optimization_profile_async(profile, stream.handle)
+    def choose_profile(self, context: Any, profile: int, stream: Any) -> bool:
+        """As :meth:`NamedIo.choose_profile`."""
         self._offset = profile * self._each
+        return bool(context.set_optimization_profile_async(profile, stream.handle))
 
     def set_input(self, context: Any, tensor: Tensor, shape: Sequence[int], address: int, host: Any) -> bool:
         index = self._offset + tensor.index
