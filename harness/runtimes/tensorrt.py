@@ -123,7 +123,11 @@ class TensorRt(Runtime):
             add_profile(builder, network, config, index, shapes, log)
         timings = self._timing_cache(trt, cuda, config, settings)
         calibrating, calibrator = _calibration(trt, cuda, builder, network, config, settings)
-        engine = builder.build_serialized_network(network, config)
+        try:
+            engine = builder.build_serialized_network(network, config)
+        finally:
+            if calibrating is not None:
+                calibrating.free()
         if calibrating is not None and calibrating.playback.error is not None:
             calibrating.check(source)
         if engine is None:  # it never raises, and the reason is nowhere but in the log

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class Calibrating:
         self.cache = cache
         self.written: bytes | None = None
         self.asked = 0
+        self.free: Callable[[], None] = lambda: None
 
     def facts(self) -> dict[str, Any]:
         """``supplied``, ``consumed`` (batches), ``asked`` (calls), ``cache_used``, ``written`` (a new cache's text)."""
@@ -79,6 +80,12 @@ class _Buffers:
             self._cuda.to_device(self._held[name], array)
         return [self._held[name].address for name in names]
 
+    def free(self) -> None:
+        """Give all of them back."""
+        for buffer in self._held.values():
+            buffer.free()
+        self._held = {}
+
 
 def new_calibrator(
     trt: Any, cuda: Any, algorithm: str, calibrating: Calibrating, least_bytes: Mapping[str, int]
@@ -97,7 +104,9 @@ def new_calibrator(
         there = [one for one, cls in CLASSES.items() if hasattr(trt, cls)]
         todo = f"there are {', '.join(there)}" if there else "TensorRT 11 takes Q/DQ models only: route qdq_strong"
         raise RuntimeFailure("usage", f"no calibrator for {algorithm!r}", f"tensorrt {trt.__version__}", todo)
-    return _class_of(getattr(trt, name), calibrating, _Buffers(cuda, least_bytes))()
+    buffers = _Buffers(cuda, least_bytes)
+    calibrating.free = buffers.free
+    return _class_of(getattr(trt, name), calibrating, buffers)()
 
 
 def _class_of(base: Any, calibrating: Calibrating, buffers: _Buffers) -> Any:

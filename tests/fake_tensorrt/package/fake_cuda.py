@@ -28,7 +28,7 @@ class OutOfMemory(Exception):
     """CUDA error 2."""
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a collection within may free an allocation
 _starts: list[int] = []
 _blocks: dict[int, Any] = {}
 _reserved = 0
