@@ -241,8 +241,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if config.getoption("benchmark_compare_fail", None):
         raise pytest.UsageError(
             "--benchmark-compare-fail is refused on latency suites: it compares runs that were not interleaved, and "
-            "calls equal code slower in every third of them on a shared machine -> leave it out; --bound speedup=1.3 is "
-            "judged by sessions"
+            "calls equal code slower in every third of them on a shared machine -> leave it out; what --bound "
+            "speedup=1.3 asks is judged by sessions"
         )
     for theirs in config.stash.get(_COMPARED, []):
         from harness.measure.host import comparable, host

@@ -77,4 +77,4 @@ def test_compare_fail_is_refused(suites, own, few):
     done = suites.quickly(*own(), *few, "--benchmark-compare-fail=median:5%", under="test_latency.py")
     assert done.code == 4, done.text
     assert "--benchmark-compare-fail is refused on latency suites" in done.text
-    assert "--bound speedup=1.3" in done.text
+    assert "speedup=1.3" in done.text
