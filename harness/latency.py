@@ -149,10 +149,19 @@ class Latency:
         gain = self.outcome.gains.get(bucket)
         if gain is None or gain.word == "pass":
             return ""
-        advice = ""
-        if gain.word == "inconclusive" and self.outcome.advice:
-            advice = f"; {self.outcome.advice} ([latency] launches and budget_s allow more)"
+        advice = f"; {self.advice()}" if gain.word == "inconclusive" and self.advice() else ""
         return f"{bucket}: {gain.word}: {gain.why}{advice}"
+
+    def advice(self) -> str:
+        """What it takes where something stayed open, and what ended the session; empty where nothing did."""
+        outcome, launches = self.outcome, len(self.outcome.launches)
+        if not outcome.advice:
+            return ""
+        if launches < outcome.design.looks[-1]:
+            each = sum(outcome.seconds.values()) / max(1, launches)
+            spent = f"budget_s = {outcome.design.budget_s:g} ended it after {launches} launch(es) of {each:.1f} s"
+            return f"{spent}; {outcome.advice}" if launches > 1 else f"{spent}; allow {4 * each:.0f} s"
+        return f"{outcome.advice} ([latency] launches and budget_s allow more)"
 
     def verdict(self, bucket: str = TRAFFIC) -> str:
         """For the record: the word, ``failed``, ``below bounds``, or ``not proved`` where a speed-up stays open."""
@@ -167,7 +176,7 @@ class Latency:
         """The session for a record, without samples: those of a bucket are in the bucket's record."""
         outcome = self.outcome
         found = outcome.record()
-        found["word"] = self.word()
+        found |= {"word": self.word(), "advice": self.advice()}
         found["launches"] = [
             {"seconds": one.seconds, "core": one.core, "seed": one.seed, "load": one.load, "build": one.build}
             for one in outcome.launches

@@ -107,7 +107,9 @@ class Plan:
         if not self.option("--model"):
             useless = [option for option, stored in _OWN.items() if self.option(stored)]
             if useless:
-                todo = f"give --model FILE.onnx, too, or leave {useless[0]} out"
+                todo = (
+                    f"give --model FILE.onnx, too; for a [[models]] of harness.toml, say it there, not by {useless[0]}"
+                )
                 raise UsageError(f"{useless[0]} is for a model of your own", todo=todo)
             chosen = pick(load_catalogue(self.config), _split(self.option("--models")))
             for entry in chosen:

@@ -66,7 +66,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     own.addoption("--output", default="", metavar="NAME", help="the output that is compared")
     own.addoption(
         "--bound", action="append", default=[], metavar="[BUCKET:]NAME=NUMBER",
-        help="fail beyond it: sqnr_db=15, short:score=0.9, cosine, worst; drawn:cosine=0.4 for drawn examples",
+        help="fail beyond it: sqnr_db=15, short:score=0.9, cosine, worst; drawn:cosine=0.4 for drawn examples; "
+        "speedup=1.3, long:speedup=1.5, traffic:speedup=1.4: how many times faster INT8 has to be",
     )  # fmt: skip
 
 
@@ -238,9 +239,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             "latency suites are refused with reruns: a slow result that is measured until it is fast proves nothing -> "
             "leave --reruns out, or the latency tests: -m 'not latency'"
         )
+    if config.getoption("benchmark_compare_fail", None):
+        raise pytest.UsageError(
+            "--benchmark-compare-fail is refused on latency suites: it compares runs that were not interleaved, and "
+            "calls equal code slower in every third of them on a shared machine -> leave it out; what --bound "
+            "speedup=1.3 asks is judged by sessions"
+        )
     for theirs in config.stash.get(_COMPARED, []):
         from harness.measure.host import comparable, host
 
+        if not theirs:
+            raise pytest.UsageError(
+                "--benchmark-compare: the file does not say where it was measured -> save it again with this version"
+            )
         try:
             comparable(theirs, host(), "--benchmark-compare")
         except HarnessError as error:
@@ -259,8 +270,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchmark: dict[str, Any]) -> None:
     """Keep where a file of ``--benchmark-compare`` was measured; what runs here is known when all is collected."""
-    if found := compared_benchmark.get("harness"):
-        config.stash.setdefault(_COMPARED, []).append(found)
+    config.stash.setdefault(_COMPARED, []).append(compared_benchmark.get("harness") or {})
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,6 +132,19 @@ def test_a_gain_that_stays_open_is_not_proved_and_says_what_it_takes():
     assert found.verdict("middle") == "not proved"
     assert "inconclusive" in found.problem("middle")
     assert "launch" in found.problem("middle").rpartition("; ")[2]
+
+
+@pytest.mark.parametrize("launches", [1, 2])
+def test_a_spent_budget_is_named(launches, monkeypatch):
+    ticks = iter(range(10_000))
+    monkeypatch.setattr("harness.measure.session.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    lab = Lab(1)
+    lab.launch_sd = 0.05
+    design = Design(looks=(3, 4), blocks=4, warm_ms=0.0, budget_s=2 * launches - 1)
+    found = timed(-0.5, lab=lab, bounds=["middle:speedup=2"], design=design)
+    assert len(found.outcome.launches) == launches
+    assert f"budget_s = {2 * launches - 1} ended it after {launches} launch(es)" in found.problem("middle")
+    assert ("allow" in found.problem("middle")) == (launches == 1)
 
 
 def test_tails_are_given_or_the_number_of_samples_that_they_take():

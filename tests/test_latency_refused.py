@@ -57,6 +57,12 @@ def test_a_benchmark_file_of_another_host_is_refused_with_the_difference(suites,
     assert {"host", "cpu", "load", "container", "gpus", "governors"} <= set(harness)
     same = suites(*options, "--benchmark-compare", under="test_latency.py")
     assert same.code == 0, same.text
+    content.pop("harness")
+    saved.write_text(json.dumps(content))
+    nowhere = suites(*options, "--benchmark-compare", under="test_latency.py")
+    assert nowhere.code == 4, nowhere.text
+    assert "does not say where it was measured" in nowhere.text
+    content["harness"] = harness
     harness |= {"cpu": "Another CPU", "host": "elsewhere"}
     saved.write_text(json.dumps(content))
     other = suites(*options, "--benchmark-compare", under="test_latency.py")
@@ -65,3 +71,10 @@ def test_a_benchmark_file_of_another_host_is_refused_with_the_difference(suites,
     assert "cpu: Another CPU against " in other.text
     assert "Traceback" not in other.text
     assert "INTERNALERROR" not in other.text
+
+
+def test_compare_fail_is_refused(suites, own, few):
+    done = suites.quickly(*own(), *few, "--benchmark-compare-fail=median:5%", under="test_latency.py")
+    assert done.code == 4, done.text
+    assert "--benchmark-compare-fail is refused on latency suites" in done.text
+    assert "speedup=1.3" in done.text

@@ -317,8 +317,9 @@ def test_an_error_keeps_its_traceback():
 def test_other_projects_do_not_notice(suites, tmp_path):
     (tmp_path / "test_theirs.py").write_text(UNRELATED)
     done = suites.python(
-        "-m", "pytest", "-p", "no:cacheprovider", "-p", "harness.plugin", "test_theirs.py", cwd=tmp_path
-    )
+        "-m", "pytest", "-p", "no:cacheprovider", "-p", "harness.plugin", "test_theirs.py", cwd=tmp_path,
+        environ={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # xdist, if it is here, brings execnet itself
+    )  # fmt: skip
     assert done.code == 1
     assert "1 failed, 1 passed" in done.out
     assert "harness:" not in done.out

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["selftest"]
 
 _COLUMNS = ("regression", "pass", "minor", "improved", "inconclusive", "invalid")
+_LEAST_FOR_MARGINS = 10
 _SELDOM = {"minor", "improved"}
 
 
@@ -29,7 +30,9 @@ _SELDOM = {"minor", "improved"}
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True,
               help="No session is begun after so long.")  # fmt: skip
 @click.option("--runtime", default="onnxruntime", show_default=True, help="The runtime to measure with.")
-@click.option("--noise", is_flag=True, help="Also A/A sessions while two processes burn CPU and memory bandwidth.")
+@click.option(
+    "--noise", is_flag=True, help="Also A/A and +5 % sessions while two processes burn CPU and memory bandwidth."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="Draws the order; another one each time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 def selftest(minutes: float, runtime: str, noise: bool, seed: int | None, as_json: bool) -> None:  # noqa: FBT001
@@ -51,13 +54,14 @@ def selftest(minutes: float, runtime: str, noise: bool, seed: int | None, as_jso
     design, margins = Design(), Margins()
     conditions = [one for one in CONDITIONS.values() if noise or not one.noise]
     seed = secrets.randbelow(2**31) if seed is None else seed
-    lines = _collected(environment, conditions, design, margins, minutes, seed)
+    lines, interrupted = _collected(environment, conditions, design, margins, minutes, seed)
     if not lines:
         raise UsageError(f"no session ended within {minutes:g} minutes", todo="allow more time with --minutes")
     found: dict[str, Any] = {
         **summary(lines),
         "supported_margins": asdict(margin) if (margin := supported_margins(lines)) else None,
         "minutes": minutes,
+        "interrupted": interrupted,
         "noise": noise,
         "design": design,
         "margins": margins,
@@ -67,12 +71,16 @@ def selftest(minutes: float, runtime: str, noise: bool, seed: int | None, as_jso
         from harness.results.record import encode
 
         show(json.dumps(json.loads(encode(found))))
+        if interrupted:
+            raise KeyboardInterrupt
         return
     for who, name in ((OURS, "harness"), (GATE, f"pytest-benchmark {CRITERION}")):
         if who in found:
             show(_table(found, who, name))
     show(_said(margin))
     note(f"record: {path}")
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _environment(config: Config, runtime: str) -> Environment:
@@ -89,8 +97,8 @@ def _collected(
     margins: Margins,
     minutes: float,
     seed: int,
-) -> list[dict[str, Any]]:
-    """Lines until the time is over, or Ctrl-C; one session of ours at least."""
+) -> tuple[list[dict[str, Any]], bool]:
+    """Lines until the time is over, or Ctrl-C, and which it was; one session of ours at least."""
     from harness.measure.selftest import failed_line, gate_line, schedule, session_line
     from harness.measure.sequential_gate import available
 
@@ -122,8 +130,9 @@ def _collected(
     except KeyboardInterrupt:
         if not lines:
             raise
-        note("interrupted; what was collected is kept")
-    return lines
+        note("what was collected is kept")
+        return lines, True
+    return lines, False
 
 
 def _store(
@@ -163,6 +172,8 @@ def _rate(row: dict[str, Any], word: str) -> str:
 def _said(margin: Supported | None) -> str:
     if margin is None:
         return "margins: no usable A/A session; allow more time with --minutes"
+    if margin.sessions < _LEAST_FOR_MARGINS:
+        return f"margins: {margin.sessions} A/A session(s) are too few; {_LEAST_FOR_MARGINS} at least, 40 for a start"
     few = "; a rough guess, 40 sessions are a start" if margin.sessions < 40 else ""
     return (
         f"this machine supports margins of {margin.tolerated:.2%} (tolerated) and {margin.caught:.2%} (caught), "

@@ -35,8 +35,10 @@ def render_speed(records: Sequence[Mapping[str, Any]], entries: Mapping[str, Ent
     baselines = dict.fromkeys(
         one["values"]["baseline"].upper() for one in mine if isinstance(one["values"].get("baseline"), str)
     )
+    runtimes = dict.fromkeys(one["fields"]["runtime"] for one in mine)
+    against = ", ".join(baselines) or "float"
     table = Table(
-        title=f"speed: INT8 against {', '.join(baselines) or 'float'} at each length bucket's opt",
+        title=f"speed: INT8 against {against} at each length bucket's opt, on {', '.join(runtimes)}",
         title_justify="left",
         box=SIMPLE_HEAD,
         show_edge=False,
@@ -53,6 +55,8 @@ def render_speed(records: Sequence[Mapping[str, Any]], entries: Mapping[str, Ent
     Console(file=stream, width=width, no_color=True, highlight=False).print(table)
     lines = [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
     lines.append("a cell: INT8's median, how many times faster that is, and the half-width of the ratio's interval")
+    if not any(row.get("asked") or row["failed"] for row in rows.values()):
+        lines.append("no speed-up was asked for, so nothing could fail; --bound speedup=1.3 asks")
     return ["", *lines, *_slower(mine), *_whys(rows)]
 
 
@@ -72,6 +76,7 @@ def _rows(records: Sequence[Mapping[str, Any]], entries: Mapping[str, Entry]) ->
         if session := values.get("session"):
             row["traffic"], row["word"] = session.get("ratio") or {}, session["word"]
             row["why"] = "; ".join(filter(None, (session["why"], session["advice"])))
+            row["asked"] = bool(session.get("gains"))
     return rows
 
 
@@ -83,7 +88,10 @@ def _label(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> s
         for names in (("runtime",), ("method", "policy", "route"), ("layout",))
         if len({tuple(one["fields"][name] for name in names) for one in records}) > 1
     ]
-    return " ".join([fields["model"], *("-".join(filter(None, map(fields.get, names))) for names in told_apart)])
+    drawn = " (synthetic)" if record["synthetic"] else ""
+    return " ".join(
+        [fields["model"] + drawn, *("-".join(filter(None, map(fields.get, names))) for names in told_apart)]
+    )
 
 
 def _cell(cell: Mapping[str, Any]) -> str:
@@ -108,7 +116,8 @@ def _ratio(cell: Mapping[str, Any]) -> str:
 
 
 def _verdict(row: Mapping[str, Any]) -> str:
-    return next((word for word in _FAILED if word in row["failed"]), row["word"])
+    held = f"{row['word']}, as asked" if row.get("asked") else row["word"]
+    return next((word for word in _FAILED if word in row["failed"]), held)
 
 
 def _whys(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:

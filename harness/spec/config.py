@@ -34,7 +34,6 @@ there, or that is on another host, stops a run only when it is called.
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -294,17 +293,28 @@ def _latency(table: _LatencyDefaults, file: Path, prefix: str) -> LatencyConfig:
     def settings(one: _LatencyTable) -> LatencySettings:
         return LatencySettings(one.tolerated, one.caught, one.budget_s, one.launches, one.blocks)
 
-    for one in (table, *table.overrides):
+    for place, one in {
+        "latency": table,
+        **{f"latency.overrides[{i}]": o for i, o in enumerate(table.overrides)},
+    }.items():
         tolerated, caught = (
             next((value for value in (getattr(one, name), getattr(table, name)) if value is not None), default)
             for name, default in (("tolerated", TOLERATED), ("caught", CAUGHT))
         )
-        if not 0 <= tolerated < caught < math.inf:
+        if not 0 <= tolerated < caught < 1:
             raise ConfigError(
-                f"{prefix}latency: tolerated = {tolerated:g}, caught = {caught:g}",
+                f"{prefix}{place}: tolerated = {tolerated:g}, caught = {caught:g}",
                 where=str(file),
-                todo="0.02 is 2 %; what is tolerated is below what must be caught",
+                todo="0.02 is 2 %; what is tolerated is below what must be caught, and both are below 1",
             )
+        if isinstance(one, _LatencyOverride) and not (one.models or one.runtimes):
+            raise ConfigError(
+                f"{prefix}{place} names no models and no runtimes",
+                where=str(file),
+                todo="what holds for all stands in [latency] itself",
+            )
+        if isinstance(one, _LatencyOverride) and settings(one) == LatencySettings():
+            raise ConfigError(f"{prefix}{place} changes nothing", where=str(file), todo="give it a margin or a budget")
     overrides = tuple((tuple(one.models), tuple(one.runtimes), settings(one)) for one in table.overrides)
     return LatencyConfig(settings(table), overrides)
 
@@ -328,7 +338,8 @@ _FIELDS: dict[str, type[msgspec.Struct]] = {
 def _explained(error: msgspec.ValidationError, file: Path, prefix: str) -> ConfigError:
     what, _, path = str(error).partition(" - at `$")
     path = path.rstrip("`").lstrip(".").replace("[...]", ".*")
-    todo = "see the example in harness/spec/config.py, or docs/guide/own-model.md"
+    guide = "docs/measurement.md" if path.startswith("latency") else "docs/guide/own-model.md"
+    todo = f"see the example in harness/spec/config.py, or {guide}"
     if match := re.search(r"unknown field `(.+)`", what):
         tables = [word for word in re.findall(r"[a-z_]+", path) if word in _FIELDS]
         known = [field.encode_name for field in msgspec.structs.fields(_FIELDS[tables[-1] if tables else ""])]

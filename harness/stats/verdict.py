@@ -127,7 +127,12 @@ def judge(estimate: Estimate, margins: Margins) -> Verdict:
     if high < -d0:
         return Verdict("improved", f"{_measured(estimate)}: faster than before; a new baseline is due", estimate)
     if low > d0 and high >= d1:
-        why = f"{_measured(estimate)}: slower than the {tolerated} that are tolerated, and may reach {caught}"
+        reach = (
+            f"{caught} or more for sure"
+            if low >= d1
+            else f"slower than the {tolerated} that are tolerated, and may reach {caught}"
+        )
+        why = f"{_measured(estimate)}: {reach}"
         return Verdict("regression", why, estimate)
     if low > d0:
         why = f"{_measured(estimate)}: slower than {tolerated}, but less than the {caught} that must be caught"
@@ -199,17 +204,18 @@ def next_step(estimate: Estimate, margins: Margins, cost_per_launch_s: float) ->
         return NextStep(f"run {needed} launches: one does not show how launches differ", needed, seconds)
     point = estimate.point
     room = max(margins.log_caught - point, point - margins.log_tolerated, -margins.log_tolerated - point)
-    return _until(estimate, room, cost_per_launch_s)
+    return _until(estimate, room, cost_per_launch_s, f"the ratio stays at {_percent(point, sign=True)}")
 
 
 def gain_step(estimate_of_ratio: Estimate, at_least: float, cost_per_launch_s: float) -> NextStep:
     """The same for a gain that is neither proved nor missed: until the interval leaves ``at_least`` on one side."""
     if not estimate_of_ratio.degrees:
         return next_step(estimate_of_ratio, Margins(), cost_per_launch_s)
-    return _until(estimate_of_ratio, abs(estimate_of_ratio.point + math.log(at_least)), cost_per_launch_s)
+    room, ratio = abs(estimate_of_ratio.point + math.log(at_least)), _exp(-estimate_of_ratio.point)
+    return _until(estimate_of_ratio, room, cost_per_launch_s, f"it stays {ratio:.3f}x as fast")
 
 
-def _until(estimate: Estimate, room: float, cost_per_launch_s: float) -> NextStep:
+def _until(estimate: Estimate, room: float, cost_per_launch_s: float, stays: str) -> NextStep:
     """The least n at which the half-width ``t(n-1) * sd / sqrt(n)`` is below ``room``; n launches, or n builds."""
     several = estimate.builds > 1
     now = estimate.builds if several else estimate.launches
@@ -220,8 +226,7 @@ def _until(estimate: Estimate, room: float, cost_per_launch_s: float) -> NextSte
             launches = math.ceil(estimate.launches * n / now)
             seconds = (launches - estimate.launches) * cost_per_launch_s
             more = f"{n - now} more build(s) of both sides, measured in" if several else f"{n - now} more launch(es),"
-            stays = f"if the ratio stays at {_percent(estimate.point, sign=True)}"
-            return NextStep(f"{more} about {seconds:.0f} s, {stays}", launches, seconds)
+            return NextStep(f"{more} about {seconds:.0f} s, if {stays}", launches, seconds)
     what = "builds" if several else "launches"
     return NextStep(
         f"{what} differ by {sd:.1%}: more of them do not help in reasonable time; lock clocks, pin cores, quiet the "

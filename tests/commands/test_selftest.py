@@ -34,7 +34,7 @@ def quick(cache, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("noise", [True, False])
 def test_a_table_margins_and_a_record(quick, noise, tmp_path, capsys):
-    assert main(["selftest", "--minutes", "0.5", "--seed", "4", *["--noise"] * noise]) == 0
+    assert main(["selftest", "--minutes", "2", "--seed", "4", *["--noise"] * noise]) == 0
     said = capsys.readouterr()
     for text in ("harness", "aa", "this machine supports margins of 0.40% (tolerated)"):
         assert text in said.out
@@ -47,6 +47,11 @@ def test_a_table_margins_and_a_record(quick, noise, tmp_path, capsys):
     assert len(kept["values"]["sessions"]) == len(quick)
     assert kept["environment"]["worker"]["library"] == "onnxruntime"
     assert kept["seed"] == 4
+
+
+def test_few_sessions_name_no_margins(quick, capsys):
+    assert main(["selftest", "--minutes", "0.3", "--seed", "4"]) == 0
+    assert "A/A session(s) are too few; 10 at least" in capsys.readouterr().out
 
 
 def test_json_is_all_that_stdout_gets(quick, capsys):
@@ -96,11 +101,13 @@ def test_the_first_session_that_raises_ends_the_command(quick, monkeypatch, caps
 
 def test_an_interrupt_keeps_what_was_collected(quick, tmp_path, monkeypatch, capsys):
     later(monkeypatch, KeyboardInterrupt())
-    assert main(["selftest", "--minutes", "0.5"]) == 0
+    assert main(["selftest", "--minutes", "0.5"]) == 130
     said = capsys.readouterr()
-    assert "interrupted; what was collected is kept" in said.err
+    assert "what was collected is kept" in said.err
+    assert "harness: verdicts" in said.out
     (kept,) = read_run(Store(tmp_path / "results").runs()[0])
     assert len(kept["values"]["sessions"]) == 3
+    assert kept["values"]["interrupted"] is True
 
 
 def test_a_gate_that_hangs_is_an_error_with_words(monkeypatch, tmp_path):

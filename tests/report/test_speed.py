@@ -81,6 +81,21 @@ def test_a_session_that_says_nothing_says_why(word):
     assert f"vad: {word}: too wide; run 3 more" in lines
 
 
+def test_what_was_asked_for_and_is_there_is_said():
+    case = case_of("vad")
+    held = session(case)
+    assert any("no speed-up was asked for" in line for line in render_speed([held], ENTRIES))
+    held["values"]["session"]["gains"] = {"short": {"verdict": "pass", "why": ""}}
+    lines = render_speed([held], ENTRIES)
+    assert row(lines, "vad").endswith("faster, as asked")
+    assert not any("no speed-up was asked for" in line for line in lines)
+
+
+def test_random_numbers_are_said_to_be_such():
+    drawn = {**session(case_of("vad")), "synthetic": True}
+    assert row(render_speed([drawn], ENTRIES), "vad (synthetic) ")
+
+
 def test_rows_tell_apart_what_is_not_the_same_everywhere():
     cases = [
         case_of("vad"),

@@ -183,6 +183,7 @@ def test_a_gains_next_step_leaves_the_bound_on_one_side():
     assert gain_step(near, 1.4, 2.0).launches_needed > near.launches
     assert gain_step(near, 1.4, 2.0).launches_needed > gain_step(near, 1.2, 2.0).launches_needed
     assert gain_step(far, 1.4, 2.0).seconds > gain_step(near, 1.4, 2.0).seconds
+    assert "if it stays 1.491x as fast" in gain_step(near, 1.4, 2.0).advice
     assert gain_step(estimate([[[0.1, 0.1]]], 0.9, 1), 1.2, 2.0)[1:] == (4, 6.0)
 
 
