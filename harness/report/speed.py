@@ -89,9 +89,12 @@ def _label(record: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> s
         if len({tuple(one["fields"][name] for name in names) for one in records}) > 1
     ]
     drawn = " (synthetic)" if record["synthetic"] else ""
-    return " ".join(
-        [fields["model"] + drawn, *("-".join(filter(None, map(fields.get, names))) for names in told_apart)]
-    )
+    return " ".join([fields["model"] + drawn, *("-".join(_said(fields, names)) for names in told_apart)])
+
+
+def _said(fields: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Q/DQ is the usual route, and goes without saying."""
+    return [fields[name] for name in names if fields[name] and (name, fields[name]) != ("route", "qdq")]
 
 
 def _cell(cell: Mapping[str, Any]) -> str:
