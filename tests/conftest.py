@@ -16,6 +16,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+# Started in the background by a shell, everything below inherits that interrupts are ignored; tests send some.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).parents[1]
 LENGTHS = [20, 50, 90, 130, 200, 250, 33, 77, 150, 230, 30, 100]
 

@@ -156,7 +156,7 @@ def test_the_session_is_recorded_once_with_everything_but_its_samples(run):
     assert session["design"]["looks"] == [2]
     assert session["margins"] == {"tolerated": 0.02, "caught": 0.05}
     assert session["cold"]["int8"]["load_s"] > 0
-    assert set(session["seconds"]) == {"starting", "warming", "measuring"}
+    assert set(session["seconds"]) == {"starting", "warming", "measuring", "lost"}
     assert all(set(launch) == {"seconds", "core", "seed", "load", "build"} for launch in session["launches"])
     assert one["environment"]["settings"] == {"clock": "cpu_ns", "pinned": True}
     assert set(one["environment"]["container"]) == {"cores", "memory_bytes"}
