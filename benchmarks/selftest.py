@@ -76,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.minutes:
         collect(options, parts, design, margins, digest)
     if options.report or not options.minutes:
-        return report(parts, options.design or digest, design, margins)
+        counted = {options.design} if options.design else {digest, *ALIKE}
+        return report(parts, options.design or digest, counted, design, margins)
     return 0
 
 
@@ -114,9 +115,8 @@ def collect(options: argparse.Namespace, parts: Path, design: Design, margins: M
                   f"+{line['overhead_seconds']:5.1f} s  {line.get('why', '')}", flush=True)  # fmt: skip
 
 
-def report(parts: Path, digest: str, design: Design, margins: Margins) -> int:
+def report(parts: Path, digest: str, counted: set[str], design: Design, margins: Margins) -> int:
     everything = [json.loads(line) for line in parts.read_text("utf-8").splitlines()] if parts.is_file() else []
-    counted = {digest, *ALIKE}
     where = next(((one["host"], one["environment"]) for one in reversed(everything) if one["design"] in counted), None)
     lines = [one for one in everything if one["design"] in counted and (one["host"], one["environment"]) == where]
     others = Counter(one["design"] for one in everything if one["design"] not in counted)
@@ -138,7 +138,7 @@ def report(parts: Path, digest: str, design: Design, margins: Margins) -> int:
         print(f"margins this machine supports: {margin.tolerated:.2%} tolerated, {margin.caught:.2%} caught")
     found |= {
         "design": {"digest": digest, **asdict(design), "margins": asdict(margins)},
-        "alike": {one: why for one, why in ALIKE.items() if any(line["design"] == one for line in lines)},
+        "alike": {one: why for one, why in ALIKE.items() if one in {line["design"] for line in lines} - {digest}},
         "supported_margins": asdict(margin) if margin else None,
         "revisions": dict(Counter(line["revision"] for line in lines)),
         "host": lines[0]["host"], "environment": lines[0]["environment"],

@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.measure.arms import NULL, Arm, Design, Input, Question
 from harness.measure.session import TRAFFIC, Outcome
-from harness.spec.config import CAUGHT, TOLERATED
+from harness.spec.latency import CAUGHT, TOLERATED
 from harness.spec.shapes import bucket_names, length_buckets
 from harness.stats.multiple import regression_p
 from harness.stats.tails import TooSmall, quantile_order_statistic
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from harness.corpus.samples import Feeds
     from harness.measure.arms import Engines
-    from harness.spec.config import LatencySettings
+    from harness.spec.latency import LatencySettings
     from harness.spec.matrix import Matrix
     from harness.spec.model import Model
     from harness.spec.shapes import Layout

@@ -30,7 +30,7 @@ from harness.paths import cache_dir
 from harness.results.record import record
 from harness.served import LoadedEngines, Outputs, Served
 from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision, Route
-from harness.spec.config import LatencyConfig
+from harness.spec.latency import LatencyConfig
 from harness.spec.routes import ALGORITHMS, cache_version, routes_of
 from harness.spec.shapes import bucket_names, layout_from_text, length_buckets
 from harness.workers import Worker

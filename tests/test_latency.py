@@ -15,7 +15,7 @@ from harness.measure.arms import Design, Question
 from harness.measure.session import run_session
 from harness.results.record import decode, encode, record
 from harness.spec.bounds import read_bounds
-from harness.spec.config import LatencySettings
+from harness.spec.latency import LatencySettings
 from harness.spec.matrix import FULL, Matrix
 from harness.spec.model import Axis, Model
 from harness.spec.shapes import layout_from_text

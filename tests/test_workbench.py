@@ -565,7 +565,8 @@ def test_interrupted(suites, slowly):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 2, out + err
     in_a_case = re.search(r"interrupted; \d+ records are kept in ", out)
-    assert in_a_case or re.search(r"KeyboardInterrupt(.|\n)*records: ", out)  # between two cases pytest itself says so
+    assert in_a_case or "KeyboardInterrupt" in out  # between two cases pytest itself says so
+    assert in_a_case or "records: " in out or not any(path.stat().st_size for path in suites.new_runs())
     assert "INTERNALERROR" not in out + err
     assert "Traceback" not in out + err
     assert not in_a_case or "harness/" not in (out + err).replace(str(suites.results), "")

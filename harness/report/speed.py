@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
+from harness.report.plain import new_table, plain_lines
 from harness.spec.shapes import bucket_names
 from harness.stats.multiple import holm
 
@@ -37,13 +33,7 @@ def render_speed(records: Sequence[Mapping[str, Any]], entries: Mapping[str, Ent
     )
     runtimes = dict.fromkeys(one["fields"]["runtime"] for one in mine)
     against = ", ".join(baselines) or "float"
-    table = Table(
-        title=f"speed: INT8 against {against} at each length bucket's opt, on {', '.join(runtimes)}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = new_table(f"speed: INT8 against {against} at each length bucket's opt, on {', '.join(runtimes)}")
     table.add_column("", overflow="fold")
     for name in (*_COLUMNS, "traffic"):
         table.add_column(name, justify="right")
@@ -51,9 +41,7 @@ def render_speed(records: Sequence[Mapping[str, Any]], entries: Mapping[str, Ent
     for label, row in rows.items():
         cells = [_cell(row["buckets"].get(index, {})) for index in range(len(_COLUMNS))]
         table.add_row(label, *cells, _ratio(row["traffic"]), _verdict(row))
-    stream = io.StringIO()
-    Console(file=stream, width=width, no_color=True, highlight=False).print(table)
-    lines = [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
+    lines = plain_lines(table, width=width)
     lines.append("a cell: INT8's median, how many times faster that is, and the half-width of the ratio's interval")
     if not any(row.get("asked") or row["failed"] for row in rows.values()):
         lines.append("no speed-up was asked for, so nothing could fail; --bound speedup=1.3 asks")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
+from harness.report.plain import new_table, plain_lines
 from harness.spec.shapes import length_buckets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from rich.table import Table
 
     from harness.corpus.catalogue import Entry
 
@@ -74,13 +72,7 @@ def _lines(
     profiles = length_buckets(model).profiles
     data = "synthetic data" if entry.synthetic else "real data"
     score = f", score {model.score.rpartition(':')[2]}" if model.score else ""
-    table = Table(
-        title=f"{model.key}: {data}, seed {seed}{score}, on {', '.join(runtimes)}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = new_table(f"{model.key}: {data}, seed {seed}{score}, on {', '.join(runtimes)}")
     table.add_column(f"\n{model.axis_name}", overflow="fold")
     names = _BUCKETS if len(profiles) == len(_BUCKETS) else tuple(str(profile) for profile in profiles)
     for name, profile in zip(names, profiles, strict=True):
@@ -93,15 +85,11 @@ def _lines(
                 only_built.append(label)
             continue
         table.add_row(label, *(_cell(cells.get(name, {})) for name in names), _worst(cells["verdicts"]))
-    stream = io.StringIO()
-    console = Console(file=stream, width=width, no_color=True, highlight=False)
-    if table.row_count:
-        console.print(table)
-    for reason in dict.fromkeys(reasons):
-        console.print(f"{model.key}: {reason}")
+    parts: list[Table | str] = [table] if table.row_count else []
+    parts += [f"{model.key}: {reason}" for reason in dict.fromkeys(reasons)]
     if only_built:
-        console.print(f"{model.key}, built, what runs in INT8 unknown: {'; '.join(only_built)}")
-    return [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
+        parts.append(f"{model.key}, built, what runs in INT8 unknown: {'; '.join(only_built)}")
+    return plain_lines(*parts, width=width)
 
 
 def _reasons(records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import gc
 import os
 import platform
@@ -147,9 +148,7 @@ class Engine(abc.ABC):
                     self.timed_impl(kept[index], 0, 1)
                     ends[index] = time.perf_counter_ns()
                     done.wait()
-            except threading.BrokenBarrierError:
-                pass  # another one failed, and says why
-            except BaseException:
+            except BaseException:  # whatever it is, the others must not wait for this one; it is raised below
                 go.abort()
                 done.abort()
                 raise
@@ -157,16 +156,16 @@ class Engine(abc.ABC):
         durations = []
         with ThreadPoolExecutor(max_workers=len(kept)) as pool:
             standing = [pool.submit(stand, index) for index in range(len(kept))]
-            try:
+            with contextlib.suppress(threading.BrokenBarrierError):
                 for _ in range(rounds):
                     start = time.perf_counter_ns()
                     go.wait()
                     done.wait()
                     durations.append(max(ends) - start)
-            except threading.BrokenBarrierError:
-                pass
-            for one in standing:
-                one.result()
+        failed = [error for one in standing if (error := one.exception()) is not None]
+        for error in failed:
+            if not isinstance(error, threading.BrokenBarrierError):  # those only say that another one failed
+                raise error
         return durations[warmup:]
 
     def coverage(self) -> dict[str, Any] | None:

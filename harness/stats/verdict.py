@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from scipy import stats
 
 from harness.errors import DataError, UsageError
+from harness.spec.latency import CAUGHT, TOLERATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -53,8 +54,8 @@ class Margins:
     :raises UsageError: not 0 <= tolerated < caught.
     """
 
-    tolerated: float = 0.02
-    caught: float = 0.05
+    tolerated: float = TOLERATED
+    caught: float = CAUGHT
 
     def __post_init__(self) -> None:
         if not 0 <= self.tolerated < self.caught < math.inf:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -51,3 +53,17 @@ def test_several_contexts_run_a_round_together(engine):
     assert min(timed["wall_ns"]) > 0
     with pytest.raises(RuntimeFailure, match="0 contexts"):
         engine.keep("none", feed, contexts=0)
+
+
+def test_a_context_that_fails_is_told_and_nobody_waits_for_it(engine, monkeypatch):
+    engine.keep("three", {"x": np.ones((1, 4, 16), np.float32)}, contexts=3)
+    genuine, calls = engine.timed_impl, itertools.count()
+
+    def failing(kept, warmup, repeats):
+        if next(calls) == 4:  # in the second round
+            raise RuntimeFailure("run", "out of memory")
+        return genuine(kept, warmup, repeats)
+
+    monkeypatch.setattr(engine, "timed_impl", failing)
+    with pytest.raises(RuntimeFailure, match="out of memory"):
+        engine.timed("three", 1, 5)

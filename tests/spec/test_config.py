@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ConfigError
-from harness.spec.config import LatencySettings, find_config, read_config
+from harness.spec.config import find_config, read_config
+from harness.spec.latency import LatencySettings
 
 FULL = """
 catalogue = "fixtures/catalogue.py"
