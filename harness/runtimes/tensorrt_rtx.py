@@ -14,6 +14,7 @@ from typing import Any, Mapping, Sequence
 
 from .base import Engine, Runtime, RuntimeFailure, read_options
 from .probe import ONLY_BUILDS, gpu_count
+from .rtx_layers import coverage
 from .trt_common import add_profile, new_log, parse_onnx, refused
 
 __all__ = ["TensorRtRtx"]
@@ -75,8 +76,7 @@ class TensorRtRtx(Runtime):
             "bytes": content.nbytes,
             "log": log.errors,
             "warnings": log.warnings,
-            # Nothing shows it without a GPU, and the engine's size, dominated by kernel code, does not tell.
-            "coverage": None,
+            "coverage": coverage(bytes(content)),  # no inspector: it wants the engine loaded, and that wants a GPU
         }
 
     def load_impl(self, path: str, options: Mapping[str, Any]) -> Engine:  # noqa: ARG002
