@@ -175,7 +175,7 @@ class TensorRtEngine(Engine):
     # -- how ----------------------------------------------------------------------------------------------------
 
     def _new_context(self) -> Any:
-        context = self._engine.create_execution_context()
+        context = self._create_context()
         if context is None:
             raise RuntimeFailure(
                 "run",
@@ -184,6 +184,9 @@ class TensorRtEngine(Engine):
                 detail=self._said(),
             )
         return context
+
+    def _create_context(self) -> Any:
+        return self._engine.create_execution_context()
 
     def _bound(self, feeds: Mapping[str, Any], context: Any, stream: Any) -> Bound:
         shapes = {name: tuple(int(n) for n in array.shape) for name, array in feeds.items()}
