@@ -212,16 +212,13 @@ def test_an_interpreter_by_name_or_relative_path_is_chosen(suites, own, library)
         assert "test_build[small-onnxruntime-0.0-cpu-fp32-single]" in done.out, given
 
 
-@pytest.mark.parametrize("gpus", [0, 8])
-def test_environments_that_only_build_have_only_builds(suites, own, library, gpus):
-    """TensorRT-RTX engines are not loaded yet, whatever the driver says."""
+def test_environments_that_only_build_have_only_builds(suites, own, library):
+    """TensorRT-RTX without pycuda: nothing runs, whatever GPU there is."""
     (packages,) = library.parent.glob("lib/python3*/site-packages")
     (packages / "tensorrt_rtx.py").write_text("__version__ = '9.9'\n")
-    driver = f"import harness.runtimes.probe as p; p.gpu_count = lambda: {gpus}\n"
-    (library.parent / "gpus.py").write_text(driver)
     done = suites(
         *own(), "--layouts", "single", "--python", library / "python-of-mine", "--runtime", "tensorrt-rtx",
-        "--collect-only", "-q", "-p", "gpus", environ={"PYTHONPATH": f"{ROOT}:{library.parent}"},
+        "--collect-only", "-q",
     )  # fmt: skip
     assert done.code == 0, done.text
     found = [line.partition("::")[2] for line in done.out.splitlines() if "tensorrt-rtx-9.9" in line]

@@ -197,11 +197,11 @@ def _finding(plain: Finding, line: Mapping[str, Any]) -> Finding:
 
 def _todo(python: str, line: Mapping[str, Any]) -> str:
     """Against what keeps engines of an importable runtime from running, one sentence each."""
-    from harness.runtimes.probe import ONLY_BUILDS, unsupported
+    from harness.runtimes.probe import unsupported
 
     runtime, version = line["runtime"], line["version"]
-    if runtime in ONLY_BUILDS:
-        return "nothing: its builds are what is tested here (pytest suites/test_build.py)"
+    if runtime == "tensorrt-rtx" and not line.get("gpus"):
+        return "nothing for builds, which need no GPU (pytest suites/test_build.py); to run its engines, " + _NO_GPU
     todo = []
     if not line.get("gpus"):
         todo.append(_NO_GPU)

@@ -21,13 +21,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ONLY_BUILDS", "gpu_count", "gpus", "probe", "pycuda", "unsupported"]
+__all__ = ["against_running", "gpu_count", "gpus", "probe", "pycuda", "unsupported"]
 
 # TensorRT comes before anything that may pull in pycuda: with a context of pycuda's there first, the Builder of
 # TensorRT 8.5.3.1 ends in a segmentation fault.
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx", "onnxruntime": "onnxruntime"}
-ONLY_BUILDS = frozenset({"tensorrt-rtx"})
-"""Families whose engines are built here and cannot be loaded yet, GPU or not."""
 
 _MAJOR, _MINOR = 75, 76  # cuda.h, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 _NAME_BYTES = 100
@@ -128,9 +126,7 @@ def probe(runtime: str) -> dict[str, Any]:
         providers = list(module.get_available_providers())
         return {**found, "providers": providers, "can_run": True, "build": True, "why": ""}
     installed, missing = pycuda()
-    against = [reason for reason in (_no_gpu(runtime, version, found["gpus"]), missing) if reason]
-    if runtime in ONLY_BUILDS:
-        against = ["engines of this runtime are only built here, not run"]
+    against = against_running(runtime, version, found["gpus"])
     return {
         **found,
         "pycuda": installed or missing,
@@ -138,6 +134,16 @@ def probe(runtime: str) -> dict[str, Any]:
         "build": runtime == "tensorrt-rtx" or not against,  # TensorRT makes no Builder without a GPU
         "why": "; ".join(against),
     }
+
+
+def against_running(runtime: str, version: str, found: list[dict[str, str]]) -> list[str]:
+    """What keeps engines of TensorRT or TensorRT-RTX from running here; nothing if nothing does.
+
+    Imports pycuda: only after the runtime's library.
+
+    :param found: as :func:`gpus` gives them.
+    """
+    return [reason for reason in (_no_gpu(runtime, version, found), pycuda()[1]) if reason]
 
 
 def _no_gpu(runtime: str, version: str, found: list[dict[str, str]]) -> str:

@@ -43,6 +43,7 @@ USES: dict[str, tuple[str, str]] = {
     "ICudaEngine.binding_is_input": ("8.4", "9.3"),
     "ICudaEngine.create_engine_inspector": ("8.4", ""),
     "ICudaEngine.create_execution_context": ("8.4", ""),
+    "ICudaEngine.create_runtime_config": ("10.13", ""),
     "ICudaEngine.device_memory_size": ("8.4", "10.16"),
     "ICudaEngine.device_memory_size_v2": ("10.1", ""),
     "ICudaEngine.get_binding_dtype": ("8.4", "9.3"),
@@ -123,7 +124,9 @@ Of 9.x no dump exists: what 9 brought or was the last to have is read off the op
 
 RTX_ONLY: dict[str, tuple[str, str]] = {
     "ComputeCapability": ("1.4", ""),
+    "DynamicShapesKernelSpecializationStrategy": ("1.4", ""),
     "IBuilderConfig.num_compute_capabilities": ("1.4", ""),
     "IBuilderConfig.set_compute_capability": ("1.4", ""),
+    "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy": ("1.4", ""),
 }
 """The same of TensorRT-RTX, names that TensorRT lacks."""

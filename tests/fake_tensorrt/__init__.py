@@ -1,8 +1,9 @@
 """A TensorRT of any version for tests, without a GPU: genuine names and signatures, behaviour on a CPU.
 
 ``install`` writes a folder with the packages ``tensorrt`` and ``pycuda`` that works in any CPython >= 3.10 which has
-numpy, onnx and onnxruntime. ``loaded`` imports it into this process for a while, ``interpreter`` makes a virtual
-environment of it, for workers. It is for tests alone and is never shown to a user as a runtime.
+numpy, onnx and onnxruntime; with ``tensorrt_rtx`` for a version ``rtx-...``. ``loaded`` imports it into this process
+for a while, ``interpreter`` makes a virtual environment of it, for workers. It is for tests alone and is never shown to
+a user as a runtime.
 
 What is genuine, by ``tests/data/trt-api``: classes, methods, properties, enum members with their values, signatures,
 what pybind11 refuses. What was measured or documented, and is imitated: pointer contract of calibration, cache headers,
@@ -18,6 +19,8 @@ What is only a stand-in:
 - A build takes as much workspace as its largest tensor at max has bytes; a context as many as all of them.
 - Every layer is one ONNX node: nothing is fused. Layer times are equal shares of the whole.
 - A timing cache saves no time. Streams and events are synchronous.
+- TensorRT-RTX: an engine is for the compute capabilities that it was built for, nothing is compiled when it is loaded,
+  and the file holds no program. What it says of a GPU that it does not support is real (1.7.1 on an H200).
 """
 
 from __future__ import annotations
@@ -56,8 +59,8 @@ def install(
 ) -> Path:
     """Write ``tensorrt``, ``pycuda`` and what they share into a folder; it is returned, to be put on a path.
 
-    :param version: a version of :func:`versions`, or the start of one: ``8.6``, ``10.13``.
-    :param gpu: an engine built on one GPU does not load on another.
+    :param version: a version of :func:`versions`, or the start of one: ``8.6``, ``10.13``, ``rtx-1.7``.
+    :param gpu: an engine built on one GPU does not load on another; empty for a machine without one.
     :param memory_bytes: the device's; an allocation beyond it fails.
     :param build_seconds: how long each build takes, so that it can be interrupted.
     :param crash: ``build`` ends the process by a segmentation fault within a build, ``""`` never.
@@ -67,7 +70,11 @@ def install(
     folder.mkdir(parents=True, exist_ok=True)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(_PACKAGE, folder, dirs_exist_ok=True, ignore=ignored)
-    (folder / "tensorrt" / "api.json").write_text(json.dumps(known), "utf-8")
+    package = folder / _module(version)
+    if package.name != "tensorrt":
+        shutil.rmtree(package, ignore_errors=True)
+        (folder / "tensorrt").rename(package)
+    (package / "api.json").write_text(json.dumps(known), "utf-8")
     settings: dict[str, Any] = {
         "gpu": gpu,
         "compute_capability": list(compute_capability),
@@ -77,6 +84,10 @@ def install(
     }
     (folder / "fake_tensorrt.json").write_text(json.dumps(settings), "utf-8")
     return folder
+
+
+def _module(version: str) -> str:
+    return "tensorrt_rtx" if version.startswith("rtx-") else "tensorrt"
 
 
 def resettle(folder: Path, **settings: Any) -> None:
@@ -106,18 +117,18 @@ def _packages(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def loaded(version: str, folder: Path, **settings: Any) -> Iterator[Any]:
-    """The module ``tensorrt``, importable in this process until the block ends, and ``pycuda.driver`` with it.
+    """``tensorrt`` or ``tensorrt_rtx``, importable in this process until the block ends, and ``pycuda.driver`` with it.
 
     :param settings: as :func:`install` takes them.
     """
-    ours = ("tensorrt", "pycuda", "fake_cuda")
+    ours = ("tensorrt", "tensorrt_rtx", "pycuda", "fake_cuda")
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in ours}
     for name in before:
         del sys.modules[name]
     sys.path.insert(0, str(install(version, folder, **settings)))
     importlib.invalidate_caches()
     try:
-        yield importlib.import_module("tensorrt")
+        yield importlib.import_module(_module(version))
     finally:
         sys.path.remove(str(folder))
         for name in [name for name in sys.modules if name.partition(".")[0] in ours]:

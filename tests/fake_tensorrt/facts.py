@@ -28,13 +28,14 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def matching(version: str) -> str:
-    """The one version that is or starts with this one: ``10.13`` is ``10.13.0.35``.
+    """The one version that is or starts with this one: ``10.13`` is ``10.13.0.35``, ``rtx-1.7`` is ``rtx-1.7.1.116``.
 
     :raises KeyError: none or several.
     """
-    found = [v for v in versions() if v == version or v.startswith(version + ".")]
+    known = [*versions(), *(f"rtx-{v}" for v in rtx_versions())]
+    found = [v for v in known if v == version or v.startswith(version + ".")]
     if len(found) != 1:
-        raise KeyError(f"{version}: {len(found)} dumps match, there are {', '.join(versions())}")
+        raise KeyError(f"{version}: {len(found)} dumps match, there are {', '.join(known)}")
     return found[0]
 
 

@@ -178,11 +178,12 @@ def test_this_machine_without_a_driver_has_no_gpus(monkeypatch):
         ("8.9", ("", "pycuda is not installed"), False, "pycuda is not installed"),
     ],
 )
-def test_a_family_that_runs_engines_goes_by_its_gpu_and_pycuda(tmp_path, monkeypatch, capability, pycuda, runs, reason):
+def test_tensorrt_rtx_runs_by_its_gpu_and_pycuda_and_builds_anyway(
+    tmp_path, monkeypatch, capability, pycuda, runs, reason
+):
     (tmp_path / "tensorrt_rtx.py").write_text("__version__ = '1.7.1.116'")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt_rtx", raising=False)
-    monkeypatch.setattr(probe, "ONLY_BUILDS", frozenset())
     monkeypatch.setattr(probe, "gpus", lambda: [{"name": "GPU", "compute_capability": capability}])
     monkeypatch.setattr(probe, "pycuda", lambda: pycuda)
     try:

@@ -19,6 +19,7 @@ OBJECTS = {
     "runtime": "Runtime",
     "inspector": "EngineInspector",
     "creation": "NetworkDefinitionCreationFlag",
+    "runtime_config": "IRuntimeConfig",
 }
 """How objects of the library are called in the adapters -> their class. Whoever gives one another name adds it."""
 
@@ -50,9 +51,14 @@ def adapters() -> list[Path]:
     return sorted({*RUNTIMES.glob("tensorrt*.py"), *RUNTIMES.glob("trt_*.py")} - {RUNTIMES / "trt_api.py"})
 
 
-def read(path: Path) -> Uses:
+def read(path: Path, without: str = "") -> Uses:
+    """What a file looks up.
+
+    :param without: a class whose body is left out.
+    """
     uses = Uses(path.name)
     tree = ast.parse(path.read_text("utf-8"))
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.ClassDef) and node.name == without)]
     chained = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):

@@ -11,13 +11,13 @@ _MAJOR, _MINOR = 75, 76
 
 
 class Driver:
-    """Functions of libcuda that are asked, over one GPU of ``fake_tensorrt.json``. All return 0."""
+    """Functions of libcuda that are asked, over the GPU of ``fake_tensorrt.json``."""
 
     def __init__(self) -> None:
         self._gpu = json.loads(Path(__file__).with_name("fake_tensorrt.json").read_text("utf-8"))
 
     def cuInit(self, flags: int) -> int:
-        return 0
+        return 0 if self._gpu["gpu"] else 100  # CUDA_ERROR_NO_DEVICE
 
     def cuDeviceGetCount(self, count: Any) -> int:
         count._obj.value = 1

@@ -67,13 +67,13 @@ def get_driver_version() -> int:
 class Device:
     def __init__(self, number: int) -> None:
         _wants_init("cuDeviceGet")
-        if number != 0:
+        if number != 0 or not fake_cuda.SETTINGS["gpu"]:
             raise LogicError("cuDeviceGet failed: invalid device ordinal")
 
     @staticmethod
     def count() -> int:
         _wants_init("cuDeviceGetCount")
-        return 1
+        return 1 if fake_cuda.SETTINGS["gpu"] else 0
 
     def name(self) -> str:
         return str(fake_cuda.SETTINGS["gpu"])

@@ -43,7 +43,9 @@ class Api:
         self.facts, self.behaviours = facts, behaviours
         self.version: str = facts["version"]
         numbers = [int(n) for n in self.version.split(".")]
-        self.release = tuple([*numbers, 0, 0][:3])
+        self.rtx = facts["module"].startswith("tensorrt_rtx")
+        # What a release behaves like: 1.4 has the API of TensorRT 10, and from 1.5 on it is that of 11.
+        self.release = tuple([*numbers, 0, 0][:3]) if not self.rtx else (10, 16, 0) if numbers < [1, 5] else (11, 0, 0)
         self.classes: dict[str, Any] = {}
         waiting = dict(sorted(facts["classes"].items(), key=lambda item: ("." not in item[0], item[0])))
         while waiting:

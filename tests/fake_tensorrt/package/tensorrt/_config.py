@@ -94,6 +94,7 @@ class Config:
         self._pools: dict[str, int] = {}
         self._tactics = (1 << len(self.api.classes["TacticSource"].__members__)) - 1
         self._previews: set[str] = set()
+        self._capabilities: list[Any] = []
         self.profiling_verbosity = self.api.enum("ProfilingVerbosity", "LAYER_NAMES_ONLY")
         self.engine_capability = self.api.enum("EngineCapability", "STANDARD")
         self.default_device_type = self.api.enum("DeviceType", "GPU")
@@ -160,6 +161,24 @@ class Config:
 
     def get_tactic_sources(self) -> int:
         return self._tactics
+
+    @property
+    def num_compute_capabilities(self) -> int:
+        return len(self._capabilities)
+
+    @num_compute_capabilities.setter
+    def num_compute_capabilities(self, count: int) -> None:
+        self._capabilities = [self.api.enum("ComputeCapability", "NONE")] * count
+
+    def set_compute_capability(self, compute_capability: Any, index: int) -> bool:
+        if compute_capability.name == "NONE":
+            say(self.api, self.logger, "ERROR", "Compute capability cannot be kNONE")
+            return False
+        self._capabilities[index] = compute_capability
+        return True
+
+    def get_compute_capability(self, index: int) -> Any:
+        return self._capabilities[index]
 
     def set_calibration_profile(self, profile: Any) -> bool:
         self.calibration_profile = profile._state

@@ -19,7 +19,8 @@ import fake_cuda
 
 from . import _graph
 from ._context import Context
-from ._execution import NUMPY
+from ._execution import item_bytes
+from ._gpu import RuntimeConfig, misfit
 from ._speaking import say
 
 MAGIC = b"fake-trt"
@@ -64,6 +65,7 @@ def write_plan(
         "verbosity": config.profiling_verbosity.name, "refittable": config.has("REFIT"),
         "profiles": [{name: [list(s) for s in triple] for name, triple in profile.items()} for profile in profiles],
         "values": [profile.values for profile in config.profiles] or [{}],
+        "capabilities": [one.name for one in config._capabilities],
         "tactic_sources": config.get_tactic_sources(), "sharing": "PROFILE_SHARING_0806" in config._previews,
     }).encode()  # fmt: skip
     body = struct.pack("<Q", len(header)) + header + model.SerializeToString()
@@ -103,10 +105,9 @@ class Runtime:
             if plan["version"] != self.api.version:
                 raise Damaged("6: The engine plan file is not compatible with this version of TensorRT, expecting library version "
                               f"{self.api.version} got {plan['version']}, please rebuild.")  # fmt: skip
-            here = fake_cuda.SETTINGS["compute_capability"]
-            if plan["gpu"] != fake_cuda.SETTINGS["gpu"] or plan["capability"] != here:
-                raise Damaged("6: The engine plan file is generated on an incompatible device, expecting compute "
-                              f"{here[0]}.{here[1]} got compute {plan['capability'][0]}.{plan['capability'][1]}, please rebuild.")  # fmt: skip
+            wrong = misfit(self.api, plan)
+            if wrong:
+                raise Damaged(wrong)
             engine = Engine(self.api, self.logger, plan, model)
         except Damaged as damage:
             say(self.api, self.logger, "ERROR", str(damage))
@@ -162,6 +163,9 @@ class Engine:
             say(self.api, self.logger, "ERROR", f"2: [executionContext.cpp::ExecutionContext::375] Error Code 2: OutOfMemory (no further "
                 f"information; {self.device_memory_size} bytes wanted)")  # fmt: skip
             return None
+
+    def create_runtime_config(self) -> Any:
+        return self.api.wrap("IRuntimeConfig", RuntimeConfig(self.api))
 
     def _own(self, strategy: tuple[Any, ...]) -> bool:
         return not strategy or getattr(strategy[0], "name", "STATIC") != "USER_MANAGED"
@@ -282,10 +286,6 @@ class Engine:
 
     def get_profile_shape_input(self, profile_index: int, binding: Any) -> Any:
         return self.plan["values"][profile_index].get(self._binding(binding)[0]["name"], [])
-
-
-def item_bytes(dtype: str) -> int:
-    return int(np.dtype(NUMPY[dtype]).itemsize)
 
 
 class Inspector:

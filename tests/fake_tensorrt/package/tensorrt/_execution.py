@@ -33,3 +33,7 @@ def converted(running: Any, feeds: Mapping[str, Any]) -> dict[str, Any]:
 
 def zeros(running: Any, shapes: Mapping[str, Any]) -> dict[str, Any]:
     return {i.name: np.zeros(shapes[i.name], _ORT[i.type]) for i in running.get_inputs()}
+
+
+def item_bytes(dtype: str) -> int:
+    return int(np.dtype(NUMPY[dtype]).itemsize)

@@ -100,7 +100,7 @@ class Network:
         explicit = api.enum("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH")
         self.has_implicit_batch_dimension = api.release[0] < 10 and not flags >> int(explicit) & 1
         typed = api.enum("NetworkDefinitionCreationFlag", "STRONGLY_TYPED")
-        self.strongly_typed = api.release[0] >= 11 or (typed is not None and bool(flags >> int(typed) & 1))
+        self.strongly_typed = api.rtx or api.release[0] >= 11 or (typed is not None and bool(flags >> int(typed) & 1))
 
     def get_flag(self, flag: Any) -> bool:
         return self.strongly_typed if flag.name == "STRONGLY_TYPED" else bool(self.flags >> int(flag) & 1)
