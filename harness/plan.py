@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -134,7 +135,7 @@ class Plan:
 
     @cached_property
     def environments(self) -> Mapping[str, Environment]:
-        """Chosen environments by name; without ``--runtime``: this interpreter's, and any TensorRT-RTX there is.
+        """Chosen environments by name; without ``--runtime``: this interpreter's, and the newest TensorRT-RTX.
 
         Those that are named, by ``--python`` or in the configuration, are chosen, too. What the configuration names
         may be missing, unless it is called by its name.
@@ -157,7 +158,9 @@ class Plan:
         else:
             named = {sys.executable, *extra, *optional}
             able = [e for e in found if e.can_run or e.can_build]  # TensorRT without a GPU can do nothing
-            chosen = [e for e in able if e.python in named or e.runtime == "tensorrt-rtx"]
+            rtx = [e for e in able if e.runtime == "tensorrt-rtx"]
+            newest = sorted(rtx, key=lambda e: [int(n) for n in re.findall(r"\d+", e.version)])[-1:]
+            chosen = [e for e in able if e.python in named or e in newest]
         return {environment.name: environment for environment in chosen}
 
     def cases(

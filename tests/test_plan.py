@@ -44,3 +44,12 @@ def test_that_of_another_interpreter_is_not_chosen_unasked(chosen):
 
 def test_one_without_a_gpu_is_passed_over(chosen):
     assert chosen(tensorrt(sys.executable, **NONE)) == [ONNX.name]
+
+
+def test_of_several_tensorrt_rtx_the_newest_is_chosen_and_those_that_are_named(chosen):
+    """Older ones refuse what newer ones build: they are for who asks for them."""
+    versions = ("1.4.0.76", "1.10.0.1", "1.7.1.116")
+    found = [Environment(f"tensorrt-rtx-{v}", f"/{v}/python", "tensorrt-rtx", v, can_run=False) for v in versions]
+    assert chosen(*found) == ["tensorrt-rtx-1.10.0.1", ONNX.name]
+    own = Environment("tensorrt-rtx-1.4.0.76", sys.executable, "tensorrt-rtx", "1.4.0.76", can_run=False)
+    assert chosen(own, *found[1:]) == ["tensorrt-rtx-1.4.0.76", "tensorrt-rtx-1.10.0.1", ONNX.name]
