@@ -29,7 +29,8 @@ _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx", "onnxruntime
 
 _MAJOR, _MINOR = 75, 76  # cuda.h, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 _NAME_BYTES = 100
-_RTX_RUNS_ON = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))  # members of its ComputeCapability, 1.4 to 1.7
+# Members of its ComputeCapability, and the release that has them.
+_RTX_RUNS_ON = {(7, 5): (1, 4), (8, 0): (1, 4), (8, 6): (1, 4), (8, 9): (1, 4), (12, 0): (1, 4), (12, 1): (1, 5)}
 _NO_PYCUDA = (
     "pycuda is not installed: pip install pycuda; it is a source package and wants a C++ compiler and CUDA's headers"
 )
@@ -72,10 +73,10 @@ def unsupported(runtime: str, version: str, capability: str) -> str:
     """
     gpu, release = _numbers(capability), _numbers(version)
     if runtime == "tensorrt-rtx":
-        if gpu in _RTX_RUNS_ON:
-            return ""
-        known = ", ".join(f"{major}.{minor}" for major, minor in _RTX_RUNS_ON)
-        return f"TensorRT-RTX {version} does not run on compute capability {capability}; it does on {known}"
+        known = [one for one, since in _RTX_RUNS_ON.items() if release >= since]
+        named = ", ".join(map(_dotted, known))
+        where = f"TensorRT-RTX {version} does not run on compute capability {capability}; it does on {named}"
+        return "" if gpu in known else where
     if runtime != "tensorrt":
         return ""
     bounds = (((10, 0), (10, 8)), ((9, 0), (8, 5)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import onnxruntime
 import pytest
 
 from harness.runtimes import probe
+from tests.fake_tensorrt import facts
 
 
 def _lines(*before: str) -> list[dict]:
@@ -153,6 +155,14 @@ def test_which_gpu_which_version(runtime, version, capability, reason):
     said = probe.unsupported(runtime, version, capability)
     assert reason in said
     assert bool(reason) == bool(said)
+
+
+@pytest.mark.parametrize("version", facts.rtx_versions())
+def test_tensorrt_rtx_runs_on_what_its_bindings_have_a_name_for(version):
+    members = facts.facts(f"rtx-{version}")["classes"]["ComputeCapability"]["enum_members"]
+    for major, minor in itertools.product(range(6, 14), range(10)):
+        named = f"SM{major}{minor}" in members
+        assert named == (probe.unsupported("tensorrt-rtx", version, f"{major}.{minor}") == ""), (major, minor)
 
 
 def test_tensorrt_rtx_builds_without_a_gpu(packages):

@@ -1,0 +1,67 @@
+"""The version axis turns for real: one matrix over two ONNX Runtimes; the older one runs what the newer one wrote."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from harness.paths import cache_dir
+from harness.results.store import read_run
+
+ROOT = Path(__file__).parents[1]
+OLD, NEW = "onnxruntime-1.22.1-cpu", f"onnxruntime-{version('onnxruntime')}-cpu"
+VAD = ["--models", "vad", "--layouts", "single", "--precision", "fp32,int8", "--methods", "mse", "--policies", "ragged"]
+
+
+@pytest.fixture(scope="module")
+def python():
+    """The interpreter that has 1.22.1."""
+    found = ROOT / ".tox" / "ort122" / "bin" / "python"
+    if not found.exists():
+        missing = "no ONNX Runtime 1.22.1; install it with: python -m tox run -e ort122 --notest"
+        if os.environ.get("HARNESS_REQUIRE_ORT122") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(suites):
+    """Builds and accuracy of the smallest fixture model, with the models of the user's cache; output and records."""
+    environ = {"TRT_INT8_HARNESS_CACHE": str(cache_dir())}
+
+    def chosen(*patterns, test="test_build or test_corpus"):
+        words = [word for pattern in patterns for word in ("--runtime", pattern)]
+        done = suites(*VAD, *words, "-k", test, "-rs", cwd=ROOT, environ=environ)
+        paths = suites.new_runs()
+        return done, list(read_run(paths[0])) if paths else []
+
+    return chosen
+
+
+def test_both_versions_run_the_same_matrix(python, run):
+    done, records = run("onnxruntime-1.22*", NEW)
+    assert done.code == 0, done.text
+    rows = {
+        name: [
+            (one["kind"], one["fields"]["precision"], one["verdict"], one["values"].get("int8"))
+            for one in records
+            if one["fields"]["runtime"] == name
+        ]
+        for name in (OLD, NEW)
+    }
+    assert {kind for kind, *_ in rows[OLD]} == {"build", "accuracy"}
+    assert {precision for _, precision, *_ in rows[OLD]} == {"fp32", "int8"}
+    assert ("build", "int8", "pass", [6]) in rows[OLD]
+    assert sorted(map(str, rows[OLD])) == sorted(map(str, rows[NEW]))
+    workers = {one["fields"]["runtime"]: one["environment"]["worker"]["version"] for one in records}
+    assert workers == {OLD: "1.22.1", NEW: version("onnxruntime")}
+
+
+def test_a_family_by_pattern_takes_all_versions_that_are_there(python, run):
+    done, records = run("onnxruntime-*", test="test_build")
+    assert done.code == 0, done.text
+    assert {OLD, NEW} <= {one["fields"]["runtime"] for one in records}
