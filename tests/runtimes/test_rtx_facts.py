@@ -97,6 +97,17 @@ def test_weights_that_are_int8_in_the_model_compute_in_what_the_form_allows(buil
         assert built[1] == counted(kind, int8=form in _WELL_FORMED)
 
 
+def test_a_product_for_turing_is_int8_until_1_7_refuses_it(worker, build, tmp_path):
+    if worker.environment.version < "1.7":
+        built = build("matmul", "int8", WIDTHS[0], rounded=True, compute_capabilities=["SM75"])
+        assert built is None or built[1] == counted("matmul", int8=True)
+        return
+    source = probe("matmul", "int8", WIDTHS[0], tmp_path / "product.onnx")
+    with pytest.raises(BuildFailed) as caught:
+        worker.build(source, {"profiles": [profile("matmul", WIDTHS[0])], "compute_capabilities": ["SM75"]})
+    assert "for Turing (SM75)" in caught.value.detail
+
+
 @pytest.mark.parametrize("rounded", [False, True])
 def test_an_int8_convolution_for_turing_is_a_float_one_and_nothing_says_so(build, rounded):
     """Stored as INT8 where the model has it so: the bytes of a weight do not tell that it falls back."""

@@ -7,8 +7,9 @@ import onnxruntime
 import pytest
 
 from harness.errors import BuildFailed, EnvironmentMissing, LengthOutOfRange, UsageError
+from harness.runtimes import tensorrt_rtx
 from harness.workers import Worker, find_environments
-from tests.fake_tensorrt import interpreter, models, resettle
+from tests.fake_tensorrt import interpreter, loaded, models, resettle
 
 PROFILES = [{"x": [[1, 4, low], [1, 4, high], [1, 4, high]]} for low, high in ((2, 8), (9, 64))]
 OPTIONS = {"profiles": PROFILES}
@@ -119,13 +120,29 @@ def test_without_pycuda_it_builds_and_says_what_is_missing(machine, source, tmp_
         worker.load(path)
 
 
-def test_when_kernels_are_compiled_is_said_by_name(machine, source):
+def test_a_strategy_for_kernels_that_there_is_not(machine, source):
     worker, _ = machine()
     _, path = worker.build(source, OPTIONS)
     with pytest.raises(UsageError, match="no specialization 'SOON'"):
         worker.load(path, {"specialization": "SOON"})
-    for name in ("EAGER", "LAZY", "NONE"):
-        assert worker.load(path, {"specialization": name}).run(feeds(8))["y"].shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize(("options", "strategy"), [({}, "EAGER"), ({"specialization": "LAZY"}, "LAZY")])
+def test_kernels_are_compiled_before_they_are_timed_unless_said_otherwise(
+    source, tmp_path, monkeypatch, options, strategy
+):
+    """In every context, also in those that run at the same time."""
+    monkeypatch.setattr(tensorrt_rtx, "gpus", lambda: [{"name": "Fake RTX", "compute_capability": "8.9"}])
+    with loaded("rtx-1.7", tmp_path / "fake", compute_capability=(8, 9)):
+        runtime = tensorrt_rtx.TensorRtRtx()
+        runtime.build(str(source), str(tmp_path / "engine"), OPTIONS)
+        engine = runtime.load(str(tmp_path / "engine"), options)
+        engine.keep("two", feeds(8), contexts=2)
+        contexts = [engine._context, *(kept.context for kept in engine._kept["two"][1:])]
+        assert len(contexts) == 2
+        for context in contexts:
+            config = context._state.config._state
+            assert config.dynamic_shapes_kernel_specialization_strategy.name == strategy
 
 
 def test_a_damaged_engine_is_no_matter_of_the_gpu(machine, source, tmp_path):

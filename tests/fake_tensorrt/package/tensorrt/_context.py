@@ -16,8 +16,8 @@ from ._speaking import say
 
 
 class Context:
-    def __init__(self, api: Any, engine: Any, owns_memory: bool) -> None:
-        self.api, self.engine_state = api, engine
+    def __init__(self, api: Any, engine: Any, owns_memory: bool, config: Any = None) -> None:
+        self.api, self.engine_state, self.config = api, engine, config
         size = engine.device_memory_size if owns_memory else 0
         fake_cuda.reserve(size)
         weakref.finalize(self, fake_cuda.release, size)

@@ -158,7 +158,7 @@ class Engine:
 
     def create_execution_context(self, *strategy: Any) -> Any:
         try:
-            return self.api.wrap("IExecutionContext", Context(self.api, self, self._own(strategy)))
+            return self.api.wrap("IExecutionContext", Context(self.api, self, self._own(strategy), *strategy))
         except fake_cuda.OutOfMemory:
             say(self.api, self.logger, "ERROR", f"2: [executionContext.cpp::ExecutionContext::375] Error Code 2: OutOfMemory (no further "
                 f"information; {self.device_memory_size} bytes wanted)")  # fmt: skip
