@@ -122,6 +122,14 @@ def test_int8_of_tensorrt_rtx_goes_by_the_version(there, answering, said, versio
     assert one["routes"] == ["qdq_strong"]
 
 
+def test_tensorrt_rtx_without_a_gpu_builds_and_with_one_wants_pycuda(there, answering, said):
+    able = {"runtime": "tensorrt-rtx", "version": "1.7.1.116", "can_run": False, "build": False}
+    answering("rtx", tensorrt(**able, gpus=[], why="no GPU; pycuda is not installed"))
+    assert said()[2][".tox/rtx"]["todo"].startswith("nothing for builds, which need no GPU")
+    answering("rtx17", tensorrt(**able, gpus=[{**H200, "compute_capability": "8.9"}], why="pycuda is not installed"))
+    assert "-m pip install pycuda" in said()[2][".tox/rtx17"]["todo"]
+
+
 def test_a_gpu_that_the_version_does_not_support(there, answering, said):
     why = "compute capability 9.0 needs TensorRT 8.5 or newer; this is 8.4.1.5"
     answering("trt84", tensorrt(version="8.4.1.5", can_run=False, build=False, why=why))

@@ -62,10 +62,11 @@ def folder(tmp_path):
     return into
 
 
-def test_as_genuine(bench, rtx, folder):
+@pytest.mark.parametrize("version", ["11.4", "rtx-1.7"])
+def test_as_genuine(bench, rtx, folder, version):
     command = [rtx, "-I", answers.__file__, "tensorrt_rtx", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
     genuine = json.loads(done.stdout.splitlines()[-1])
-    ours = answers.ask(bench("11.4").trt, folder)
+    ours = answers.ask(bench(version).trt, folder)
     assert len(ours) > 60
     assert {q: a for q, a in ours.items() if a != genuine[q]} == {q: genuine[q] for q in ours if ours[q] != genuine[q]}
