@@ -320,17 +320,24 @@ class Workbench:
             return []
         return {Precision.FP32: ["-TF32"], Precision.FP16: ["FP16"], Precision.INT8: ["INT8", "FP16"]}[case.precision]
 
-    def build(self, case: Case) -> list[tuple[dict[str, Any], Path]]:
+    def build(self, case: Case, number: int = 0) -> list[tuple[dict[str, Any], Path]]:
         """Build every engine of the case: (facts, file to load) for each.
 
+        :param number: of the build; each is made anew, with timings of its own.
         :raises BuildFailed: with everything that the runtime said.
         """
         worker, files = self.worker(case), self.artefacts(case)
         beside = self.calibration_files(case)
+        again = {"build": number} if number else {}
         return [
-            worker.build(path, self.build_options(case, index, len(files)), files=beside[index])
+            worker.build(path, {**self.build_options(case, index, len(files)), **again}, files=beside[index])
             for index, path in enumerate(files)
         ]
+
+    def rebuilt(self, case: Case) -> list[list[tuple[dict[str, Any], Path]]]:
+        """Every further build of the case that the matrix asks for, where the runtime can tell builds apart."""
+        numbers = range(1, self.matrix.builds) if self.environment(case).runtime == "tensorrt" else ()
+        return [self.build(case, number) for number in numbers]
 
     def coverage(self, case: Case, built: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, Any] | None]:
         """What runs in INT8 in each engine: as the build said, else as the loaded engine does where it runs here."""
@@ -421,17 +428,22 @@ class Workbench:
         if case not in self._timed:
             settings = self.latency.settings(case.model, case.runtime)
             model, margins = self.model(case.model), margins_of(settings)
-            question = Question(self._arm(self.baseline(case)), self._arm(case), self._inputs(case.model))
+            question = Question(self.side(self.baseline(case)), self.side(case), self._inputs(case.model))
             design, gains = design_of(self.matrix, settings), gains_of(model)
             outcome = run_session(question, design, margins, self.seed, gains=gains, start=self._fresh)
             self._timed[case] = Latency(question, outcome, margins, self.baseline(case).precision.value)
         return self._timed[case]
 
-    def _arm(self, case: Case) -> Arm:
+    def side(self, case: Case) -> Arm:
+        """The case as one side of a session, with all its builds."""
         runs_onnx = self.environment(case).runtime == "onnxruntime"
-        files = self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)]
-        engines = engines_of(self.model(case.model), self.layout(case), files)
-        return Arm(case.precision.value, self.environment(case), engines)
+        first = self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)]
+        model, layout = self.model(case.model), self.layout(case)
+        engines, *others = [
+            engines_of(model, layout, files)
+            for files in (first, *([path for _, path in again] for again in self.rebuilt(case)))
+        ]
+        return Arm(case.precision.value, self.environment(case), engines, rebuilt=tuple(others))
 
     def _inputs(self, key: str) -> tuple[Input, ...]:
         """Every bucket at its opt, weighed by the lengths of the calibration corpus, which are the natural ones."""
