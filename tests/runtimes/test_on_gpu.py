@@ -23,10 +23,9 @@ PYTHON = os.environ.get("HARNESS_TEST_TRT_PYTHON", "")
 PROFILE = {"x": [[1, 4, 2], [1, 4, 16], [1, 4, 64]]}
 TWO = [{"x": [[1, 4, 2], [1, 4, 8], [1, 4, 16]]}, {"x": [[1, 4, 17], [1, 4, 32], [1, 4, 64]]}]
 
-pytestmark = [
-    pytest.mark.skipif(not PYTHON, reason="HARNESS_TEST_TRT_PYTHON names no interpreter with TensorRT and a GPU"),
-    pytest.mark.xdist_group("gpu"),
-]
+pytestmark = pytest.mark.skipif(
+    not PYTHON, reason="HARNESS_TEST_TRT_PYTHON names no interpreter with TensorRT and a GPU"
+)
 
 
 @pytest.fixture(scope="module")
