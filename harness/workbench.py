@@ -95,6 +95,7 @@ class Workbench:
         self._calibrated: dict[tuple[str, ...], pipeline.Calibrated] = {}
         self._engines = LoadedEngines()
         self._artefacts: dict[Case, tuple[Path, ...]] = {}
+        self._beside: dict[Case, list[dict[str, Path]]] = {}
         self._described: dict[str, dict[str, Any]] = {}
         self._taken: dict[tuple[str, str], dict[str, int]] = {}
         self.arm: Case | None = None
@@ -274,6 +275,11 @@ class Workbench:
 
     def calibration_files(self, case: Case) -> list[dict[str, Path]]:
         """What a TensorRT build of each engine reads beside the model: a cache of our ranges, or batches."""
+        if case not in self._beside:
+            self._beside[case] = self._read_beside(case)
+        return self._beside[case]
+
+    def _read_beside(self, case: Case) -> list[dict[str, Path]]:
         calibration = case.calibration
         if calibration is None or case.route not in {Route.CACHE, Route.CALIBRATOR}:
             return [{}] * len(self.artefacts(case))
@@ -284,6 +290,9 @@ class Workbench:
             drawn = policies.handed_over(model, corpus, calibration.policy, profile)
             described = f"{calibration.policy.value}/{profile}/{corpus.digest}"
             return [{"batches": artefacts.batches(prepared, model, drawn, described)}]
+        chosen = set(self.chosen_methods(case))
+        if len(chosen) == 1:  # ``auto`` has been resolved: what it costs is paid once
+            calibration = replace(calibration, method=chosen.pop())
         found = pipeline.observed(prepared, model, corpus, calibration.policy, layout)
         ranges = pipeline.from_observed(
             found, prepared, model, corpus, corpus.lengths, calibration, layout, Dialect.S8S8,
