@@ -123,6 +123,10 @@ class Cuda:
             "memory_bytes": int(self._device.total_memory()),
         }
 
+    def driver_version(self) -> int:
+        """The newest CUDA that the driver knows: 13000 is 13.0."""
+        return int(self.driver.get_driver_version())
+
     def allocate(self, size_bytes: int) -> Buffer:
         """At least one byte, set to 0.
 
@@ -135,7 +139,11 @@ class Cuda:
         except self.driver.MemoryError as error:
             free, total = self.driver.mem_get_info()
             raise RuntimeFailure(
-                "run", f"{size} bytes wanted, {free} of {total} are free on the GPU", "GPU memory", str(error)
+                "run",
+                f"{size} bytes wanted, {free} of {total} are free on the GPU",
+                "GPU memory",
+                "see nvidia-smi for who else is there; shorter inputs, or fewer engines at once, want less",
+                str(error),
             ) from error
         return Buffer(memory, size)
 
