@@ -30,6 +30,7 @@ from harness.errors import (
 from harness.paths import cache_dir, written
 from harness.workers import bootstrap, ending, engines, store
 from harness.workers.remote_engine import RemoteEngine
+from harness.workers.signs import check_signs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -230,6 +231,8 @@ class Worker:
         known = engines.recall(key)
         if known is not None:
             return {**known, "cached": True}, store.blob(known["artefact"])
+        if self.environment.runtime.startswith("tensorrt"):
+            check_signs(source, f"{self.environment.name}, {source}")
         forgotten = engines.forgotten(key)
         facts = self.call("build", digest, merged, deadline_s=deadline_s, on=str(source))
         if facts["artefact"] == digest:

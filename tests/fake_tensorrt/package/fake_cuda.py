@@ -17,7 +17,7 @@ import numpy as np
 
 _FOLDER = Path(__file__).parent
 SETTINGS: dict[str, Any] = json.loads((_FOLDER / "fake_tensorrt.json").read_text("utf-8"))
-"""What ``fake_tensorrt.install`` was told: gpu, compute_capability, memory_bytes, build_seconds, crash."""
+"""What ``fake_tensorrt.install`` was told: gpu, compute_capability, memory_bytes, build_seconds, crash, ..."""
 
 
 class IllegalAddress(Exception):

@@ -61,7 +61,7 @@ def get_version() -> tuple[int, int, int]:
 
 
 def get_driver_version() -> int:
-    return 13000
+    return int(fake_cuda.SETTINGS["driver"])
 
 
 class Device:
