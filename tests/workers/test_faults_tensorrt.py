@@ -452,3 +452,32 @@ def test_unsigned_activations_are_refused_before_tensorrt_sees_them(started, tmp
     assert "qdq-s8s8" in caught.value.todo
     assert worker.alive
     assert kept(cache) == set()
+
+
+def test_a_build_that_ended_its_worker_is_not_tried_again_in_a_run(lab, conv, tmp_path):
+    other = tmp_path / "other.onnx"
+    other.write_bytes(models.matmul())
+    with Workers(deadline_s=30) as workers:
+        environment = lab.environment(crash="build")
+        with pytest.raises(WorkerDied, match="SIGSEGV"):
+            workers.build(environment, conv, PROFILES)
+        lab.environment()  # it would go well now
+        pid = workers.get(environment).pid
+        with pytest.raises(WorkerDied, match="SIGSEGV") as caught:
+            workers.build(environment, conv, PROFILES)
+        assert "not tried again in this run" in caught.value.todo
+        assert workers.get(environment).pid == pid
+        assert workers.build(environment, conv, {**PROFILES, "build": 1})[0]["cached"] is False
+        product = {"profiles": [{"x": [[2, 4], [8, 4], [64, 4]]}]}
+        assert workers.build(environment, other, product)[0]["cached"] is False
+    with Workers(deadline_s=30) as workers:
+        assert workers.build(environment, conv, PROFILES)[0]["cached"] is False
+
+
+def test_a_build_that_is_refused_is_asked_again(lab, conv):
+    with Workers(deadline_s=30) as workers:
+        environment = lab.environment()
+        for _ in range(2):
+            with pytest.raises(BuildFailed) as caught:
+                workers.build(environment, conv, {**PROFILES, "workspace_bytes": 16})
+            assert "not tried again" not in caught.value.todo
