@@ -325,10 +325,11 @@ class Workbench:
 
         :raises BuildFailed: with everything that the runtime said.
         """
-        worker, files = self.worker(case), self.artefacts(case)
+        environment, files = self.environment(case), self.artefacts(case)
+        self.worker(case)
         beside = self.calibration_files(case)
         return [
-            worker.build(path, self.build_options(case, index, len(files)), files=beside[index])
+            self.workers.build(environment, path, self.build_options(case, index, len(files)), files=beside[index])
             for index, path in enumerate(files)
         ]
 
