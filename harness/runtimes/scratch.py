@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-__all__ = ["Scratch"]
+__all__ = ["Scratch", "sweep"]
 
 _PREFIX, _LOCK = "worker.", ".lock"
 
@@ -22,7 +22,7 @@ class Scratch:
     """
 
     def __init__(self, cache: str) -> None:
-        self._parent = Path(cache, "scratch")
+        self._cache, self._parent = cache, _parent(cache)
         self._folder: Path | None = None
         self._lock = -1
 
@@ -33,7 +33,7 @@ class Scratch:
         """
         if self._folder is None:
             self._parent.mkdir(parents=True, exist_ok=True)
-            self._sweep()
+            sweep(self._cache)
             self._folder = self._claimed()
         return self._folder
 
@@ -56,21 +56,27 @@ class Scratch:
                 return folder
             os.close(self._lock)
 
-    def _sweep(self) -> None:
-        for lock in self._parent.glob(f"{_PREFIX}*{_LOCK}"):
-            try:
-                descriptor = os.open(lock, os.O_RDWR)
-            except OSError:  # swept by another, or another user's
-                continue
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # its owner lives
-                continue
-            else:
-                shutil.rmtree(str(lock).removesuffix(_LOCK), ignore_errors=True)
-                lock.unlink(missing_ok=True)
-            finally:
-                os.close(descriptor)
+
+def sweep(cache: str) -> None:
+    """Remove the folders of processes that are gone."""
+    for lock in _parent(cache).glob(f"{_PREFIX}*{_LOCK}"):
+        try:
+            descriptor = os.open(lock, os.O_RDWR)
+        except OSError:  # swept by another, or another user's
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # its owner lives
+            continue
+        else:
+            shutil.rmtree(str(lock).removesuffix(_LOCK), ignore_errors=True)
+            lock.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+
+def _parent(cache: str) -> Path:
+    return Path(cache, "scratch")
 
 
 def _lock_of(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
 __all__ = ["how", "log_tail", "what_to_do"]
 
 _LOG_TAIL_LINES = 20
+_NOISE = re.compile(
+    r'  File "(<string>|.*/harness_runtimes/(serve|base)\.py|.*/workers/bootstrap\.py)"|Extension modules: |$'
+)
+"""Lines of a crash that would push out what the library said before it: frames of execnet and of the loop around it."""
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 
 
@@ -35,10 +40,9 @@ def what_to_do(code: int | None, log: Path) -> str:
 
 
 def log_tail(log: Path) -> str:
-    """The last lines of a worker's log; empty if it cannot be read."""
+    """The last lines of a worker's log that tell something; empty if it cannot be read."""
     try:
         lines = log.read_text("utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    # execnet's frames, which have no file, would push out what the library said before it crashed.
-    return "\n".join([line for line in lines if not line.startswith('  File "<string>"')][-_LOG_TAIL_LINES:])
+    return "\n".join([line for line in lines if not _NOISE.match(line)][-_LOG_TAIL_LINES:])

@@ -28,6 +28,7 @@ from harness.errors import (
     from_remote,
 )
 from harness.paths import cache_dir, written
+from harness.runtimes.scratch import sweep
 from harness.workers import bootstrap, ending, engines, store
 from harness.workers.remote_engine import RemoteEngine
 from harness.workers.signs import check_signs
@@ -346,6 +347,7 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._io.kill()
         self._hang_up(patience_s=0.5)
+        sweep(str(self._cache))
         tail = ending.log_tail(self.log)
         if deadline_s is not None:
             return WorkerHung(
