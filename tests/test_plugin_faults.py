@@ -1,4 +1,4 @@
-"""`pytest suites/` over two models, one of which meets a fault of the runtime: it fails in words, the other passes."""
+"""`pytest suites/` over two models; the first one meets a fault of the runtime and fails in words, the other passes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ deadline_s = {deadline_s}
 gpu = "{python}"
 
 [[models]]
-path = "fine.onnx"
-axes = ["x:2=length"]
-range = "16:256"
-data = "{data}"
-
-[[models]]
 path = "ill.onnx"
 axes = ["x:2=length"]
 range = "16:{longest}"
+data = "{data}"
+
+[[models]]
+path = "fine.onnx"
+axes = ["x:2=length"]
+range = "16:256"
 data = "{data}"
 """
 OPTIONS = ("--routes", "cache", "--methods", "minmax", "--layouts", "single")
@@ -89,7 +89,7 @@ def test_a_crash_in_a_build_fails_its_cases_and_the_next_run_builds_them(run, su
     assert "4 failed, 4 passed" in done.text
     assert "serve.py" not in done.text
     rows = [line.split() for line in done.text.splitlines() if line.startswith(("fp16 ", "minmax-ragged-cache "))]
-    assert [row[-1] for row in rows] == ["unbounded", "unbounded", "failed", "failed"]
+    assert [row[-1] for row in rows] == ["failed", "failed", "unbounded", "unbounded"]
     assert not list((suites.folder.parent / "cache" / "scratch").iterdir())
 
     done, records = run()
@@ -120,3 +120,19 @@ def test_a_build_that_hangs_costs_its_deadline_once(run):
     said = [one["values"]["error"] for one in failed(records)]
     assert all("WorkerHung" in text and "no answer within 3 s" in text for text in said)
     assert ["not tried again in this run" in text for text in said] == [False, True]
+
+
+def test_a_run_that_loses_the_gpus_context_fails_its_cases_only(run):
+    """In that process nothing would work afterwards."""
+    done, records = run(crash="run")
+    assert done.code == 1
+    assert set(verdicts(records, "fine").values()) == {"pass", "unbounded"}
+    assert {kind: word for (kind, _), word in verdicts(records, "ill").items()} == {
+        "build": "pass",
+        "accuracy": "failed",
+    }
+    for one in failed(records):
+        assert "RunFailed: tensorrt-8.6.1" in one["values"]["error"]
+        assert "an illegal memory access was encountered" in one["values"]["error"]
+        assert "dmesg" in one["values"]["error"]
+    assert "Traceback" not in done.text

@@ -298,6 +298,13 @@ class Runtime(abc.ABC):
         """
         return self.tied_to_impl(options)
 
+    def lost(self) -> str:
+        """Why nothing can work in this process any more, whatever is called next; empty while something can.
+
+        An illegal memory access on a GPU is such a reason: every later call of CUDA fails by it.
+        """
+        return self.lost_impl()
+
     def build(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Make the engine file ``target`` of the ONNX file ``source``.
 
@@ -324,6 +331,9 @@ class Runtime(abc.ABC):
 
     def tied_to_impl(self, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"device": self.describe_impl()["device"]}
+
+    def lost_impl(self) -> str:
+        return ""
 
     @abc.abstractmethod
     def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]: ...

@@ -26,6 +26,7 @@ RUNTIMES = {
 }
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOST = "the engine read outside its memory, or the GPU failed (dmesg: Xid); a new worker goes on without it"
 _MAKE_ROOM = "make room, or set TRT_INT8_HARNESS_CACHE to a folder that has some"
 
 
@@ -251,6 +252,10 @@ class Service:
         if engine is not None:
             engine.close()
 
+    def lost(self) -> str:
+        """As ``Runtime.lost``; asked after every failure."""
+        return self._runtime.lost()
+
     def end(self) -> None:
         """Remove what was half made. Engines end with the process."""
         self._blobs.scratch.close()
@@ -273,9 +278,18 @@ def serve(channel: Any, runtime: str, cache: str) -> None:
                 call, method, arguments = channel.receive()
             except EOFError:
                 return
-            channel.send((call, *_answer(service, method, arguments)))
+            fine, answer = _answer(service, method, arguments)
+            channel.send((call, fine, answer if fine else _with_loss(answer, service.lost())))
     finally:
         service.end()
+
+
+def _with_loss(failure: dict[str, str], lost: str) -> dict[str, str]:
+    """A failure, and whether it took the process along: then it is the run's, and our frames tell nothing."""
+    if not lost:
+        return {**failure, "lost": ""}
+    detail = "" if failure["kind"] == "internal" else failure["detail"]
+    return {**failure, "kind": "run", "todo": failure.get("todo") or _LOST, "detail": detail, "lost": lost}
 
 
 def _answer(service: Service, method: str, arguments: Any) -> tuple[bool, Any]:

@@ -305,8 +305,17 @@ class Worker:
             answered, fine, value = self._channel.receive()
             assert answered == number, "answers come in the order of the calls"
         if not fine:
-            raise self._error(value, on)
+            error = self._error(value, on)
+            if value["lost"]:
+                self._give_up(value["lost"], doing)
+            raise error
         return value
+
+    def _give_up(self, why: str, doing: str) -> None:
+        """The process answered, and nothing that is asked of it from now on can work."""
+        todo = "restart it, or start a new one"
+        self._ended = WorkerDied(f"the worker was ended after {doing}: {why}", where=self.environment.name, todo=todo)
+        self._hang_up(patience_s=2.0)
 
     @contextmanager
     def _watched(self, doing: str, deadline_s: float) -> Iterator[None]:

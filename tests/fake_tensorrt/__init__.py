@@ -62,7 +62,8 @@ def install(
     :param gpu: an engine built on one GPU does not load on another.
     :param memory_bytes: the device's; an allocation beyond it fails.
     :param build_seconds: how long each build takes, so that it can be interrupted.
-    :param crash: ``build`` ends the process by a segmentation fault within a build, ``""`` never.
+    :param crash: ``build`` ends the process by a segmentation fault within a build; ``run`` makes an illegal memory
+        access of a run, after which the process's CUDA context is lost; ``""`` neither.
     :param victim: the name of the graph that ``build_seconds`` and ``crash`` are for; without one, all are.
     :param driver: what the CUDA driver says of its version.
     :raises KeyError: there is no such version.

@@ -249,6 +249,7 @@ def test_an_engine_whose_context_the_gpu_has_no_room_for(started, conv):
     _, engine = worker.build(conv, LARGE)
     with pytest.raises(RunFailed, match="makes no execution context") as caught:
         worker.load(engine)
+    assert worker.alive
     assert "memory" in caught.value.todo
     assert "OutOfMemory" in caught.value.detail
     assert works(worker, worker.build(conv, PROFILES)[1])
@@ -273,6 +274,23 @@ def test_a_feed_that_the_gpu_has_no_room_for_fails_alone(started, conv):
         assert "nvidia-smi" in caught.value.todo
         assert "out of memory" in caught.value.detail
     assert loaded.run({"x": X})["y"].shape == (1, 8, 16)
+
+
+def test_a_lost_context_costs_one_case_and_not_those_after_it(lab, conv):
+    """After an illegal access every call of CUDA fails, in that process."""
+    with Workers(deadline_s=30) as workers:
+        worker = workers.get(lab.environment(crash="run"))
+        loaded = worker.load(worker.build(conv, PROFILES)[1])
+        with pytest.raises(RunFailed, match="illegal memory access") as caught:
+            loaded.run({"x": X})
+        assert "dmesg" in caught.value.todo
+        assert not worker.alive
+        with pytest.raises(WorkerDied, match="illegal memory access"):
+            loaded.run({"x": X})
+        replaced = workers.get(lab.environment())
+        facts, engine = replaced.build(conv, PROFILES)
+        assert facts["cached"] is True
+        assert works(replaced, engine)
 
 
 # The builder ends in the middle

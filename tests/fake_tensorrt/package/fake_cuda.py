@@ -32,6 +32,8 @@ _lock = threading.RLock()  # a collection within may free an allocation
 _starts: list[int] = []
 _blocks: dict[int, Any] = {}
 _reserved = 0
+poison = ""
+"""The error of a context that is lost: every call gives it from then on, until the process ends."""
 
 violations: list[str] = []
 context_made = False

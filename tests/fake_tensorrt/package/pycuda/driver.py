@@ -44,6 +44,8 @@ def _stack() -> list[Any]:
 def _wants_context(call: str) -> None:
     if not _stack():
         raise LogicError(f"{call} failed: invalid device context - no currently active context?")
+    if fake_cuda.poison:
+        raise LogicError(f"{call} failed: {fake_cuda.poison}")
 
 
 def init(flags: int = 0) -> None:

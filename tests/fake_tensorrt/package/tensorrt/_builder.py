@@ -63,6 +63,10 @@ class Builder:
 
     def _build(self, network: Network, config: Config) -> bytes:
         model = network.model
+        if fake_cuda.poison:
+            raise BuildFailed(
+                f"1: [caskUtils.cpp::createCaskHardwareInfo] Error Code 1: Cuda Runtime ({fake_cuda.poison})"
+            )
         if not network.outputs:
             raise BuildFailed(
                 "4: [network.cpp::validate::2921] Error Code 4: Internal Error (Network must have at least one output)"
