@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from .base import Engine, Runtime, RuntimeFailure, read_options
-from .cuda import Cuda
+from .cuda import Cuda, lost
 from .tensorrt_engine import TensorRtEngine
 from .trt_calibrator import Calibrating, load_batches, new_calibrator
 from .trt_common import (
@@ -96,6 +96,9 @@ class TensorRt(Runtime):
         trt, cuda = _imported(), Cuda(int(options.get("device", _DEFAULTS["device"])))
         driver = cuda.driver_version()
         return {"version": trt.__version__, "gpu": cuda.describe(), "driver": driver, "libraries": libraries()}
+
+    def lost_impl(self) -> str:
+        return lost()
 
     def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
         trt = _imported()
