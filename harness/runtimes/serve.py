@@ -285,11 +285,11 @@ def serve(channel: Any, runtime: str, cache: str) -> None:
 
 
 def _with_loss(failure: dict[str, str], lost: str) -> dict[str, str]:
-    """A failure, and whether it took the process along: then it is the run's, and our frames tell nothing."""
+    """A failure, and whether it took the process along; our frames then tell nothing of it."""
     if not lost:
         return {**failure, "lost": ""}
-    detail = "" if failure["kind"] == "internal" else failure["detail"]
-    return {**failure, "kind": "run", "todo": failure.get("todo") or _LOST, "detail": detail, "lost": lost}
+    plain = {"kind": "run", "detail": ""} if failure["kind"] == "internal" else {}
+    return {**failure, **plain, "todo": failure.get("todo") or _LOST, "lost": lost}
 
 
 def _answer(service: Service, method: str, arguments: Any) -> tuple[bool, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.errors import WorkerDied, WorkerHung
@@ -9,7 +10,7 @@ from harness.workers.engines import key_of
 from harness.workers.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -24,7 +25,7 @@ class Workers:
     def __init__(self, log_dir: Path | None = None, deadline_s: float = 60.0) -> None:
         self._log_dir, self.deadline_s = log_dir, deadline_s
         self._workers: dict[str, Worker] = {}
-        self._fatal: dict[str, WorkerDied | WorkerHung] = {}
+        self._fatal: dict[str, Callable[[], WorkerDied | WorkerHung]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -63,13 +64,13 @@ class Workers:
         """
         beside = {role: str(path) for role, path in (files or {}).items()}
         key = key_of(environment.name, environment.python, str(source), dict(options or {}), beside)
-        if (earlier := self._fatal.get(key)) is not None:
-            todo = f"it was not tried again in this run; {earlier.todo}"
-            raise type(earlier)(earlier.what, where=earlier.where, todo=todo, detail=earlier.detail)
+        if key in self._fatal:
+            raise self._fatal[key]()
         try:
             return self.get(environment).build(source, options, files=files)
         except (WorkerDied, WorkerHung) as error:
-            self._fatal[key] = error
+            todo = f"it was not tried again in this run; {error.todo}"
+            self._fatal[key] = partial(type(error), error.what, where=error.where, todo=todo, detail=error.detail)
             raise
 
     def close(self) -> None:
