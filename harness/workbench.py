@@ -328,10 +328,11 @@ class Workbench:
         environment, files = self.environment(case), self.artefacts(case)
         self.worker(case)
         beside = self.calibration_files(case)
-        return [
-            self.workers.build(environment, path, self.build_options(case, index, len(files)), files=beside[index])
-            for index, path in enumerate(files)
-        ]
+        with _told_of(case):
+            return [
+                self.workers.build(environment, path, self.build_options(case, index, len(files)), files=beside[index])
+                for index, path in enumerate(files)
+            ]
 
     def coverage(self, case: Case, built: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, Any] | None]:
         """What runs in INT8 in each engine: as the build said, else as the loaded engine does where it runs here."""
@@ -352,7 +353,8 @@ class Workbench:
         worker = self.worker(case)
         runs_onnx = self.environment(case).runtime == "onnxruntime"
         files = self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)]
-        return self._engines.serve(worker, files, self.model(case.model), self.layout(case))
+        with _told_of(case):
+            return self._engines.serve(worker, files, self.model(case.model), self.layout(case))
 
     def reference(self, case: Case) -> Served:
         """The FP32 engine in the same environment, over the same layout."""
@@ -491,6 +493,16 @@ class Workbench:
         self.workers.close()
         if self._passing is not None:
             self._passing.cleanup()
+
+
+@contextmanager
+def _told_of(case: Case) -> Iterator[None]:
+    """Files are named by their content; an error says whose they are, which may be the FP32 reference's."""
+    try:
+        yield
+    except HarnessError as error:
+        error.where = f"{case.id}: {error.where}" if error.where else case.id
+        raise
 
 
 def bucket_name(buckets: Layout, length: int) -> str:
