@@ -65,7 +65,8 @@ class Workers:
         beside = {role: str(path) for role, path in (files or {}).items()}
         key = key_of(environment.name, environment.python, str(source), dict(options or {}), beside)
         if key in self._fatal:
-            raise self._fatal[key]()
+            earlier = self._fatal[key]()
+            raise earlier
         try:
             return self.get(environment).build(source, options, files=files)
         except (WorkerDied, WorkerHung) as error:

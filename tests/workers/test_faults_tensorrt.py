@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung
-from harness.workers import Environment, Worker, Workers, store
+from harness.errors import BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung, WriteFailed
+from harness.workers import Environment, Worker, Workers, engines, store
 from tests.fake_tensorrt import GPU, interpreter, models, resettle
 
 VERSION = "8.6"
@@ -291,6 +292,38 @@ def test_a_lost_context_costs_one_case_and_not_those_after_it(lab, conv):
         facts, engine = replaced.build(conv, PROFILES)
         assert facts["cached"] is True
         assert works(replaced, engine)
+
+
+# A full disk
+
+
+def test_a_full_disk_is_told_and_nothing_half_written_is_found_later(started, conv, cache):
+    worker = started()
+    worker.put(conv)
+    unlimited = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (500, unlimited[1]))  # beyond it a write fails
+    with pytest.raises(WriteFailed, match="the disk is full") as caught:
+        worker.build(conv, PROFILES)
+    assert "make room" in caught.value.todo
+    assert worker.alive
+    assert kept(cache) == set()
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, unlimited)
+    assert works(worker, worker.build(conv, PROFILES)[1])
+    worker.close()
+    assert is_clean(cache)
+
+
+def test_facts_that_cannot_be_written_leave_no_stump(cache):
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, unlimited[1]))
+    try:
+        with pytest.raises(WriteFailed, match="the build cannot be kept") as caught:
+            engines.remember("key", {"artefact": "0" * 64})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert str(cache / "engines") in caught.value.where
+    assert "make room" in caught.value.todo
+    assert kept(cache) == set()
 
 
 # The builder ends in the middle
