@@ -158,7 +158,7 @@ class Plan:
             named = {sys.executable, *extra, *optional}
             able = [e for e in found if e.can_run or e.can_build]  # TensorRT without a GPU can do nothing
             chosen = [e for e in able if e.python in named or e.runtime == "tensorrt-rtx"]
-        return {environment.name: environment for environment in chosen}
+        return {one.name: replace(one, options={**one.options, **config.options.of(one.name)}) for one in chosen}
 
     def cases(
         self,

@@ -63,7 +63,8 @@ class Workers:
         :raises HarnessError: as :meth:`Worker.build`.
         """
         beside = {role: str(path) for role, path in (files or {}).items()}
-        key = key_of(environment.name, environment.python, str(source), dict(options or {}), beside)
+        options = dict(options or {})
+        key = key_of(environment.name, environment.python, dict(environment.options), str(source), options, beside)
         if key in self._fatal:
             earlier = self._fatal[key]()
             raise earlier
