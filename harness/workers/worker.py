@@ -222,7 +222,10 @@ class Worker:
         :param files: what the build reads beside its source, by role (``cache``, ``batches``).
         :returns: the facts (``seconds``, ``bytes``, ``log``, ``warnings``, ``coverage``, ``cached``), and the file
             to :meth:`load`: the engine, or ``source`` itself for a runtime that executes ONNX.
-        :raises BuildFailed: with everything that the runtime said.
+        :raises BuildFailed: with everything that the runtime said; or TensorRT would take the file's unsigned Q/DQ for
+            signed ones. :raises WriteFailed: the engine cannot be kept.
+
+        An engine in the cache that is damaged, or gone, is built again; ``warnings`` say so.
         """
         source, digest = Path(source), self.put(Path(source))
         merged = self._plain({**self.environment.options, **(options or {})})
