@@ -335,13 +335,16 @@ class Workbench:
         :param number: of the build; each is made anew, with timings of its own.
         :raises BuildFailed: with everything that the runtime said.
         """
-        worker, files = self.worker(case), self.artefacts(case)
+        environment, files = self.environment(case), self.artefacts(case)
+        self.worker(case)
         beside = self.calibration_files(case)
         again = {"build": number} if number else {}
-        return [
-            worker.build(path, {**self.build_options(case, index, len(files)), **again}, files=beside[index])
-            for index, path in enumerate(files)
-        ]
+        asked = [{**self.build_options(case, index, len(files)), **again} for index in range(len(files))]
+        with _told_of(case):
+            return [
+                self.workers.build(environment, path, options, files=paths)
+                for path, options, paths in zip(files, asked, beside, strict=True)
+            ]
 
     def rebuilt(self, case: Case) -> list[list[tuple[dict[str, Any], Path]]]:
         """Every further build of the case that the matrix asks for, where the runtime can tell builds apart."""
@@ -367,7 +370,8 @@ class Workbench:
         worker = self.worker(case)
         runs_onnx = self.environment(case).runtime == "onnxruntime"
         files = self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)]
-        return self._engines.serve(worker, files, self.model(case.model), self.layout(case))
+        with _told_of(case):
+            return self._engines.serve(worker, files, self.model(case.model), self.layout(case))
 
     def reference(self, case: Case) -> Served:
         """The FP32 engine in the same environment, over the same layout."""
@@ -511,6 +515,16 @@ class Workbench:
         self.workers.close()
         if self._passing is not None:
             self._passing.cleanup()
+
+
+@contextmanager
+def _told_of(case: Case) -> Iterator[None]:
+    """Files are named by their content; an error says whose they are, which may be the FP32 reference's."""
+    try:
+        yield
+    except HarnessError as error:
+        error.where = f"{case.id}: {error.where}" if error.where else case.id
+        raise
 
 
 def bucket_name(buckets: Layout, length: int) -> str:

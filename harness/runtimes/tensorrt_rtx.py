@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from .base import Engine, Runtime, RuntimeFailure, read_options
-from .probe import ONLY_BUILDS, gpu_count
-from .trt_common import add_profile, new_log, parse_onnx, refused
+from .probe import ONLY_BUILDS, gpu_count, gpus
+from .trt_common import add_profile, libraries, new_log, parse_onnx, refused
 
 __all__ = ["TensorRtRtx"]
 
@@ -50,6 +50,10 @@ class TensorRtRtx(Runtime):
             "can_run": self.name not in ONLY_BUILDS,
             "can_build": True,
         }
+
+    def tied_to_impl(self, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Engines are built for compute capabilities, which are options; ``CURRENT`` is the GPU that is here."""
+        return {"gpus": gpus(), "libraries": libraries()}
 
     def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
         import tensorrt_rtx as trt

@@ -207,7 +207,7 @@ def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:
     program = str(Path(probe_program.__file__))
     try:
         for python, file in memory.items():
-            if not file.is_file():
+            if _remembered(file) is None:
                 # Isolated: PYTHONPATH is off the path, and so is the folder of the program, whose onnxruntime.py
                 # is not the library.
                 command = [python, "-I", program]
@@ -223,7 +223,7 @@ def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:
     for python, lines in fresh.items():
         if lines and running[python].returncode == 0:
             _write(memory[python], json.dumps(lines))
-    return [fresh[p] if p in fresh else json.loads(memory[p].read_text("utf-8")) for p in pythons]
+    return [fresh[p] if p in fresh else _remembered(memory[p]) or [] for p in pythons]
 
 
 def interpreter(name: str) -> str:
@@ -235,6 +235,15 @@ def interpreter(name: str) -> str:
     if found is None:
         raise EnvironmentMissing("no such interpreter", where=name, todo="give the path of a python program")
     return str(Path(found).absolute())  # not resolved: the link is how a virtual environment knows itself
+
+
+def _remembered(file: Path) -> list[dict[str, Any]] | None:
+    """What was written there; None if nothing was, or if it is damaged."""
+    try:
+        lines = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return lines if isinstance(lines, list) else None
 
 
 def _answer(process: subprocess.Popen[str], deadline: float) -> list[dict[str, Any]]:
