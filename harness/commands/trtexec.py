@@ -169,6 +169,7 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
     """What to run; and the command that makes its file, empty where that is there."""
     from harness.modelfile import prepare, read_facts
     from harness.spec.shapes import Profile, layout_from_text
+    from harness.trt_forms import for_parser
 
     model = entry.model
     precision = Precision(asked.precision or (case.precision if case else Precision.FP32))
@@ -176,18 +177,20 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
     layout = layout_from_text(asked.layout or (case.layout if case else "single"), model)
     index = layout.dispatch(length)
     prepared = prepare(entry.onnx(), model)
-    facts = read_facts(prepared)
-    onnx, cache, made_by = str(asked.onnx or prepared), "", ""
+    # what the suites build, too; a file of one's own says nothing of its inputs here, and is taken for a prepared one
+    formed = prepared if asked.onnx else for_parser(prepared, "tensorrt", version, model, read_facts(prepared))
+    facts = read_facts(formed)
+    onnx, cache, made_by = str(asked.onnx or formed), "", ""
     if precision is Precision.INT8:
         cached = route in {Route.CACHE, Route.CALIBRATOR}
         target = (asked.calib if cached else asked.onnx) or f"{model.key}{'.cache' if cached else '.int8.onnx'}"
         onnx, cache = (onnx, target) if cached else (target, "")
         if not Path(target).is_file():
-            made_by = _calibrate(asked, case, layout, cache_version(version) if cached else "", target)
+            made_by = _calibrate(asked, case, layout, cache_version(version), target, cached=cached)
     elif precision is Precision.FP16 and not asked.onnx and _types_in_the_model(route, version):
         from harness.calibration.artefacts import fp16
 
-        onnx = str(fp16(prepared))
+        onnx = str(fp16(formed))
     sources = asked.tactic_sources
     invocation = Invocation(
         version=version,
@@ -254,10 +257,10 @@ def _loaded(asked: Asked, facts: ModelFacts) -> Iterator[tuple[str, str]]:
         yield name, file
 
 
-def _calibrate(asked: Asked, case: Case | None, layout: Layout, header: str, target: str) -> str:
+def _calibrate(asked: Asked, case: Case | None, layout: Layout, version: str, target: str, *, cached: bool) -> str:
     """The ``harness calibrate`` that makes an INT8 artefact.
 
-    :param header: the version in a cache's header; empty for a Q/DQ graph.
+    :param version: as a cache's header has it. :param cached: a cache, not a Q/DQ graph.
     """
     calibration = case.calibration if case else None
     several = len(layout.profiles) > 1
@@ -277,7 +280,7 @@ def _calibrate(asked: Asked, case: Case | None, layout: Layout, header: str, tar
         words += ["--method", str(calibration.method), "--policy", calibration.policy.value]
     if several:
         words += ["--layout", asked.layout or (case.layout if case else "")]
-    words += ["--emit", "trt-cache", "--trt-version", header] if header else ["--emit", "qdq-s8s8"]
-    if header and case is not None and case.route is Route.CALIBRATOR and case.calibration is not None:
+    words += ["--emit", "trt-cache" if cached else "qdq-s8s8", "--trt-version", version]
+    if cached and case is not None and case.route is Route.CALIBRATOR and case.calibration is not None:
         words += ["--trt-algorithm", ALGORITHMS[case.calibration.method.name]]
     return shlex.join([*words, "-o", target])
