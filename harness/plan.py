@@ -133,10 +133,11 @@ class Plan:
         check_bounds(entry.model)
         return {entry.model.key: entry}
 
-    @property
+    @cached_property
     def environments(self) -> Mapping[str, Environment]:
-        """Chosen environments by name; see :attr:`asked`."""
-        return {environment.name: environment for environment in self.asked[0]}
+        """Chosen environments by name, with the options that the configuration gives them; see :attr:`asked`."""
+        options = self.config.options
+        return {one.name: replace(one, options={**one.options, **options.of(one.name)}) for one in self.asked[0]}
 
     def absent(self, *, builds_only: bool = False) -> list[Absent]:
         """What was asked for and is not there, for a test that takes ``builds_only`` or not, as in :meth:`cases`."""

@@ -33,6 +33,10 @@ def test_build(case, bench):
         cached=[facts.get("cached") for facts, _ in built],
         engine_bytes=[facts.get("bytes") for facts, _ in built],
         build_seconds=[facts.get("seconds") for facts, _ in built],
+        rebuilt=[
+            [{name: facts.get(name) for name in ("seconds", "bytes", "cached")} for facts, _ in again]
+            for again in bench.rebuilt(case)
+        ],
         calibration=[facts.get("calibration") for facts, _ in built],
         flags=[facts.get("flags") for facts, _ in built],
         warnings=[line for facts, _ in built for line in facts.get("warnings", [])][:20],
