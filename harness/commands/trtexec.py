@@ -41,7 +41,7 @@ _HELP = """\
 Print the trtexec command line that does what a case does, every flag that matters written out.
 
 CASE_OR_MODEL is a case's id, as pytest shows it in brackets; a key of `harness models`; or an ONNX file with --axis and
---range. Options say otherwise than the case's id does.
+--range. Options say otherwise than the case's id and the configuration's [options] do.
 
 \b
 harness trtexec wave-tensorrt-8.5.3.1-int8-mse-ragged-cache-single
@@ -62,7 +62,9 @@ harness trtexec wave --trt-version 10.16 --precision fp16 --length 16000 --run
 @click.option("--onnx", metavar="FILE", help="Build from this one instead.")
 @click.option("--calib", metavar="FILE", help="The calibration cache, for the routes cache and calibrator.")
 @click.option("--load-input", "load_inputs", multiple=True, metavar="INPUT=FILE", help="Raw values; random without.")
-@click.option("--workspace", type=click.IntRange(min=1), default=4096, show_default=True, metavar="MIB")
+@click.option(
+    "--workspace", type=click.IntRange(min=1), metavar="MIB", help="[default: the configuration's, else 4096]"
+)
 @click.option("--tactic-sources", metavar="NAMES", help="The only ones to allow: CUDNN,JIT_CONVOLUTIONS.")
 @click.option("--optimization-level", type=click.IntRange(0, 5), help="From 8.6 on.")
 @click.option("--timing-cache", metavar="FILE", help="Kept between builds.")
@@ -120,7 +122,7 @@ class Asked:
     onnx: str | None
     calib: str | None
     load_inputs: tuple[str, ...]
-    workspace: int
+    workspace: int | None
     tactic_sources: str | None
     optimization_level: int | None
     timing_cache: str | None
@@ -168,6 +170,7 @@ def _entry(asked: Asked, case: Case | None) -> Entry:
 def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, length: int) -> tuple[Invocation, str]:
     """What to run; and the command that makes its file, empty where that is there."""
     from harness.modelfile import prepare, read_facts
+    from harness.spec.config import find_config
     from harness.spec.shapes import Profile, layout_from_text
     from harness.trt_forms import for_parser
 
@@ -191,7 +194,9 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
         from harness.calibration.artefacts import fp16
 
         onnx = str(fp16(formed))
-    sources = asked.tactic_sources
+    options = find_config().options.of(case.runtime if case else f"tensorrt-{version}")
+    sources = options.get("tactic_sources") if asked.tactic_sources is None else asked.tactic_sources.split(",")
+    level = options.get("optimization_level") if asked.optimization_level is None else asked.optimization_level
     invocation = Invocation(
         version=version,
         onnx=onnx,
@@ -201,15 +206,16 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
         profiles=tuple(_shapes(model, facts, profile) for profile in layout.profiles),
         shapes=_shapes(model, facts, Profile(length, length, length)).opt,
         profile=index,
-        workspace_bytes=asked.workspace << 20,
-        tactic_sources=None if sources is None else tuple(name for name in sources.split(",") if name),
-        optimization_level=asked.optimization_level,
+        workspace_bytes=asked.workspace << 20 if asked.workspace else options.get("workspace_bytes", 4 << 30),
+        tactic_sources=None if sources is None else tuple(name for name in sources if name),
+        optimization_level=level,
         timing_cache=asked.timing_cache or "",
         save_engine=asked.save_engine or "",
-        cuda_graph=asked.cuda_graph,
+        cuda_graph=asked.cuda_graph or bool(options.get("cuda_graph")),
         spin_wait=not asked.blocking_wait,
         data_transfers=asked.data_transfers,
         load_inputs=tuple(_loaded(asked, facts)),
+        device=options.get("device", 0),
         build_only=asked.build_only,
     )
     return invocation, made_by
