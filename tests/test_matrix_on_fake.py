@@ -1,4 +1,4 @@
-"""Every version, calibrator, route, policy and layout over the stand-in for TensorRT.
+"""Every version, calibrator, route, policy and layout over the stand-in for TensorRT, and what they are compared with.
 
 What a case builds from, its options and its calibration come from :class:`harness.workbench.Workbench`, as in a run. A
 few versions are reached through workers in interpreters of their own; the others in this process, which is quicker.
@@ -323,6 +323,23 @@ def test_qdq_strong(bench, calibration, layout, key):
     for facts, _ in check_ranges(bench, bench.case(key, layout, Route.QDQ_STRONG, calibration)):
         assert facts["calibration"] is None
         assert not {"INT8", "FP16"} & set(facts["flags"])
+
+
+@pytest.mark.parametrize("bench", versions(), indirect=True)
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("key", MODELS)
+def test_float(bench, precision, layout, key):
+    """What INT8 is compared with, by flags and, from 11 on, by the types in the model."""
+    case = Case(key, bench.environment.name, precision, None, layout)
+    ((facts, _),) = bench.workbench.build(case)
+    by_flag = precision is Precision.FP16 and Route.QDQ in routes_of("tensorrt", bench.version)
+    assert ("FP16" in facts["flags"]) is by_flag
+    assert facts["calibration"] is None
+    served = bench.workbench.served(case)
+    assert [engine.coverage()["int8"] for engine in served.engines] == [0]
+    difference = bench.difference(case, served.engines)
+    assert difference < 1e-6 if precision is Precision.FP32 else 1e-6 < difference < 2e-3
 
 
 REFUSALS = {
