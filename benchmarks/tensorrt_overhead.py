@@ -36,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="float32 [1, 4, T] in; makes it the genuine TensorRT's turn")
     parser.add_argument("--version", default="8.5", help="of the stand-in")
+    parser.add_argument("--tactics", default="", help="names of tactic sources; all where empty")
     parser.add_argument("--blocks", type=int, default=30)
     parser.add_argument("--runs", type=int, default=40, help="of each side in a block")
     options = parser.parse_args()
@@ -65,7 +66,8 @@ def measure(source: Path, folder: Path, options: argparse.Namespace) -> dict[str
 
     runtime = TensorRt()
     profile = {"x": [[1, 4, 2], [1, 4, 16], [1, 4, 64]]}
-    runtime.build(str(source), str(folder / "engine"), {"profiles": [profile]})
+    tactics = options.tactics.split(",") if options.tactics else None
+    runtime.build(str(source), str(folder / "engine"), {"profiles": [profile], "tactic_sources": tactics})
     engine = runtime.load(str(folder / "engine"), {})
     feeds = {n: {"x": np.random.default_rng(n).standard_normal((1, 4, n)).astype(np.float32)} for n in LENGTHS}
     for length, feed in feeds.items():

@@ -142,6 +142,7 @@ _BY_KIND: dict[str, type[HarnessError]] = {
     "usage": UsageError,
     "environment": EnvironmentMissing,
     "length": LengthOutOfRange,
+    "write": WriteFailed,
 }
 
 

@@ -16,7 +16,7 @@ from onnx import ModelProto, TensorProto
 from harness.errors import ModelRefused, UsageError, close_to
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from onnx import GraphProto, NodeProto, ValueInfoProto
 
@@ -30,6 +30,7 @@ __all__ = [
     "listed",
     "parse",
     "read_facts",
+    "unsigned_quantizers",
     "varying_axes",
 ]
 
@@ -302,6 +303,33 @@ def _all_tensors(model: ModelProto) -> Iterator[TensorProto]:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
+
+
+_UNSIGNED = {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT4}
+
+
+def unsigned_quantizers(model: ModelProto) -> list[NodeProto]:
+    """Every QuantizeLinear that makes unsigned integers, and every DequantizeLinear of unsigned constants.
+
+    QuantizeLinear makes what its zero point is, else what ``output_dtype`` says (opset 21), else uint8 (ONNX operator
+    specification). One whose zero point is computed is passed over.
+    """
+    types = {tensor.name: tensor.data_type for tensor in _all_tensors(model) if tensor.name}
+    for node in all_nodes(model):
+        if node.op_type == "Constant" and (value := [a.t for a in node.attribute if a.name == "value"]):
+            types[node.output[0]] = value[0].data_type
+    return [node for node in all_nodes(model) if _quantized_type(node, types) in _UNSIGNED]
+
+
+def _quantized_type(node: NodeProto, types: Mapping[str, int]) -> int:
+    """The element type on the integer side; UNDEFINED where the node or the file does not tell."""
+    zero = node.input[2] if len(node.input) > 2 else ""
+    if node.op_type == "DequantizeLinear":
+        return types.get(zero) or types.get(node.input[0], TensorProto.UNDEFINED)
+    if node.op_type != "QuantizeLinear":
+        return TensorProto.UNDEFINED
+    asked = next((a.i for a in node.attribute if a.name == "output_dtype"), 0)
+    return types.get(zero, TensorProto.UNDEFINED) if zero else asked or TensorProto.UINT8
 
 
 def called(node: NodeProto) -> str:

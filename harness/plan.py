@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harness.spec.config import Config
     from harness.spec.matrix import Matrix
     from harness.workbench import Workbench
+    from harness.workers.absent import Absent
     from harness.workers.environments import Environment
 
 __all__ = ["Plan"]
@@ -135,13 +136,28 @@ class Plan:
 
     @cached_property
     def environments(self) -> Mapping[str, Environment]:
-        """Chosen environments by name; without ``--runtime``: this interpreter's, and the newest TensorRT-RTX.
+        """Chosen environments by name, with the options that the configuration gives them; see :attr:`asked`."""
+        options = self.config.options
+        return {one.name: replace(one, options={**one.options, **options.of(one.name)}) for one in self.asked[0]}
+
+    def absent(self, *, builds_only: bool = False) -> list[Absent]:
+        """What was asked for and is not there, for a test that takes ``builds_only`` or not, as in :meth:`cases`."""
+        # On most machines TensorRT-RTX only builds: a version that is not there is missed by the tests of builds.
+        return [one for one in self.asked[1] if builds_only or not one.name.startswith("tensorrt-rtx-")]
+
+    @cached_property
+    def asked(self) -> tuple[list[Environment], list[Absent]]:
+        """Chosen environments, and runtimes that ``--runtime`` asks for and that are not there.
+
+        Without ``--runtime``: this interpreter's, and the newest TensorRT-RTX.
 
         Those that are named, by ``--python`` or in the configuration, are chosen, too. What the configuration names
         may be missing, unless it is called by its name.
 
-        :raises EnvironmentMissing: an interpreter, or a runtime that was asked for or required, is not there.
+        :raises EnvironmentMissing: an interpreter, or a runtime that is required, is not there; or nothing is known
+            by the name of one that is asked for.
         """
+        from harness.workers.absent import asked_for
         from harness.workers.environments import configured, find_environments, interpreter, select
 
         config = self.config
@@ -154,14 +170,12 @@ class Plan:
         select(found, config.require, where=f"require in {config.file}", aliases=aliases)
         patterns = _split(self.option("--runtime"))
         if patterns:
-            chosen = select(found, patterns, aliases=aliases)
-        else:
-            named = {sys.executable, *extra, *optional}
-            able = [e for e in found if e.can_run or e.can_build]  # TensorRT without a GPU can do nothing
-            rtx = [e for e in able if e.runtime == "tensorrt-rtx"]
-            newest = sorted(rtx, key=lambda e: [int(n) for n in re.findall(r"\d+", e.version)])[-1:]
-            chosen = [e for e in able if e.python in named or e in newest]
-        return {environment.name: environment for environment in chosen}
+            return asked_for(found, patterns, aliases)
+        named = {sys.executable, *extra, *optional}
+        able = [e for e in found if e.can_run or e.can_build]  # TensorRT without a GPU can do nothing
+        rtx = [e for e in able if e.runtime == "tensorrt-rtx"]
+        newest = sorted(rtx, key=lambda e: [int(n) for n in re.findall(r"\d+", e.version)])[-1:]
+        return [e for e in able if e.python in named or e in newest], []
 
     def cases(
         self,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.plan import Plan
     from harness.spec.case import Case
     from harness.workbench import Workbench
+    from harness.workers.absent import Absent
 
 _PLAN: pytest.StashKey[Plan] = pytest.StashKey()
 _BENCH: pytest.StashKey[Workbench] = pytest.StashKey()
@@ -83,15 +84,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("cases")
     if marker is None or "case" not in metafunc.fixturenames:  # others may call an argument "case" too
         return
-    config, cases = metafunc.config, []
+    config = metafunc.config
+    cases: list[Case] = []
+    absent: list[Absent] = []
     if _REFUSED not in config.stash:
         try:
             cases = _plan(config).cases(**marker.kwargs)
+            absent = _plan(config).absent(builds_only=marker.kwargs.get("builds_only", False))
         except HarnessError as error:  # raised here it would be a collection error of one file, with our frames
             config.stash[_REFUSED] = error
     config.stash.setdefault(_CASES, set()).update(cases)
     # session scope: pytest keeps all tests of one case together, and engines stay loaded
-    metafunc.parametrize("case", cases, ids=str, scope="session")
+    metafunc.parametrize("case", [*cases, *absent], ids=str, scope="session")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -152,10 +156,21 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
             "-> run them without -n, or leave them out: -m 'not latency'",
             pytrace=False,
         )
+    if item.get_closest_marker("cases"):
+        _skip_absent(item)
     with _plainly(item) if item.get_closest_marker("cases") else nullcontext():
         yield
         if item.get_closest_marker("cases") and _BENCH in item.config.stash:
             _make_ready(item, item.config.stash[_BENCH])
+
+
+def _skip_absent(item: pytest.Item) -> None:
+    """One reason in one place for all tests of a runtime: pytest shows them in one line."""
+    from harness.workers.absent import Absent
+
+    case = item.callspec.params.get("case")  # type: ignore[attr-defined] # there are no cases without it
+    if isinstance(case, Absent):
+        raise pytest.skip.Exception(case.reason)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,8 +7,10 @@ no Unsqueeze comes between DequantizeLinear and a convolution, where TensorRT lo
 What is done, and for which versions (``docs/tensorrt-notes.md`` has the sources):
 
 - all: :func:`static_batch`; profiles give every dimension but the varying ones the size 1 anyway.
-- before 8.6: :func:`~harness.trt_planes.convolutions_2d`, :func:`~harness.trt_layer_norm.layer_norm_primitives`.
+- before 8.6: :func:`~harness.trt_layer_norm.layer_norm_primitives`.
 - before 10.4: :func:`kernel_shapes`.
+- before 11: :func:`~harness.trt_planes.convolutions_2d`. The importer itself makes such planes of a 1-D convolution,
+  with names of its own, for which a cache has no scales: 8.6.0 then ran all of it in FP16, without an error.
 """
 
 from __future__ import annotations
@@ -49,10 +51,10 @@ __all__ = [
     "with_aliases",
 ]
 
-FORM_VERSION = 1
+FORM_VERSION = 2
 """Raise it whenever :func:`for_parser` would write other bytes for the same file."""
 
-_PLANES_TAKEN_SINCE = (8, 6)
+_NO_CACHES_SINCE = (11,)
 _LAYER_NORM_SINCE = (8, 6)
 _KERNEL_SHAPES_INFERRED_SINCE = (10, 4)
 _STANDARD = {"", "ai.onnx"}
@@ -183,9 +185,9 @@ def kernel_shapes(model: ModelProto) -> ModelProto:
     return made
 
 
-_STEPS: dict[str, tuple[int, int] | None] = {
+_STEPS: dict[str, tuple[int, ...] | None] = {
     "static batch": None,
-    "convolutions 2d": _PLANES_TAKEN_SINCE,
+    "convolutions 2d": _NO_CACHES_SINCE,
     "layer norm primitives": _LAYER_NORM_SINCE,
     "kernel shapes": _KERNEL_SHAPES_INFERRED_SINCE,
 }
@@ -208,7 +210,7 @@ def _may_change(facts: ModelFacts, model: Model, version: str) -> bool:
             for tensor in facts.inputs
             for dim, size in enumerate(tensor.dims)
         )
-        or (numbers < _KERNEL_SHAPES_INFERRED_SINCE and bool(operators & {"Conv", "ConvTranspose"}))
+        or (numbers < _NO_CACHES_SINCE and bool(operators & {"Conv", "ConvTranspose"}))
         or (numbers < _LAYER_NORM_SINCE and "LayerNormalization" in operators)
     )
 

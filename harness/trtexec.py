@@ -31,6 +31,7 @@ _OLDEST, _STRONG_ONLY = (8, 4), (11, 0)
 _JIT_SINCE, _OWN_LIBRARIES_UNTIL = (8, 5), (11, 0)
 
 FLAGS: dict[str, tuple[_Release, _Release | None]] = {
+    "--device": ((8, 4), None),
     "--onnx": ((8, 4), None),
     "--saveEngine": ((8, 4), None),
     "--minShapes": ((8, 4), None),
@@ -95,6 +96,7 @@ class Invocation:
     :param tactic_sources: those to allow, by their names (``CUBLAS``); None is the version's own choice.
     :param optimization_level: 0 to 5. :param cuda_graph, spin_wait, data_transfers: see the module.
     :param save_engine, timing_cache, export_times: files; not used where empty. :param load_inputs: (input, file).
+    :param device: index of the GPU.
     :param build_only: do not time anything.
     :param warm_up_ms: before timing; :param duration_s: of timing, at least; :param iterations: at least.
     """
@@ -116,6 +118,7 @@ class Invocation:
     spin_wait: bool = True
     data_transfers: bool = False
     load_inputs: tuple[tuple[str, str], ...] = ()
+    device: int = 0
     export_times: str = ""
     build_only: bool = False
     warm_up_ms: int = 200
@@ -183,6 +186,8 @@ def _building(invocation: Invocation, release: _Release) -> Iterator[tuple[str, 
     if invocation.timing_cache:
         yield "--timingCacheFile", invocation.timing_cache
     yield "--profilingVerbosity", "detailed"
+    if invocation.device:
+        yield "--device", str(invocation.device)
     if invocation.save_engine:
         yield "--saveEngine", invocation.save_engine
 

@@ -95,6 +95,7 @@ class Workbench:
         self._calibrated: dict[tuple[str, ...], pipeline.Calibrated] = {}
         self._engines = LoadedEngines()
         self._artefacts: dict[Case, tuple[Path, ...]] = {}
+        self._beside: dict[Case, list[dict[str, Path]]] = {}
         self._described: dict[str, dict[str, Any]] = {}
         self._taken: dict[tuple[str, str], dict[str, int]] = {}
         self.arm: Case | None = None
@@ -274,6 +275,11 @@ class Workbench:
 
     def calibration_files(self, case: Case) -> list[dict[str, Path]]:
         """What a TensorRT build of each engine reads beside the model: a cache of our ranges, or batches."""
+        if case not in self._beside:
+            self._beside[case] = self._read_beside(case)
+        return self._beside[case]
+
+    def _read_beside(self, case: Case) -> list[dict[str, Path]]:
         calibration = case.calibration
         if calibration is None or case.route not in {Route.CACHE, Route.CALIBRATOR}:
             return [{}] * len(self.artefacts(case))
@@ -284,6 +290,9 @@ class Workbench:
             drawn = policies.handed_over(model, corpus, calibration.policy, profile)
             described = f"{calibration.policy.value}/{profile}/{corpus.digest}"
             return [{"batches": artefacts.batches(prepared, model, drawn, described)}]
+        chosen = set(self.chosen_methods(case))
+        if len(chosen) == 1:  # ``auto`` has been resolved: what it costs is paid once
+            calibration = replace(calibration, method=chosen.pop())
         found = pipeline.observed(prepared, model, corpus, calibration.policy, layout)
         ranges = pipeline.from_observed(
             found, prepared, model, corpus, corpus.lengths, calibration, layout, Dialect.S8S8,
@@ -320,17 +329,27 @@ class Workbench:
             return []
         return {Precision.FP32: ["-TF32"], Precision.FP16: ["FP16"], Precision.INT8: ["INT8", "FP16"]}[case.precision]
 
-    def build(self, case: Case) -> list[tuple[dict[str, Any], Path]]:
+    def build(self, case: Case, number: int = 0) -> list[tuple[dict[str, Any], Path]]:
         """Build every engine of the case: (facts, file to load) for each.
 
+        :param number: of the build; each is made anew, with timings of its own.
         :raises BuildFailed: with everything that the runtime said.
         """
-        worker, files = self.worker(case), self.artefacts(case)
+        environment, files = self.environment(case), self.artefacts(case)
+        self.worker(case)
         beside = self.calibration_files(case)
-        return [
-            worker.build(path, self.build_options(case, index, len(files)), files=beside[index])
-            for index, path in enumerate(files)
-        ]
+        again = {"build": number} if number else {}
+        asked = [{**self.build_options(case, index, len(files)), **again} for index in range(len(files))]
+        with _told_of(case):
+            return [
+                self.workers.build(environment, path, options, files=paths)
+                for path, options, paths in zip(files, asked, beside, strict=True)
+            ]
+
+    def rebuilt(self, case: Case) -> list[list[tuple[dict[str, Any], Path]]]:
+        """Every further build of the case that the matrix asks for, where the runtime can tell builds apart."""
+        numbers = range(1, self.matrix.builds) if self.environment(case).runtime == "tensorrt" else ()
+        return [self.build(case, number) for number in numbers]
 
     def coverage(self, case: Case, built: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, Any] | None]:
         """What runs in INT8 in each engine: as the build said, else as the loaded engine does where it runs here."""
@@ -351,7 +370,8 @@ class Workbench:
         worker = self.worker(case)
         runs_onnx = self.environment(case).runtime == "onnxruntime"
         files = self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)]
-        return self._engines.serve(worker, files, self.model(case.model), self.layout(case))
+        with _told_of(case):
+            return self._engines.serve(worker, files, self.model(case.model), self.layout(case))
 
     def reference(self, case: Case) -> Served:
         """The FP32 engine in the same environment, over the same layout."""
@@ -421,17 +441,22 @@ class Workbench:
         if case not in self._timed:
             settings = self.latency.settings(case.model, case.runtime)
             model, margins = self.model(case.model), margins_of(settings)
-            question = Question(self._arm(self.baseline(case)), self._arm(case), self._inputs(case.model))
+            question = Question(self.side(self.baseline(case)), self.side(case), self._inputs(case.model))
             design, gains = design_of(self.matrix, settings), gains_of(model)
             outcome = run_session(question, design, margins, self.seed, gains=gains, start=self._fresh)
             self._timed[case] = Latency(question, outcome, margins, self.baseline(case).precision.value)
         return self._timed[case]
 
-    def _arm(self, case: Case) -> Arm:
+    def side(self, case: Case) -> Arm:
+        """The case as one side of a session, with all its builds."""
         runs_onnx = self.environment(case).runtime == "onnxruntime"
-        files = self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)]
-        engines = engines_of(self.model(case.model), self.layout(case), files)
-        return Arm(case.precision.value, self.environment(case), engines)
+        first = self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)]
+        model, layout = self.model(case.model), self.layout(case)
+        engines, *others = [
+            engines_of(model, layout, files)
+            for files in (first, *([path for _, path in again] for again in self.rebuilt(case)))
+        ]
+        return Arm(case.precision.value, self.environment(case), engines, rebuilt=tuple(others))
 
     def _inputs(self, key: str) -> tuple[Input, ...]:
         """Every bucket at its opt, weighed by the lengths of the calibration corpus, which are the natural ones."""
@@ -490,6 +515,16 @@ class Workbench:
         self.workers.close()
         if self._passing is not None:
             self._passing.cleanup()
+
+
+@contextmanager
+def _told_of(case: Case) -> Iterator[None]:
+    """Files are named by their content; an error says whose they are, which may be the FP32 reference's."""
+    try:
+        yield
+    except HarnessError as error:
+        error.where = f"{case.id}: {error.where}" if error.where else case.id
+        raise
 
 
 def bucket_name(buckets: Layout, length: int) -> str:

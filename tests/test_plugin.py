@@ -12,6 +12,9 @@ import onnx
 import pytest
 from onnx import helper
 
+from harness.workers import find_environments
+from harness.workers.absent import not_installed
+
 ROOT = Path(__file__).parents[1]
 
 RUNTIME = f"onnxruntime-{version('onnxruntime')}-cpu"
@@ -394,3 +397,30 @@ def test_full_disk(suites, own, full_disk):
     assert "Traceback" not in done.text
     (run,) = suites.new_runs()
     assert [json.loads(line) for line in run.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def missing():
+    """A runtime that tox knows and that is not installed here."""
+    absent = not_installed(find_environments(ROOT), "tensorrt")
+    if not absent:
+        pytest.skip("everything that tox knows is installed here")
+    return absent[0]
+
+
+@pytest.mark.parametrize("beside", [[], [RUNTIME]], ids=["alone", "beside"])
+def test_a_known_runtime_that_is_not_installed_is_skipped_with_the_command(suites, own, missing, beside):
+    asked = ",".join([missing.name, *beside])
+    done = suites.quickly(*own(), "--layouts", "single", "--precision", "fp32", "--runtime", asked, "-m", "not latency")
+    assert done.code == 0, done.text
+    assert "python -m tox run -e " in missing.reason
+    (line,) = [line for line in done.out.splitlines() if line.startswith("SKIPPED") and missing.reason in line]
+    assert " [6] " in line, "the tests of every suite, in one line"
+    assert (" passed" in done.out.splitlines()[-1]) is bool(beside)
+    assert len(suites.new_runs()) == len(beside), "a run of which nothing is there has no records"
+
+
+def test_a_required_runtime_that_is_not_installed_fails_the_run(refused, missing):
+    text = message(refused("--runtime", missing.name, "--require", missing.name))
+    assert f"--require: no runtime matches '{missing.name}'" in text
+    assert "python -m tox run -e " in text

@@ -20,7 +20,7 @@ from harness.spec.model import Axis, Model
 from harness.trt_forms import aliases, check_equal, for_parser, kernel_shapes, static_batch, with_aliases
 from tests.fake_tensorrt import loaded
 
-OLD, NEW = "8.5.3.1", "10.16.1.11"
+OLD, NEW = "8.5.3.1", "11.4.0.106"
 LINE = Model(key="line", axes=(Axis("x", 2),), axis_name="frames", minimum=3, maximum=90, opt=20)
 
 
@@ -158,6 +158,7 @@ def test_the_same_path_where_nothing_has_to_change(tmp_path, own_cache, runtime,
     path = prepare(saved([node], [1, 4, "T"], {"w": draw(8, 4, 3)}, tmp_path), LINE)
     assert form(path, version, runtime=runtime) == path
     assert form(path) != path
+    assert kinds(form(path, "10.16.1.11")) == {"Unsqueeze", "Conv", "Squeeze"}  # a cache has scales for these names
 
 
 def test_other_runtimes_get_an_open_batch_as_it_is(line):

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from harness.calibration.cache import CalibrationCache
     from harness.calibration.ranges import Ranges
     from harness.corpus.samples import Feeds
     from harness.spec.model import Model
 
-__all__ = ["ARTEFACT_VERSION", "batches", "cached_tensors", "fp16", "int8", "trt_cache"]
+__all__ = ["ARTEFACT_VERSION", "batches", "cache_of", "cached_tensors", "fp16", "int8", "trt_cache"]
 
 ARTEFACT_VERSION = 1
 
@@ -69,7 +70,19 @@ def fp16(prepared: Path) -> Path:
 def trt_cache(
     prepared: Path, ranges: Ranges, version: str, algorithm: str, aliases: Mapping[str, str] | None = None
 ) -> Path:
-    """A TensorRT calibration cache of ``ranges``, for a build of ``prepared`` or of a form of it.
+    """A file with :func:`cache_of`, the arguments of which these are."""
+    proto = onnx.load(prepared, load_external_data=False)
+    text = cache_of(proto, ranges, version, algorithm, aliases).dumps()
+    target = _target(prepared, "cache", text, suffix=".cache")
+    with written(target) as file:
+        file.write(text.encode())
+    return target
+
+
+def cache_of(
+    prepared: onnx.ModelProto, ranges: Ranges, version: str, algorithm: str, aliases: Mapping[str, str] | None = None
+) -> CalibrationCache:
+    """A TensorRT calibration cache of ``ranges``, for a build of the prepared model or of a form of it.
 
     The weighted operators' outputs have scales beside their inputs: TensorRT falls back to float for every layer that
     reads or writes a tensor without one.
@@ -78,20 +91,15 @@ def trt_cache(
     :param version: as the header has it, ``8503``.
     :param aliases: a form's tensors that have the range of one of these (:func:`harness.trt_forms.aliases`).
     """
-    proto = onnx.load(prepared, load_external_data=False)
-    sources = quantized_tensors(proto, weighted_nodes(proto), Dialect.U8S8)
+    sources = quantized_tensors(prepared, weighted_nodes(prepared), Dialect.U8S8)
     found = {name: ranges[source] for name, source in sources.items()}
     found |= {new: found[old] for new, old in (aliases or {}).items() if old in found}
-    text = from_ranges(found, version, algorithm).dumps()
-    target = _target(prepared, "cache", text, suffix=".cache")
-    with written(target) as file:
-        file.write(text.encode())
-    return target
+    return from_ranges(found, version, algorithm)
 
 
-def cached_tensors(prepared: Path) -> list[str]:
-    """The tensors whose ranges :func:`trt_cache` needs."""
-    proto = onnx.load(prepared, load_external_data=False)
+def cached_tensors(prepared: Path | onnx.ModelProto) -> list[str]:
+    """The tensors whose ranges :func:`cache_of` needs."""
+    proto = prepared if isinstance(prepared, onnx.ModelProto) else onnx.load(prepared, load_external_data=False)
     return tensors_to_observe(proto, weighted_nodes(proto), Dialect.U8S8)
 
 

@@ -71,7 +71,8 @@ class _Policy(click.Choice[str]):
 @click.option("--emit", type=click.Choice(_EMITS), default="qdq-s8s8", show_default=True,
               help="Q/DQ ONNX for TensorRT (s8s8) or x86 (u8s8), a calibration cache, or the ranges.")  # fmt: skip
 @click.option("--dialect", type=click.Choice(_DIALECTS), help="Of json's ranges.  [default: s8s8]")
-@click.option("--trt-version", metavar="DIGITS", help="In the cache's header, which needs it: 8503 for 8.5.3.")
+@click.option("--trt-version", metavar="DIGITS",
+              help="8503 for 8.5.3: in the cache's header, and of whose parser the model gets the form.")  # fmt: skip
 @click.option("--trt-algorithm", metavar="NAME", help=f"In the cache's header.  [default: {_TRT_ALGORITHM}]")
 @click.option("-o", "--out", "out", type=click.Path(path_type=Path), required=True, help="The file to write.")
 def calibrate(
@@ -112,12 +113,12 @@ def _form(emit: str, dialect: str | None, trt_version: str | None, trt_algorithm
     from harness.commands.emit import QDQ, Json, TrtCache
 
     for option, value, belongs in (
-        ("--dialect", dialect, "json"),
-        ("--trt-version", trt_version, "trt-cache"),
-        ("--trt-algorithm", trt_algorithm, "trt-cache"),
+        ("--dialect", dialect, ("json",)),
+        ("--trt-version", trt_version, ("trt-cache", "qdq-s8s8")),
+        ("--trt-algorithm", trt_algorithm, ("trt-cache",)),
     ):
-        if value is not None and emit != belongs:
-            raise UsageError(f"goes with --emit {belongs}, not {emit}", where=option, todo="leave it out")
+        if value is not None and emit not in belongs:
+            raise UsageError(f"goes with --emit {' or '.join(belongs)}, not {emit}", where=option, todo="leave it out")
     if emit == "trt-cache":
         if trt_version is None:
             raise UsageError(
@@ -128,4 +129,4 @@ def _form(emit: str, dialect: str | None, trt_version: str | None, trt_algorithm
         return TrtCache(trt_version, trt_algorithm or _TRT_ALGORITHM)
     if emit == "json":
         return Json(Dialect(dialect or Dialect.S8S8))
-    return QDQ(Dialect(emit.removeprefix("qdq-")))
+    return QDQ(Dialect(emit.removeprefix("qdq-")), trt_version or "")

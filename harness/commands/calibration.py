@@ -16,6 +16,7 @@ from harness.commands.seen import calibrated_at, summary
 from harness.modelfile import prepare, read_facts
 from harness.spec.calibration import Policy
 from harness.spec.shapes import layout_from_text
+from harness.trt_forms import aliases, check_equal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -53,7 +54,7 @@ class Request:
 def run(request: Request) -> list[Path]:
     """Calibrate, write and show. Returns the files written.
 
-    :raises UsageError, ModelRefused, DataError, CalibrationFailed: see the functions that are called.
+    :raises UsageError, ModelRefused, DataError, BuildFailed, CalibrationFailed: see the functions that are called.
     :raises WriteFailed: the result cannot be written; then nothing is.
     """
     entry, model, form = request.entry, request.entry.model, request.form
@@ -63,8 +64,8 @@ def run(request: Request) -> list[Path]:
     for path in (request.out, *beside):
         check_target(path, source)
     prepared = prepare(source, model)
-    proto = onnx.load(prepared)
-    tensors = form.tensors(proto)
+    built_from = form.built_from(prepared, model)
+    tensors = form.tensors(onnx.load(prepared))
     passes = len(layout.profiles) if request.calibration.policy is Policy.PER_PROFILE else 1
     if entry.synthetic:
         note("no --data: random numbers are observed, and real data will have other ranges")
@@ -74,6 +75,7 @@ def run(request: Request) -> list[Path]:
     ):
         for name in _always_zero(model, corpus):
             note(f"input {name} is 0 in every sample: ranges from it say nothing about real data")
+        check_equal(prepared, built_from, next(iter(corpus)))
         found = calibrate(
             prepared,
             model,
@@ -86,18 +88,18 @@ def run(request: Request) -> list[Path]:
             tensors=tensors,
         )
     facts = _facts(request, source, corpus, found, layout)
-    contents = form.contents(prepared, found, layout, facts)
+    contents = form.contents(prepared, built_from, found, layout, facts)
     files = dict(zip(targets(request.out, len(contents)), contents, strict=True))
     for path in files:
         check_target(path, source)
-    write_all(files | {path: prepared.read_bytes() for path in beside})
+    write_all(files | {path: built_from.read_bytes() for path in beside})
     show(summary(model, corpus, found, request.calibration, layout))
     for path in files:
         show(f"wrote {path}")
     for path in beside:
         show(f"wrote {path}")
-        _note_build_from(path, source, tensors)
-    for warning in form.warnings(proto):
+        _note_build_from(path, source, [*aliases(built_from), *tensors])
+    for warning in form.warnings(onnx.load(built_from, load_external_data=False)):
         note(f"note: {warning}")
     return [*files, *beside]
 
@@ -151,7 +153,7 @@ def _facts(request: Request, source: Path, corpus: Corpus, found: Calibrated, la
 
 
 def _note_build_from(beside: Path, source: Path, tensors: list[str]) -> None:
-    """A cache goes by names; those that preparing the file made are not in the user's own."""
+    """A cache goes by names; those that preparing the file, or its form, made are not in the user's own."""
     graph = onnx.load(source, load_external_data=False).graph
     known = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
     new = [name for name in tensors if name not in known]

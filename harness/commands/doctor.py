@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from harness.spec.config import Config
+    from harness.workers.absent import Absent
     from harness.workers.environments import Environment
 
 __all__ = ["Finding", "Health", "doctor", "examine"]
@@ -75,11 +76,13 @@ class Health:
 
     :param gpus: ``name``, ``compute_capability``, ``driver`` and, where NVML tells, clocks in MHz and ``throttled_by``.
     :param trtexec: the program's path; empty where it is not on PATH.
+    :param absent: what tox would install and is not there in any interpreter.
     """
 
     findings: tuple[Finding, ...]
     gpus: tuple[Mapping[str, Any], ...]
     trtexec: str
+    absent: tuple[Absent, ...] = ()
 
     @property
     def anything_runs(self) -> bool:
@@ -116,7 +119,8 @@ def examine(config: Config, extra: Sequence[str] = ()) -> Health:
     :param extra: interpreters by path or name.
     :raises EnvironmentMissing: one of ``extra`` is not there.
     """
-    from harness.workers.environments import interpreter, probe, pythons_of
+    from harness.workers.absent import not_installed
+    from harness.workers.environments import TOX, interpreter, probe, pythons_of
 
     named = {interpreter(name): "--python" for name in extra}
     here = [one for one in config.environments if not one.host]
@@ -129,7 +133,9 @@ def examine(config: Config, extra: Sequence[str] = ()) -> Health:
         findings += [_started(one) for one in _findings(source, python, answer)]
         gpus = gpus or next((line["gpus"] for line in answer if line.get("gpus")), [])
     findings += _unreachable(config)
-    return Health(tuple(findings), tuple(_gpus(gpus)), shutil.which("trtexec") or "")
+    made = {one.source for one in findings}  # also one that cannot be imported
+    absent = [a for a in not_installed(map(_environment, findings)) if f".tox/{TOX[a.name]}" not in made]
+    return Health(tuple(findings), tuple(_gpus(gpus)), shutil.which("trtexec") or "", tuple(absent))
 
 
 def _source(python: str, root: Path, configured: Mapping[str, str]) -> str:
@@ -283,6 +289,8 @@ def _gpus(found: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
 def _tables(health: Health) -> None:
     from rich.table import Table
 
+    from harness.commands.trtexec_run import WHERE_IT_COMES_FROM
+
     cards = Table("GPU", "compute capability", "driver", "SM clock", "held down by")
     for gpu in health.gpus:
         clock = "unknown (pip install nvidia-ml-py)" if gpu["sm_clock_mhz"] is None else f"{gpu['sm_clock_mhz']} MHz"
@@ -299,4 +307,6 @@ def _tables(health: Health) -> None:
             show(f"{one.name} ({one.source}, {one.python}): {one.why}")
             if one.todo:
                 show(f"  -> {one.todo}")
-    show(f"trtexec: {health.trtexec or 'not on PATH'}")
+    for missing in health.absent:
+        show(missing.reason)
+    show(f"trtexec: {health.trtexec or f'not on PATH; {WHERE_IT_COMES_FROM}'}")

@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from harness.calibration import cache
+from harness.calibration.artefacts import cache_of, cached_tensors
 from harness.calibration.qdq import tensors_to_observe, write_qdq
 from harness.errors import UsageError, WriteFailed
-from harness.modelfile import weighted_nodes
+from harness.modelfile import read_facts, weighted_nodes
 from harness.onnx_facts import called
 from harness.paths import cache_dir
 from harness.spec.calibration import Dialect
+from harness.trt_forms import aliases, for_parser, with_aliases
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from harness.calibration.pipeline import Calibrated
     from harness.calibration.ranges import Ranges
+    from harness.spec.model import Model
     from harness.spec.shapes import Layout
 
 __all__ = ["QDQ", "Form", "Json", "TrtCache", "check_target", "targets", "write_all"]
@@ -49,40 +52,61 @@ class Form(abc.ABC):
         """The tensors that get a range."""
         return tensors_to_observe(proto, weighted_nodes(proto), self.dialect)
 
+    def built_from(self, prepared: Path, model: Model) -> Path:  # noqa: ARG002
+        """The FP32 file that a runtime builds from: the prepared one, or one in the form that its parser takes."""
+        return prepared
+
     @abc.abstractmethod
-    def contents(self, prepared: Path, found: Calibrated, layout: Layout, facts: Facts) -> list[bytes]:
+    def contents(
+        self, prepared: Path, built_from: Path, found: Calibrated, layout: Layout, facts: Facts
+    ) -> list[bytes]:
         """What to write: one file, or one for each profile.
 
+        :param built_from: see :meth:`built_from`.
         :param facts: what the ranges were made from, JSON values; kept in the file where its format has room.
         """
 
     def beside(self, out: Path) -> tuple[Path, ...]:  # noqa: ARG002
-        """Where the prepared FP32 model is written too, for what cannot be used without it."""
+        """Where the file of :meth:`built_from` is written too, for what cannot be used without it."""
         return ()
 
     def warnings(self, proto: onnx.ModelProto) -> list[str]:  # noqa: ARG002
         """Which TensorRT will refuse the files, as far as it is known; one sentence each.
 
-        :param proto: the prepared model.
+        :param proto: what is built from.
         """
         return []
 
 
 @dataclass(frozen=True)
 class QDQ(Form):
-    """A Q/DQ graph; what it was made from is in its metadata, under ``harness.*``."""
+    """A Q/DQ graph; what it was made from is in its metadata, under ``harness.*``.
+
+    :param version: of a TensorRT, as a cache's header has it: the graph gets the form that its parser takes. Empty for
+        the model as it is prepared.
+    """
 
     dialect: Dialect
+    version: str = ""
 
-    def contents(self, prepared: Path, found: Calibrated, layout: Layout, facts: Facts) -> list[bytes]:
-        del layout
-        return [self._graph(prepared, ranges, facts) for ranges in found.ranges]
+    def __post_init__(self) -> None:
+        if self.version and not (_WITH_CALIBRATORS.fullmatch(self.version) or _SINCE_11.fullmatch(self.version)):
+            raise _no_version(self.version)
 
-    def _graph(self, prepared: Path, ranges: Ranges, facts: Facts) -> bytes:
-        nodes = weighted_nodes(onnx.load(prepared))
+    def built_from(self, prepared: Path, model: Model) -> Path:
+        return _formed(prepared, model, self.version) if self.version else prepared
+
+    def contents(
+        self, prepared: Path, built_from: Path, found: Calibrated, layout: Layout, facts: Facts
+    ) -> list[bytes]:
+        del prepared, layout
+        return [self._graph(built_from, with_aliases(ranges, built_from), facts) for ranges in found.ranges]
+
+    def _graph(self, built_from: Path, ranges: Ranges, facts: Facts) -> bytes:
+        nodes = weighted_nodes(onnx.load(built_from))
         with tempfile.TemporaryDirectory(prefix="emit.", dir=cache_dir("artefacts")) as folder:
             path = Path(folder) / "model.onnx"
-            write_qdq(prepared, nodes, ranges, self.dialect, path)
+            write_qdq(built_from, nodes, ranges, self.dialect, path)
             graph = onnx.load(path)
         for name, value in facts.items():
             text = value if isinstance(value, str) else json.dumps(value)
@@ -91,7 +115,11 @@ class QDQ(Form):
         return data
 
     def warnings(self, proto: onnx.ModelProto) -> list[str]:
-        return [*_opset(proto), *_flat_convolutions(proto)] if self.dialect is Dialect.S8S8 else []
+        if self.dialect is not Dialect.S8S8:
+            return []
+        if self.version:  # its form is what the parser takes; the opset is lowered only beside a change
+            return _opset(proto) if len(self.version) == _DIGITS_BEFORE_10 else []
+        return [*_opset(proto), *_flat_convolutions(proto)]
 
 
 @dataclass(frozen=True)
@@ -99,8 +127,8 @@ class TrtCache(Form):
     """A TensorRT calibration cache (implicit quantization, up to TensorRT 10.16).
 
     Holds the weighted operators' outputs beside their inputs: TensorRT falls back to float for every layer that
-    consumes *or produces* a tensor without a scale. It goes by tensor names, those of the prepared model, which is
-    therefore written beside it.
+    consumes *or produces* a tensor without a scale. It goes by tensor names: those of the prepared model, and those
+    of the form that the version's parser takes, which is therefore written beside it.
     """
 
     version: str
@@ -115,11 +143,7 @@ class TrtCache(Form):
                 todo="--emit qdq-s8s8, without --trt-version",
             )
         if not _WITH_CALIBRATORS.fullmatch(self.version):
-            raise UsageError(
-                f"{self.version!r} is no version as a cache's header has it",
-                where="--trt-version",
-                todo="8503 for 8.5.3, 8601 for 8.6.1, 101600 for 10.16.0",
-            )
+            raise _no_version(self.version)
         if self.algorithm not in cache.ALGORITHMS:
             raise UsageError(
                 f"unknown algorithm {self.algorithm!r}",
@@ -128,15 +152,17 @@ class TrtCache(Form):
             )
 
     def tensors(self, proto: onnx.ModelProto) -> list[str]:
-        chosen = set(weighted_nodes(proto))
-        outputs = [node.output[0] for node in proto.graph.node if node.name in chosen]
-        after_activation = tensors_to_observe(proto, sorted(chosen), Dialect.U8S8)
-        return list(dict.fromkeys([*super().tensors(proto), *outputs, *after_activation]))
+        return cached_tensors(proto)
 
-    def contents(self, prepared: Path, found: Calibrated, layout: Layout, facts: Facts) -> list[bytes]:
-        del prepared, layout, facts
-        caches = (cache.from_ranges(ranges, self.version, self.algorithm) for ranges in found.ranges)
-        return [one.dumps().encode() for one in caches]
+    def built_from(self, prepared: Path, model: Model) -> Path:
+        return _formed(prepared, model, self.version)
+
+    def contents(
+        self, prepared: Path, built_from: Path, found: Calibrated, layout: Layout, facts: Facts
+    ) -> list[bytes]:
+        del layout, facts
+        proto, names = onnx.load(prepared, load_external_data=False), aliases(built_from)
+        return [cache_of(proto, one, self.version, self.algorithm, names).dumps().encode() for one in found.ranges]
 
     def beside(self, out: Path) -> tuple[Path, ...]:
         return (out.with_name(f"{out.stem}.prepared.onnx"),)
@@ -151,8 +177,10 @@ class Json(Form):
 
     dialect: Dialect
 
-    def contents(self, prepared: Path, found: Calibrated, layout: Layout, facts: Facts) -> list[bytes]:
-        del prepared
+    def contents(
+        self, prepared: Path, built_from: Path, found: Calibrated, layout: Layout, facts: Facts
+    ) -> list[bytes]:
+        del prepared, built_from
         profiles = [
             {
                 "min": profile.min,
@@ -163,6 +191,21 @@ class Json(Form):
             for index, profile in enumerate(layout.profiles)
         ]
         return [(json.dumps({"format": 1, **facts, "profiles": profiles}, indent=1) + "\n").encode()]
+
+
+def _formed(prepared: Path, model: Model, version: str) -> Path:
+    """:param version: as a cache's header has it: major and minor have a digit each before 10, else two."""
+    digits = 1 if len(version) == _DIGITS_BEFORE_10 else 2
+    release = f"{version[:digits]}.{int(version[digits : 2 * digits])}"
+    return for_parser(prepared, "tensorrt", release, model, read_facts(prepared))
+
+
+def _no_version(text: str) -> UsageError:
+    return UsageError(
+        f"{text!r} is no version as a cache's header has it",
+        where="--trt-version",
+        todo="8503 for 8.5.3, 8601 for 8.6.1, 101600 for 10.16.0",
+    )
 
 
 def _opset(proto: onnx.ModelProto) -> list[str]:
@@ -180,8 +223,8 @@ def _flat_convolutions(proto: onnx.ModelProto) -> list[str]:
     if not flat:
         return []
     what = f"{len(flat)} one-dimensional Conv (3-D weights), the first is {called(flat[0])}"
-    refused = "TensorRT 8.5.3.1 refuses those in a Q/DQ file (UNSUPPORTED_NODE); use --emit trt-cache there"
-    return [f"{what}: {refused}. TensorRT 8.6 and 10 are not tested yet"]
+    refused = "TensorRT 8.5.3.1 refuses those in a Q/DQ file (UNSUPPORTED_NODE)"
+    return [f"{what}: {refused}. --trt-version 8503 writes them in the form that its parser takes"]
 
 
 def check_target(out: Path, model: Path | None = None) -> None:

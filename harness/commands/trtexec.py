@@ -41,7 +41,7 @@ _HELP = """\
 Print the trtexec command line that does what a case does, every flag that matters written out.
 
 CASE_OR_MODEL is a case's id, as pytest shows it in brackets; a key of `harness models`; or an ONNX file with --axis and
---range. Options say otherwise than the case's id does.
+--range. Options say otherwise than the case's id and the configuration's [options] do.
 
 \b
 harness trtexec wave-tensorrt-8.5.3.1-int8-mse-ragged-cache-single
@@ -62,7 +62,9 @@ harness trtexec wave --trt-version 10.16 --precision fp16 --length 16000 --run
 @click.option("--onnx", metavar="FILE", help="Build from this one instead.")
 @click.option("--calib", metavar="FILE", help="The calibration cache, for the routes cache and calibrator.")
 @click.option("--load-input", "load_inputs", multiple=True, metavar="INPUT=FILE", help="Raw values; random without.")
-@click.option("--workspace", type=click.IntRange(min=1), default=4096, show_default=True, metavar="MIB")
+@click.option(
+    "--workspace", type=click.IntRange(min=1), metavar="MIB", help="[default: the configuration's, else 4096]"
+)
 @click.option("--tactic-sources", metavar="NAMES", help="The only ones to allow: CUDNN,JIT_CONVOLUTIONS.")
 @click.option("--optimization-level", type=click.IntRange(0, 5), help="From 8.6 on.")
 @click.option("--timing-cache", metavar="FILE", help="Kept between builds.")
@@ -120,7 +122,7 @@ class Asked:
     onnx: str | None
     calib: str | None
     load_inputs: tuple[str, ...]
-    workspace: int
+    workspace: int | None
     tactic_sources: str | None
     optimization_level: int | None
     timing_cache: str | None
@@ -168,7 +170,9 @@ def _entry(asked: Asked, case: Case | None) -> Entry:
 def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, length: int) -> tuple[Invocation, str]:
     """What to run; and the command that makes its file, empty where that is there."""
     from harness.modelfile import prepare, read_facts
+    from harness.spec.config import find_config
     from harness.spec.shapes import Profile, layout_from_text
+    from harness.trt_forms import for_parser
 
     model = entry.model
     precision = Precision(asked.precision or (case.precision if case else Precision.FP32))
@@ -176,19 +180,23 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
     layout = layout_from_text(asked.layout or (case.layout if case else "single"), model)
     index = layout.dispatch(length)
     prepared = prepare(entry.onnx(), model)
-    facts = read_facts(prepared)
-    onnx, cache, made_by = str(asked.onnx or prepared), "", ""
+    # what the suites build, too; a file of one's own says nothing of its inputs here, and is taken for a prepared one
+    formed = prepared if asked.onnx else for_parser(prepared, "tensorrt", version, model, read_facts(prepared))
+    facts = read_facts(formed)
+    onnx, cache, made_by = str(asked.onnx or formed), "", ""
     if precision is Precision.INT8:
         cached = route in {Route.CACHE, Route.CALIBRATOR}
         target = (asked.calib if cached else asked.onnx) or f"{model.key}{'.cache' if cached else '.int8.onnx'}"
         onnx, cache = (onnx, target) if cached else (target, "")
         if not Path(target).is_file():
-            made_by = _calibrate(asked, case, layout, cache_version(version) if cached else "", target)
+            made_by = _calibrate(asked, case, layout, cache_version(version), target, cached=cached)
     elif precision is Precision.FP16 and not asked.onnx and _types_in_the_model(route, version):
         from harness.calibration.artefacts import fp16
 
-        onnx = str(fp16(prepared))
-    sources = asked.tactic_sources
+        onnx = str(fp16(formed))
+    options = find_config().options.of(case.runtime if case else f"tensorrt-{version}")
+    sources = options.get("tactic_sources") if asked.tactic_sources is None else asked.tactic_sources.split(",")
+    level = options.get("optimization_level") if asked.optimization_level is None else asked.optimization_level
     invocation = Invocation(
         version=version,
         onnx=onnx,
@@ -198,15 +206,16 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
         profiles=tuple(_shapes(model, facts, profile) for profile in layout.profiles),
         shapes=_shapes(model, facts, Profile(length, length, length)).opt,
         profile=index,
-        workspace_bytes=asked.workspace << 20,
-        tactic_sources=None if sources is None else tuple(name for name in sources.split(",") if name),
-        optimization_level=asked.optimization_level,
+        workspace_bytes=asked.workspace << 20 if asked.workspace else options.get("workspace_bytes", 4 << 30),
+        tactic_sources=None if sources is None else tuple(name for name in sources if name),
+        optimization_level=level,
         timing_cache=asked.timing_cache or "",
         save_engine=asked.save_engine or "",
-        cuda_graph=asked.cuda_graph,
+        cuda_graph=asked.cuda_graph or bool(options.get("cuda_graph")),
         spin_wait=not asked.blocking_wait,
         data_transfers=asked.data_transfers,
         load_inputs=tuple(_loaded(asked, facts)),
+        device=options.get("device", 0),
         build_only=asked.build_only,
     )
     return invocation, made_by
@@ -254,10 +263,10 @@ def _loaded(asked: Asked, facts: ModelFacts) -> Iterator[tuple[str, str]]:
         yield name, file
 
 
-def _calibrate(asked: Asked, case: Case | None, layout: Layout, header: str, target: str) -> str:
+def _calibrate(asked: Asked, case: Case | None, layout: Layout, version: str, target: str, *, cached: bool) -> str:
     """The ``harness calibrate`` that makes an INT8 artefact.
 
-    :param header: the version in a cache's header; empty for a Q/DQ graph.
+    :param version: as a cache's header has it. :param cached: a cache, not a Q/DQ graph.
     """
     calibration = case.calibration if case else None
     several = len(layout.profiles) > 1
@@ -277,7 +286,7 @@ def _calibrate(asked: Asked, case: Case | None, layout: Layout, header: str, tar
         words += ["--method", str(calibration.method), "--policy", calibration.policy.value]
     if several:
         words += ["--layout", asked.layout or (case.layout if case else "")]
-    words += ["--emit", "trt-cache", "--trt-version", header] if header else ["--emit", "qdq-s8s8"]
-    if header and case is not None and case.route is Route.CALIBRATOR and case.calibration is not None:
+    words += ["--emit", "trt-cache" if cached else "qdq-s8s8", "--trt-version", version]
+    if cached and case is not None and case.route is Route.CALIBRATOR and case.calibration is not None:
         words += ["--trt-algorithm", ALGORITHMS[case.calibration.method.name]]
     return shlex.join([*words, "-o", target])

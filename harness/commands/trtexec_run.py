@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from harness.trtexec import Invocation, Times
 
-__all__ = ["Recorded", "measured", "recorded", "table"]
+__all__ = ["WHERE_IT_COMES_FROM", "Recorded", "measured", "recorded", "table"]
 
+WHERE_IT_COMES_FROM = "it comes with TensorRT's tar, deb and container, not with its wheels: add its bin folder to PATH"
 _LINES = 20
 
 
@@ -45,7 +46,7 @@ def measured(invocation: Invocation) -> Times:
     if program is None:
         raise EnvironmentMissing(
             "trtexec is not on PATH",
-            todo="it comes with TensorRT's tar, deb and container, not with its wheels: add its bin folder to PATH",
+            todo=WHERE_IT_COMES_FROM,
         )
     with tempfile.TemporaryDirectory(prefix="trtexec.") as folder:
         times = Path(folder, "times.json")

@@ -26,8 +26,8 @@ T = TypeVar("T")
 class RuntimeFailure(Exception):
     """What went wrong inside a worker, as plain strings: nothing else survives the way out of it.
 
-    :param kind: ``build``, ``run``, ``calibration``, ``usage``, ``environment`` or ``length``; the coordinator
-        picks its exception class by it.
+    :param kind: ``build``, ``run``, ``calibration``, ``usage``, ``environment``, ``length`` or ``write``; the
+        coordinator picks its exception class by it.
     :param what: what was wrong, with the value.
     :param where: file, tensor or library.
     :param todo: what the reader can do about it.
@@ -289,6 +289,22 @@ class Runtime(abc.ABC):
         """
         return {**machine_facts(), **self.describe_impl()}
 
+    def tied_to(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What an engine built here belongs to, beside its source and these options: it is kept by that, and found.
+
+        Two hosts may share a cache, and a host may get another GPU, or other libraries below the runtime.
+
+        :raises RuntimeFailure: ``environment``, when the library cannot be used here.
+        """
+        return self.tied_to_impl(options)
+
+    def lost(self) -> str:
+        """Why nothing can work in this process any more, whatever is called next; empty while something can.
+
+        An illegal memory access on a GPU is such a reason: every later call of CUDA fails by it.
+        """
+        return self.lost_impl()
+
     def build(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Make the engine file ``target`` of the ONNX file ``source``.
 
@@ -312,6 +328,12 @@ class Runtime(abc.ABC):
 
     @abc.abstractmethod
     def describe_impl(self) -> dict[str, Any]: ...
+
+    def tied_to_impl(self, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        return {"device": self.describe_impl()["device"]}
+
+    def lost_impl(self) -> str:
+        return ""
 
     @abc.abstractmethod
     def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]: ...

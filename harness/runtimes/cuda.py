@@ -17,7 +17,7 @@ import numpy as np
 
 from .base import RuntimeFailure
 
-__all__ = ["Buffer", "Cuda", "Graph"]
+__all__ = ["Buffer", "Cuda", "Graph", "lost"]
 
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may go on calling CUDA
 
@@ -100,6 +100,7 @@ class Cuda:
             driver.init()
             self._device = driver.Device(device)
             self._context = self._device.retain_primary_context()
+            _in_use[device] = self
         except driver.Error as error:
             raise RuntimeFailure(
                 "environment", f"no GPU to use: {error}", f"device {device}", "see nvidia-smi"
@@ -123,6 +124,10 @@ class Cuda:
             "memory_bytes": int(self._device.total_memory()),
         }
 
+    def driver_version(self) -> int:
+        """The newest CUDA that the driver knows: 13000 is 13.0."""
+        return int(self.driver.get_driver_version())
+
     def allocate(self, size_bytes: int) -> Buffer:
         """At least one byte, set to 0.
 
@@ -135,7 +140,11 @@ class Cuda:
         except self.driver.MemoryError as error:
             free, total = self.driver.mem_get_info()
             raise RuntimeFailure(
-                "run", f"{size} bytes wanted, {free} of {total} are free on the GPU", "GPU memory", str(error)
+                "run",
+                f"{size} bytes wanted, {free} of {total} are free on the GPU",
+                "GPU memory",
+                "see nvidia-smi for who else is there; shorter inputs, or fewer engines at once, want less",
+                str(error),
             ) from error
         return Buffer(memory, size)
 
@@ -161,3 +170,21 @@ class Cuda:
     def free_bytes(self) -> int:
         """Memory that is left on the GPU, over all processes."""
         return int(self.driver.mem_get_info()[0])
+
+
+_in_use: dict[int, Cuda] = {}
+
+
+def lost() -> str:
+    """The error of a context that this process used and that is lost until it ends; empty while all are sound.
+
+    "An illegal memory access was encountered", say: the context "is in an inconsistent state and any further CUDA work
+    will return the same error" (CUDA driver API, CUDA_ERROR_ILLEGAL_ADDRESS).
+    """
+    for cuda in _in_use.values():
+        try:
+            with cuda.current():
+                cuda.driver.Context.synchronize()
+        except cuda.driver.Error as error:
+            return str(error)
+    return ""

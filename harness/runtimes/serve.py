@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
-import os
 import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
 
 from .base import Engine, Runtime, RuntimeFailure
+from .scratch import Scratch
 from .wire import pack_all, unpack_all
 
 __all__ = ["RUNTIMES", "Blobs", "Service", "make_runtime", "serve"]
@@ -23,6 +24,10 @@ RUNTIMES = {
     "tensorrt": ("tensorrt", "TensorRt"),
     "tensorrt-rtx": ("tensorrt_rtx", "TensorRtRtx"),
 }
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOST = "the engine read outside its memory, or the GPU failed (dmesg: Xid); a new worker goes on without it"
+_MAKE_ROOM = "make room, or set TRT_INT8_HARNESS_CACHE to a folder that has some"
 
 
 def make_runtime(name: str) -> Runtime:
@@ -44,42 +49,71 @@ class Blobs:
     def __init__(self, cache: str) -> None:
         self.folder = Path(cache, "blobs")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.scratch = Scratch(cache)
         self._incoming: dict[str, tuple[Any, Any]] = {}
+        self._right: set[tuple[str, int, int]] = set()
 
     def path(self, digest: str) -> Path:
         """Where the file of that SHA-256 (64 hex digits) lies or would lie."""
         return self.folder / digest
 
+    def has(self, digest: str) -> bool:
+        """Whether it lies there, and is what its name says: a disk that was full, or failed, may have cut it short."""
+        path = self.path(digest)
+        try:
+            stamp = _stamp(path, digest)
+            if stamp not in self._right and _sha256(path) == digest:
+                self._right.add(stamp)
+        except OSError:
+            return False
+        return stamp in self._right
+
     def receive(self, digest: str, chunk: bytes, last: bool) -> None:
         """The next chunk of a file; the last one checks the whole.
 
         :raises RuntimeFailure: ``environment``, when what arrived is not what was announced.
+        :raises OSError: it cannot be written; what came so far is forgotten.
         """
         if digest not in self._incoming:
-            scratch = self.folder / f"{digest}.{os.getpid()}"
-            self._incoming[digest] = (scratch.open("wb"), hashlib.sha256())
+            self._incoming[digest] = ((self.scratch.folder() / digest).open("wb"), hashlib.sha256())
         file, seen = self._incoming[digest]
-        file.write(chunk)
-        seen.update(chunk)
-        if last:
-            del self._incoming[digest]
+        try:
+            file.write(chunk)
+            seen.update(chunk)
+            if not last:
+                return
             file.close()
-            if seen.hexdigest() != digest:
-                Path(file.name).unlink()
-                raise RuntimeFailure("environment", "a file was damaged on its way to the worker", digest[:12])
-            Path(file.name).replace(self.path(digest))
+            if seen.hexdigest() == digest:
+                Path(file.name).replace(self.path(digest))
+        except OSError:
+            del self._incoming[digest]  # the next try begins anew
+            raise
+        del self._incoming[digest]
+        if seen.hexdigest() != digest:
+            raise RuntimeFailure("environment", "a file was damaged on its way to the worker", digest[:12])
 
     def adopt(self, path: Path) -> str:
         """Move a file that was made here into the store.
 
         :returns: its digest.
         """
-        seen = hashlib.sha256()
-        with path.open("rb") as file:
-            for chunk in iter(lambda: file.read(1 << 20), b""):
-                seen.update(chunk)
-        path.replace(self.path(seen.hexdigest()))
-        return seen.hexdigest()
+        digest = _sha256(path)
+        path.replace(self.path(digest))
+        self._right.add(_stamp(self.path(digest), digest))
+        return digest
+
+
+def _stamp(path: Path, digest: str) -> tuple[str, int, int]:
+    status = path.stat()
+    return digest, status.st_size, status.st_mtime_ns
+
+
+def _sha256(path: Path) -> str:
+    seen = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            seen.update(chunk)
+    return seen.hexdigest()
 
 
 class Service:
@@ -102,8 +136,15 @@ class Service:
         return self._runtime.describe()
 
     def has(self, digest: str) -> bool:
-        """Whether the file is in the store, so that it need not be sent."""
-        return self._blobs.path(digest).is_file()
+        """Whether the file is in the store, whole, so that it need not be sent."""
+        return self._blobs.has(digest)
+
+    def tied_to(self, options: dict[str, Any]) -> dict[str, Any]:
+        """As ``Runtime.tied_to``.
+
+        :raises RuntimeFailure: ``environment``, when the library cannot be used here.
+        """
+        return self._runtime.tied_to(options)
 
     def receive(self, digest: str, chunk: bytes, last: bool) -> None:
         """The next chunk of a file, in order; see :meth:`Blobs.receive`.
@@ -131,7 +172,7 @@ class Service:
         if options.get("files"):
             files = {role: str(self._blobs.path(one)) for role, one in options["files"].items()}
             options = {**options, "files": files}
-        with tempfile.TemporaryDirectory(dir=self._blobs.folder) as folder:
+        with tempfile.TemporaryDirectory(dir=self._blobs.scratch.folder()) as folder:
             target = Path(folder, "engine")
             facts = self._runtime.build(str(self._blobs.path(digest)), str(target), options)
             facts["artefact"] = self._blobs.adopt(target) if target.exists() else digest
@@ -211,6 +252,14 @@ class Service:
         if engine is not None:
             engine.close()
 
+    def lost(self) -> str:
+        """As ``Runtime.lost``; asked after every failure."""
+        return self._runtime.lost()
+
+    def end(self) -> None:
+        """Remove what was half made. Engines end with the process."""
+        self._blobs.scratch.close()
+
     def _engine(self, handle: int) -> Engine:
         if handle not in self._engines:
             raise RuntimeFailure("usage", "the engine is closed", todo="load it again")
@@ -223,17 +272,34 @@ def serve(channel: Any, runtime: str, cache: str) -> None:
     :param channel: ``receive()`` and ``send()`` of plain data; an EOFError from it ends the loop.
     """
     service = Service(make_runtime(runtime), cache)
-    while True:
-        try:
-            call, method, arguments = channel.receive()
-        except EOFError:
-            return
-        try:
-            answer = (call, True, getattr(service, method)(*arguments))
-        except RuntimeFailure as failure:
-            answer = (call, False, failure.as_data())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the coordinator's to report
-            what = f"{type(error).__name__}: {error}"
-            data = {"kind": "internal", "what": what, "where": method, "detail": traceback.format_exc()}
-            answer = (call, False, data)
-        channel.send(answer)
+    try:
+        while True:
+            try:
+                call, method, arguments = channel.receive()
+            except EOFError:
+                return
+            fine, answer = _answer(service, method, arguments)
+            channel.send((call, fine, answer if fine else _with_loss(answer, service.lost())))
+    finally:
+        service.end()
+
+
+def _with_loss(failure: dict[str, str], lost: str) -> dict[str, str]:
+    """A failure, and whether it took the process along; our frames then tell nothing of it."""
+    if not lost:
+        return {**failure, "lost": ""}
+    plain = {"kind": "run", "detail": ""} if failure["kind"] == "internal" else {}
+    return {**failure, **plain, "todo": failure.get("todo") or _LOST, "lost": lost}
+
+
+def _answer(service: Service, method: str, arguments: Any) -> tuple[bool, Any]:
+    try:
+        return True, getattr(service, method)(*arguments)
+    except RuntimeFailure as failure:
+        return False, failure.as_data()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the coordinator's to report
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            what, where = f"the disk is full: {error.strerror}", str(error.filename or method)
+            return False, RuntimeFailure("write", what, where, _MAKE_ROOM).as_data()
+        what = f"{type(error).__name__}: {error}"
+        return False, {"kind": "internal", "what": what, "where": method, "detail": traceback.format_exc()}

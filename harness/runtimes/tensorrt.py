@@ -15,10 +15,19 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from .base import Engine, Runtime, RuntimeFailure, read_options
-from .cuda import Cuda
+from .cuda import Cuda, lost
 from .tensorrt_engine import TensorRtEngine
 from .trt_calibrator import Calibrating, load_batches, new_calibrator
-from .trt_common import DTYPES, add_profile, new_log, parse_onnx, profile_of, refused
+from .trt_common import (
+    DTYPES,
+    add_profile,
+    libraries,
+    new_log,
+    not_loaded,
+    parse_onnx,
+    profile_of,
+    refused,
+)
 
 __all__ = ["TensorRt"]
 
@@ -82,6 +91,15 @@ class TensorRt(Runtime):
             "can_build": True,
         }
 
+    def tied_to_impl(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The GPU that the options name, which need not be the first one, the driver, and the libraries beside."""
+        trt, cuda = _imported(), Cuda(int(options.get("device", _DEFAULTS["device"])))
+        driver = cuda.driver_version()
+        return {"version": trt.__version__, "gpu": cuda.describe(), "driver": driver, "libraries": libraries()}
+
+    def lost_impl(self) -> str:
+        return lost()
+
     def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
         trt = _imported()
         settings = read_options(options, _DEFAULTS, self.name)
@@ -98,13 +116,7 @@ class TensorRt(Runtime):
             runtime = trt.Runtime(log)
             engine = runtime.deserialize_cuda_engine(Path(path).read_bytes())
             if engine is None:
-                raise RuntimeFailure(
-                    "build",
-                    "TensorRT cannot load this engine",
-                    path,
-                    "engines belong to the TensorRT version and the GPU that built them: build it again here",
-                    "\n".join(log.errors) or "it gave no reason",
-                )
+                raise not_loaded(path, f"TensorRT {trt.__version__}, {cuda.describe()['name']}", log.errors)
             return TensorRtEngine(trt, cuda, runtime, engine, log, cuda_graph=bool(settings["cuda_graph"]))
 
     def _built(self, trt: Any, cuda: Cuda, source: str, target: str, settings: Mapping[str, Any]) -> dict[str, Any]:

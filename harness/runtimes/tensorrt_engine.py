@@ -154,8 +154,8 @@ class TensorRtEngine(Engine):
         with self._cuda.current():
             self._activate(kept)
             kept.context.profiler = Profiler(self._trt)
-            for _ in range(repeats):
-                self._enqueue(kept)
+            for _ in range(repeats):  # never as a graph: its launch reports no layers
+                self._enqueue_layers(kept)
                 kept.stream.synchronize()
         return times
 
@@ -245,10 +245,13 @@ class TensorRtEngine(Engine):
         if bound.graph is not None:
             bound.graph.launch(bound.stream)
             return
-        if not self._io.enqueue(bound.context, bound.stream):
-            raise RuntimeFailure("run", "TensorRT did not run the engine", detail=self._said())
+        self._enqueue_layers(bound)
         if self._wants_graph:
             self._capture(bound)
+
+    def _enqueue_layers(self, bound: Bound) -> None:
+        if not self._io.enqueue(bound.context, bound.stream):
+            raise RuntimeFailure("run", "TensorRT did not run the engine", detail=self._said())
 
     def _capture(self, bound: Bound) -> None:
         """The first run was eager, as capturing asks for; what follows is launched as a graph."""

@@ -18,7 +18,7 @@ from .cuda import Cuda
 from .probe import against_running, gpus, pycuda, unsupported
 from .rtx_layers import coverage
 from .tensorrt_engine import TensorRtEngine
-from .trt_common import add_profile, new_log, parse_onnx, refused
+from .trt_common import add_profile, libraries, new_log, parse_onnx, refused
 
 __all__ = ["TensorRtRtx"]
 
@@ -59,7 +59,6 @@ class TensorRtRtx(Runtime):
         return {
             "library": self.name,
             "version": version,
-            # Engines are built for the GPU that is named here, which is part of what they are remembered by.
             "device": f"{found[0]['name']} {found[0]['compute_capability']}" if usable else "CPU",
             "gpu": found[0] if found else None,
             "providers": [],
@@ -69,6 +68,10 @@ class TensorRtRtx(Runtime):
             "can_build": True,
             "why": "; ".join(reasons),
         }
+
+    def tied_to_impl(self, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Engines are built for compute capabilities, which are options; where none is given, for the GPU here."""
+        return {"gpus": gpus(), "libraries": libraries()}
 
     def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
         import tensorrt_rtx as trt

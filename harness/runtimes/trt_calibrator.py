@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
@@ -144,10 +146,18 @@ def _class_of(base: Any, calibrating: Calibrating, buffers: _Buffers) -> Any:
 
 
 def load_batches(path: str) -> list[dict[str, Any]]:
-    """Batches of an ``.npz`` file whose arrays are named ``NUMBER:INPUT``, in the order of the numbers."""
+    """Batches of an ``.npz`` file whose arrays are named ``NUMBER:INPUT``, in the order of the numbers.
+
+    :raises RuntimeFailure: ``calibration``, when it is no such file.
+    """
     batches: dict[int, dict[str, Any]] = {}
-    with np.load(path, allow_pickle=False) as file:
-        for key in file.files:
-            number, _, name = key.partition(":")
-            batches.setdefault(int(number), {})[name] = file[key]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for key in file.files:
+                number, _, name = key.partition(":")
+                batches.setdefault(int(number), {})[name] = file[key]
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        # TypeError: an .npy, which is no context; in CPython 3.10 it is an AttributeError
+        what = f"these calibration batches cannot be read: {error}"
+        raise RuntimeFailure("calibration", what, path, "an .npz with arrays named NUMBER:INPUT") from error
     return [batches[number] for number in sorted(batches)]

@@ -4,12 +4,24 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from .base import RuntimeFailure
 
-__all__ = ["DTYPES", "add_profile", "dtype_name", "new_log", "parse_onnx", "profile_of", "refused"]
+__all__ = [
+    "DTYPES",
+    "add_profile",
+    "dtype_name",
+    "libraries",
+    "new_log",
+    "not_loaded",
+    "parse_onnx",
+    "profile_of",
+    "refused",
+]
 
 DTYPES = {
     "FLOAT": "float32",
@@ -24,6 +36,7 @@ DTYPES = {
 
 _TRIPLE = 3
 _KEPT_LINES = 2_000
+_NOTHING_SAID = "it gave no reason"
 
 
 def dtype_name(datatype: Any) -> str:
@@ -126,4 +139,57 @@ def profile_of(builder: Any, network: Any, index: int, shapes: Mapping[str, Sequ
 
 def refused(what: str, source: str, said: Sequence[str]) -> RuntimeFailure:
     """A failed build with everything that was said, once each."""
-    return RuntimeFailure("build", what, source, detail="\n".join(dict.fromkeys(said)) or "it gave no reason")
+    return RuntimeFailure("build", what, source, detail="\n".join(dict.fromkeys(said)) or _NOTHING_SAID)
+
+
+_REASONS = (
+    (
+        ("outofmemory", "out of memory"),
+        "run",
+        "there is too little memory on the GPU for it",
+        "see nvidia-smi for who else is there; narrower profiles want less",
+    ),
+    (
+        ("incompatible device", "different device", "generated on"),
+        "build",
+        "it was built on another GPU",
+        "build it again on this one",
+    ),
+    (
+        ("version of tensorrt", "library version", "version tag"),
+        "build",
+        "it was built by another version",
+        "build it again with this one",
+    ),
+    (
+        ("magic", "checksum"),
+        "build",
+        "it is damaged, no engine at all, or of a version far from this one",
+        "build it again",
+    ),
+)
+"""Words of the log, in lower case -> kind of failure, reason, what to do. The first that fits."""
+
+
+def not_loaded(path: str, here: str, said: Sequence[str]) -> RuntimeFailure:
+    """An engine that was not deserialized, with the reason that the log lets one suspect, and what it said.
+
+    :param here: version and GPU, for the message.
+    """
+    text = "\n".join(said).lower()
+    for words, kind, reason, todo in _REASONS:
+        if any(word in text for word in words):
+            return RuntimeFailure(kind, f"TensorRT cannot load this engine: {reason}", path, f"{todo} ({here})",
+                                  "\n".join(said))  # fmt: skip
+    todo = f"engines belong to the TensorRT version and the GPU that built them: build it again here ({here})"
+    return RuntimeFailure("build", "TensorRT cannot load this engine", path, todo, "\n".join(said) or _NOTHING_SAID)
+
+
+@lru_cache(maxsize=1)
+def libraries() -> tuple[str, ...]:
+    """``name==version`` of the packages that an engine is made with: TensorRT's, and NVIDIA's libraries below it.
+
+    TensorRT takes other kernels where cuBLAS is another one, or missing. What is no Python package is not seen.
+    """
+    found = {(str(one.name).lower(), one.version) for one in distributions()}
+    return tuple(sorted(f"{name}=={version}" for name, version in found if name.startswith(("nvidia-", "tensorrt"))))

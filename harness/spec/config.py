@@ -13,6 +13,10 @@ are relative to the file. Everything is optional::
     trt85 = "/opt/trt85/bin/python"
     gpu = { python = "python3", host = "user@gpu1" }   # other hosts are not supported yet
 
+    [options."tensorrt-8"]               # of builds and loads, for runtimes of this name or whose names begin so
+    workspace_bytes = 8589934592
+    cuda_graph = true
+
     [[models]]
     path = "encoder.onnx"
     axes = ["feats:1=frames"]
@@ -45,6 +49,7 @@ import msgspec
 from harness.errors import ConfigError, close_to
 from harness.spec.latency import CAUGHT, TOLERATED, LatencyConfig, LatencySettings
 from harness.spec.model import Bounds
+from harness.spec.options import DECIDED, RuntimeOptions
 
 __all__ = [
     "Config",
@@ -106,6 +111,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     catalogue: str | None = None
     models: list[_ModelTable] = []
     environments: dict[str, str | _EnvironmentTable] = {}
+    options: dict[str, dict[str, Any]] = {}
     results: str = "results"
     matrix: str = "quick"
     deadline_s: _Positive = 600.0
@@ -153,6 +159,7 @@ class Config:
     :param passed_over: a ``pyproject.toml`` with ``[tool.harness]`` beside the ``harness.toml`` that won.
     :param deadline_s: longest a call into a worker may take.
     :param require: patterns of runtimes without which a run fails.
+    :param options: of builds and loads, by runtime.
     """
 
     root: Path
@@ -161,6 +168,7 @@ class Config:
     catalogue: Path | None = None
     models: tuple[OwnModel, ...] = ()
     environments: tuple[EnvironmentConfig, ...] = ()
+    options: RuntimeOptions = field(default_factory=RuntimeOptions)
     results: Path = Path("results")
     matrix: str = "quick"
     deadline_s: float = 600.0
@@ -205,6 +213,7 @@ def read_config(file: Path, passed_over: Path | None = None) -> Config:
         catalogue=root / table.catalogue if table.catalogue else None,
         models=tuple(_own_model(root, model) for model in table.models),
         environments=tuple(_environment(root, name, value) for name, value in table.environments.items()),
+        options=_options(table.options, file, prefix),
         results=root / table.results,
         matrix=str(root / table.matrix) if table.matrix.endswith(".toml") else table.matrix,
         deadline_s=table.deadline_s,
@@ -241,6 +250,13 @@ def _own_model(root: Path, table: _ModelTable) -> OwnModel:
         gains=table.gains,
         bounds=tuple((bucket, Bounds(**msgspec.structs.asdict(b))) for bucket, b in table.bounds.items()),
     )
+
+
+def _options(tables: dict[str, dict[str, Any]], file: Path, prefix: str) -> RuntimeOptions:
+    for pattern, options in tables.items():
+        for name in sorted(set(options) & set(DECIDED)):
+            raise ConfigError(f"{prefix}options.{pattern}.{name}", where=str(file), todo=DECIDED[name])
+    return RuntimeOptions(tuple(tables.items()))
 
 
 def _latency(table: _LatencyDefaults, file: Path, prefix: str) -> LatencyConfig:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+
+from harness.spec.patterns import matches
 
 __all__ = ["CAUGHT", "TOLERATED", "LatencyConfig", "LatencySettings"]
 
@@ -41,10 +42,6 @@ class LatencyConfig:
         """
         found = vars(self.defaults)
         for models, runtimes, over in self.overrides:
-            if _matches(model, models) and _matches(runtime, runtimes):
+            if matches(model, models) and matches(runtime, runtimes):
                 found = {**found, **{name: value for name, value in vars(over).items() if value is not None}}
         return LatencySettings(**found)
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return not patterns or any(fnmatchcase(name, one) or name.startswith(f"{one}-") for one in patterns)

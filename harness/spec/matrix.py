@@ -35,6 +35,8 @@ class Matrix:
     :param tests: test samples a length bucket.
     :param draws: hypothesis examples a case.
     :param launches: of a latency session, at most; :param blocks: random-order blocks in each.
+    :param builds: how often each engine is built, where the runtime builds: two builds of one model differ in speed.
+        Latency is then judged over builds, and needs at least as many launches.
     :param budget_s: no launch of a latency session is begun after so many seconds.
     """
 
@@ -50,6 +52,7 @@ class Matrix:
     draws: int = 10
     launches: int = 4
     blocks: int = 6
+    builds: int = 1
     budget_s: int = 25
 
     def with_options(self, **given: Sequence[str]) -> Matrix:

@@ -33,6 +33,8 @@ __all__ = [
     "find_environments",
     "installs",
     "interpreter",
+    "is_named",
+    "matches",
     "probe",
     "pythons_of",
     "select",
@@ -162,7 +164,7 @@ def select(
         return list(environments)
     chosen: dict[str, Environment] = {}
     for pattern in patterns:
-        matching = aliases[pattern]() if pattern in aliases else [e for e in environments if _matches(e, pattern)]
+        matching = aliases[pattern]() if pattern in aliases else [e for e in environments if matches(e, pattern)]
         if not matching:
             raise EnvironmentMissing(
                 f"no runtime matches {pattern!r}",
@@ -185,7 +187,7 @@ def installs(pattern: str) -> str:
 
     Another release of a version that tox has (``tensorrt-8.5.1``) is answered with that version's own environment.
     """
-    wanted = {name: tox for name, tox in TOX.items() if _named(name, pattern)}
+    wanted = {name: tox for name, tox in TOX.items() if is_named(name, pattern)}
     if not wanted and (version := re.match(r"(.+-\d+\.\d+)\.", pattern)):
         wanted = {name: tox for name, tox in TOX.items() if name.startswith(version[1] + ".")}
     if len(wanted) == 1:
@@ -207,7 +209,7 @@ def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:
     program = str(Path(probe_program.__file__))
     try:
         for python, file in memory.items():
-            if not file.is_file():
+            if _remembered(file) is None:
                 # Isolated: PYTHONPATH is off the path, and so is the folder of the program, whose onnxruntime.py
                 # is not the library.
                 command = [python, "-I", program]
@@ -223,7 +225,7 @@ def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:
     for python, lines in fresh.items():
         if lines and running[python].returncode == 0:
             _write(memory[python], json.dumps(lines))
-    return [fresh[p] if p in fresh else json.loads(memory[p].read_text("utf-8")) for p in pythons]
+    return [fresh[p] if p in fresh else _remembered(memory[p]) or [] for p in pythons]
 
 
 def interpreter(name: str) -> str:
@@ -235,6 +237,15 @@ def interpreter(name: str) -> str:
     if found is None:
         raise EnvironmentMissing("no such interpreter", where=name, todo="give the path of a python program")
     return str(Path(found).absolute())  # not resolved: the link is how a virtual environment knows itself
+
+
+def _remembered(file: Path) -> list[dict[str, Any]] | None:
+    """What was written there; None if nothing was, or if it is damaged."""
+    try:
+        lines = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return lines if isinstance(lines, list) else None
 
 
 def _answer(process: subprocess.Popen[str], deadline: float) -> list[dict[str, Any]]:
@@ -289,7 +300,8 @@ def _has_gpu() -> bool:
     return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
 
 
-def _matches(environment: Environment, pattern: str) -> bool:
+def matches(environment: Environment, pattern: str) -> bool:
+    """Whether a pattern of :func:`select` names the environment."""
     if pattern == environment.runtime or fnmatchcase(environment.name, pattern):
         return True
     # "tensorrt" is a family of its own, not the start of "tensorrt-rtx".
@@ -297,10 +309,10 @@ def _matches(environment: Environment, pattern: str) -> bool:
     return longer and environment.name.startswith((pattern + ".", pattern + "-"))
 
 
-def _named(name: str, pattern: str) -> bool:
+def is_named(name: str, pattern: str) -> bool:
     """Whether an environment of that name, which is not there, would be chosen by the pattern."""
     family = next(family for family in sorted(RUNTIMES, reverse=True) if name.startswith(family + "-"))
-    return _matches(Environment(name, "", family, ""), pattern)
+    return matches(Environment(name, "", family, ""), pattern)
 
 
 def _devices() -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
+from harness.errors import WorkerDied, WorkerHung
+from harness.workers.engines import key_of
 from harness.workers.worker import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -21,6 +25,7 @@ class Workers:
     def __init__(self, log_dir: Path | None = None, deadline_s: float = 60.0) -> None:
         self._log_dir, self.deadline_s = log_dir, deadline_s
         self._workers: dict[str, Worker] = {}
+        self._fatal: dict[str, Callable[[], WorkerDied | WorkerHung]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -41,6 +46,34 @@ class Workers:
         elif not worker.alive:
             worker.restart()
         return worker
+
+    def build(
+        self,
+        environment: Environment,
+        source: Path,
+        options: Mapping[str, Any] | None = None,
+        *,
+        files: Mapping[str, Path] | None = None,
+    ) -> tuple[dict[str, Any], Path]:
+        """:meth:`Worker.build` in a living worker; a build that ended its worker is not tried again.
+
+        Several tests ask for the same engine. One whose build hangs would cost the deadline each time.
+
+        :raises WorkerDied, WorkerHung: it ended the worker, now or earlier.
+        :raises HarnessError: as :meth:`Worker.build`.
+        """
+        beside = {role: str(path) for role, path in (files or {}).items()}
+        options = dict(options or {})
+        key = key_of(environment.name, environment.python, dict(environment.options), str(source), options, beside)
+        if key in self._fatal:
+            earlier = self._fatal[key]()
+            raise earlier
+        try:
+            return self.get(environment).build(source, options, files=files)
+        except (WorkerDied, WorkerHung) as error:
+            todo = f"it was not tried again in this run; {error.todo}"
+            self._fatal[key] = partial(type(error), error.what, where=error.where, todo=todo, detail=error.detail)
+            raise
 
     def close(self) -> None:
         """End all of them."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from functools import cache, lru_cache
 from pathlib import Path
 
 from harness import runtimes
-from harness.paths import cache_dir
+from harness.paths import cache_dir, written
 
-__all__ = ["blob", "code_tree", "file_digest", "keep"]
+__all__ = ["blob", "code_tree", "file_digest", "is_sound", "keep"]
 
 
 @cache
@@ -39,17 +37,23 @@ def blob(digest: str) -> Path:
     return cache_dir("blobs") / digest
 
 
+def is_sound(digest: str) -> bool:
+    """Whether the file of that digest is kept, and is what its name says: a full disk may have cut it short."""
+    try:
+        return file_digest(blob(digest)) == digest
+    except OSError:
+        return False
+
+
 def keep(path: Path, digest: str) -> Path:
-    """Bring a file into the store. A copy, not a link: the original may be written to in place afterwards."""
+    """Bring a file into the store. A copy, not a link: the original may be written to in place afterwards.
+
+    :raises OSError: it cannot be read or written.
+    """
     target = blob(digest)
-    if not target.is_file():
-        descriptor, scratch = tempfile.mkstemp(dir=target.parent)
-        os.close(descriptor)
-        try:
-            shutil.copyfile(path, scratch)
-            Path(scratch).replace(target)
-        finally:
-            Path(scratch).unlink(missing_ok=True)
+    if not is_sound(digest):
+        with path.open("rb") as source, written(target) as copy:
+            shutil.copyfileobj(source, copy)
     return target
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -25,11 +24,14 @@ from harness.errors import (
     WorkerDied,
     WorkerError,
     WorkerHung,
+    WriteFailed,
     from_remote,
 )
-from harness.paths import cache_dir
-from harness.workers import bootstrap, store
+from harness.paths import cache_dir, written
+from harness.runtimes.scratch import sweep
+from harness.workers import bootstrap, ending, engines, store
 from harness.workers.remote_engine import RemoteEngine
+from harness.workers.signs import check_signs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 _CHUNK_BYTES = 4 << 20
-_LOG_TAIL_LINES = 20
 _START_DEADLINE_S = 60.0
 # Libraries below the runtime have thread pools of their own; the runtime's threads are an option of its engine.
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -221,25 +222,29 @@ class Worker:
         :param files: what the build reads beside its source, by role (``cache``, ``batches``).
         :returns: the facts (``seconds``, ``bytes``, ``log``, ``warnings``, ``coverage``, ``cached``), and the file
             to :meth:`load`: the engine, or ``source`` itself for a runtime that executes ONNX.
-        :raises BuildFailed: with everything that the runtime said.
+        :raises BuildFailed: with everything that the runtime said; or TensorRT would take the file's unsigned Q/DQ for
+            signed ones. :raises WriteFailed: the engine cannot be kept.
+
+        An engine in the cache that is damaged, or gone, is built again; ``warnings`` say so.
         """
         source, digest = Path(source), self.put(Path(source))
         merged = self._plain({**self.environment.options, **(options or {})})
         if files:
             merged["files"] = {role: self.put(path) for role, path in files.items()}
-        memory = cache_dir("engines") / (self._engine_key(digest, merged) + ".json")
-        if memory.is_file():
-            facts = json.loads(memory.read_text("utf-8"))
-            if store.blob(facts["artefact"]).is_file():
-                return {**facts, "cached": True}, store.blob(facts["artefact"])
+        key = self._engine_key(digest, merged)
+        known = engines.recall(key)
+        if known is not None:
+            return {**known, "cached": True}, store.blob(known["artefact"])
+        if self.environment.runtime.startswith("tensorrt"):
+            check_signs(source, f"{self.environment.name}, {source}")
+        forgotten = engines.forgotten(key)
         facts = self.call("build", digest, merged, deadline_s=deadline_s, on=str(source))
         if facts["artefact"] == digest:
             return {**facts, "cached": False}, source
         engine = self._fetch(facts["artefact"])
-        scratch = memory.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps(facts), "utf-8")
-        scratch.replace(memory)
-        return {**facts, "cached": False}, engine
+        engines.remember(key, facts)
+        warnings = [*facts["warnings"], *([forgotten] if forgotten else [])]
+        return {**facts, "warnings": warnings, "cached": False}, engine
 
     def load(
         self, path: Path, options: Mapping[str, Any] | None = None, deadline_s: float | None = None
@@ -264,22 +269,28 @@ class Worker:
 
     def _fetch(self, digest: str) -> Path:
         target = store.blob(digest)
-        if not target.is_file():
-            scratch = target.with_suffix(f".{os.getpid()}")
-            with scratch.open("wb") as file:
-                while chunk := self.call("fetch", digest, file.tell(), _CHUNK_BYTES):
-                    file.write(chunk)
-            if store.file_digest(scratch) != digest:
-                scratch.unlink()
-                raise WorkerError("a file was damaged on its way from the worker", where=self.environment.name)
-            scratch.replace(target)
+        if not store.is_sound(digest):
+            try:
+                with written(target) as file:
+                    seen = hashlib.sha256()
+                    while chunk := self.call("fetch", digest, file.tell(), _CHUNK_BYTES):
+                        file.write(chunk)
+                        seen.update(chunk)
+                    if seen.hexdigest() != digest:
+                        raise WorkerError("a file was damaged on its way from the worker", where=self.environment.name)
+            except OSError as error:
+                raise WriteFailed(
+                    f"the engine cannot be kept: {error.strerror or error}",
+                    where=str(target),
+                    todo="make room, or set TRT_INT8_HARNESS_CACHE to a folder that has some",
+                ) from error
         return target
 
     def _engine_key(self, digest: str, options: Mapping[str, Any]) -> str:
         environment = self.environment
         code, _ = store.code_tree()  # a build that the runtimes' code makes otherwise is another engine
-        parts = [environment.runtime, environment.version, code, self.describe()["device"], digest, options]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+        tied = self.call("tied_to", options)
+        return engines.key_of(environment.runtime, environment.version, code, tied, digest, options)
 
     def call(self, method: str, *arguments: object, deadline_s: float | None = None, on: str = "") -> Any:  # noqa: ANN401
         """One call of a method of :class:`harness.runtimes.serve.Service`; plain data in and out.
@@ -297,8 +308,17 @@ class Worker:
             answered, fine, value = self._channel.receive()
             assert answered == number, "answers come in the order of the calls"
         if not fine:
-            raise self._error(value, on)
+            error = self._error(value, on)
+            if value["lost"]:
+                self._give_up(value["lost"], doing)
+            raise error
         return value
+
+    def _give_up(self, why: str, doing: str) -> None:
+        """The process answered, and nothing that is asked of it from now on can work."""
+        todo = "restart it, or start a new one"
+        self._ended = WorkerDied(f"the worker was ended after {doing}: {why}", where=self.environment.name, todo=todo)
+        self._hang_up(patience_s=2.0)
 
     @contextmanager
     def _watched(self, doing: str, deadline_s: float) -> Iterator[None]:
@@ -339,7 +359,8 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._io.kill()
         self._hang_up(patience_s=0.5)
-        tail = self._log_tail()
+        sweep(str(self._cache))
+        tail = ending.log_tail(self.log)
         if deadline_s is not None:
             return WorkerHung(
                 f"no answer within {deadline_s:g} s; the worker was killed",
@@ -348,19 +369,11 @@ class Worker:
                 detail=tail,
             )
         return WorkerDied(
-            f"the worker ended with {_how(self._process.returncode)}",
+            f"the worker ended with {ending.how(self._process.returncode)}",
             where=where,
-            todo=f"see {self.log}",
+            todo=ending.what_to_do(self._process.returncode, self.log),
             detail=tail,
         )
-
-    def _log_tail(self) -> str:
-        try:
-            lines = self.log.read_text("utf-8", errors="replace").splitlines()
-        except OSError:
-            return ""
-        # execnet's frames, which have no file, would push out what the library said before it crashed.
-        return "\n".join([line for line in lines if not line.startswith('  File "<string>"')][-_LOG_TAIL_LINES:])
 
     def _error(self, data: Mapping[str, str], on: str) -> HarnessError:
         """The worker knows files by digest; its message should name what the caller gave."""
@@ -370,12 +383,3 @@ class Worker:
             named = {key: text.replace(blob, name) for key, text in named.items()}
         named["where"] = ", ".join(dict.fromkeys(part for part in (self.environment.name, on, named["where"]) if part))
         return from_remote(named)
-
-
-def _how(code: int | None) -> str:
-    if code is not None and code < 0:
-        try:
-            return f"signal {signal.Signals(-code).name}"
-        except ValueError:
-            return f"signal {-code}"
-    return f"exit code {code}"

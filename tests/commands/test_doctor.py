@@ -219,6 +219,20 @@ def test_tables_name_everything(there, answering, monkeypatch, capsys):
     assert f"trtexec: {programs}/trtexec" in out
 
 
+def test_what_could_be_installed(there, answering, venv, said, capsys):
+    """Also the one of the same version is there, and one that cannot be imported is a finding."""
+    answering("trt85", tensorrt(version="8.5.1.7", can_run=False, build=False, why="busy"))
+    venv("trt86", tensorrt="raise ImportError('no libnvinfer.so.8')")
+    absent = {one["name"]: one["reason"] for one in said()[1]["absent"]}
+    assert absent["tensorrt-8.4.1.5"].endswith("is not installed: python -m tox run -e trt84 --notest")
+    assert "tox run -e trt1016 --notest (HARNESS_TRT_INDEX" in absent["tensorrt-10.16.1.11"]
+    assert not {"tensorrt-8.5.3.1", "tensorrt-8.6.0"} & set(absent)
+    assert main(["doctor"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert absent["tensorrt-8.4.1.5"] in out
+    assert "trtexec: not on PATH; it comes with TensorRT's tar" in out
+
+
 def test_report(there, answering, cache, capsys):
     answering("trt84", tensorrt(version="8.4.1.5", can_run=False, build=False, why="too old for it"))
     (cache / "logs").mkdir(parents=True)

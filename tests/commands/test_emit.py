@@ -3,12 +3,15 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import onnx
 import pytest
 
-from harness.commands.emit import TrtCache, check_target, targets, write_all
+from harness.calibration.cache import CalibrationCache
+from harness.commands.emit import QDQ, TrtCache, check_target, targets, write_all
 from harness.errors import UsageError, WriteFailed
+from harness.spec.calibration import Dialect
 
 from .conftest import ROOT
 
@@ -97,10 +100,26 @@ def test_an_algorithm_that_tensorrt_does_not_know():
         TrtCache("8601", "Percentile")
 
 
+@pytest.mark.parametrize("version", ["8.6.1", "861", "", "10160"])
+def test_a_qdq_graph_for_a_version_that_nobody_has(version):
+    if version:
+        with pytest.raises(UsageError, match="no version"):
+            QDQ(Dialect.S8S8, version)
+    else:
+        assert QDQ(Dialect.S8S8).version == ""
+
+
+@pytest.mark.parametrize("version", ["8503", "101600", "110400"])
+def test_a_qdq_graph_for_any_version(version):
+    assert QDQ(Dialect.S8S8, version).version == version
+
+
 def test_a_cache_holds_outputs_too(model):
-    assert TrtCache("8601", "MinMaxCalibration").tensors(onnx.load(model)) == [
-        "x",
-        "s",
-        "h",
-        "y",
-    ]  # both inputs, both outputs
+    """Both inputs and both outputs; what a ReLU cuts off has the range behind it, as in the suites' caches."""
+    form, proto = TrtCache("8601", "MinMaxCalibration"), onnx.load(model)
+    assert form.tensors(proto) == ["x", "s", "y"]
+    found = SimpleNamespace(ranges=({"x": (-1.0, 1.0), "s": (0.0, 2.0), "y": (-3.0, 3.0)},))
+    (text,) = form.contents(model, model, found, None, {})
+    scales = CalibrationCache.loads(text.decode()).scales
+    assert set(scales) == {"x", "h", "s", "y"}
+    assert scales["h"] == scales["s"] == pytest.approx(2 / 127)

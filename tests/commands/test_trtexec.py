@@ -170,6 +170,34 @@ def test_options_say_otherwise_than_the_defaults(words):
     assert not {"--useSpinWait", "--noDataTransfers"} & set(said)
 
 
+def test_options_of_the_configuration_hold_unless_the_command_line_says_otherwise(words, project):
+    """As the suites build it: a runtime's options go by its name."""
+    file = project / "harness.toml"
+    plain, _ = words("small-tensorrt-8.6.1-fp32-single")
+    assert "--memPoolSize=workspace:4096" in plain
+    assert not any(word.startswith(("--tacticSources", "--device", "--builderOpt", "--useCudaGraph")) for word in plain)
+    file.write_text(
+        file.read_text()
+        + '[options."tensorrt-8"]\nworkspace_bytes = 1073741824\ntactic_sources = ["JIT_CONVOLUTIONS"]\n'
+        "optimization_level = 2\ncuda_graph = true\ndevice = 1\n"
+    )
+    chosen = "--tacticSources=-CUBLAS,-CUBLAS_LT,-CUDNN,-EDGE_MASK_CONVOLUTIONS,+JIT_CONVOLUTIONS"
+    configured = {
+        "--memPoolSize=workspace:1024",
+        chosen,
+        "--builderOptimizationLevel=2",
+        "--useCudaGraph",
+        "--device=1",
+    }
+    for arguments in (("small-tensorrt-8.6.1-fp32-single",), ("small", "--trt-version", "8.6.1")):
+        said, _ = words(*arguments)
+        assert configured <= set(said)
+    assert words("small-tensorrt-10.3.0-fp32-single")[0][2:] == plain[2:]
+    said, _ = words("small", "--trt-version", "8.6.1", "--workspace", "64", "--tactic-sources", "CUDNN")
+    assert {"--memPoolSize=workspace:64", "--device=1"} <= set(said)
+    assert chosen.replace("-CUDNN", "+CUDNN").replace("+JIT", "-JIT") in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -56,6 +56,8 @@ def install(
     memory_bytes: int = 8 << 30,
     build_seconds: float = 0.0,
     crash: str = "",
+    victim: str = "",
+    driver: int = 13000,
 ) -> Path:
     """Write ``tensorrt``, ``pycuda`` and what they share into a folder; it is returned, to be put on a path.
 
@@ -63,7 +65,10 @@ def install(
     :param gpu: an engine built on one GPU does not load on another; empty for a machine without one.
     :param memory_bytes: the device's; an allocation beyond it fails.
     :param build_seconds: how long each build takes, so that it can be interrupted.
-    :param crash: ``build`` ends the process by a segmentation fault within a build, ``""`` never.
+    :param crash: ``build`` ends the process by a segmentation fault within a build; ``run`` makes an illegal memory
+        access of a run, after which the process's CUDA context is lost; ``""`` neither.
+    :param victim: the name of the graph that ``build_seconds`` and ``crash`` are for; without one, all are.
+    :param driver: what the CUDA driver says of its version.
     :raises KeyError: there is no such version.
     """
     known = facts.facts(facts.matching(version))
@@ -81,6 +86,8 @@ def install(
         "memory_bytes": memory_bytes,
         "build_seconds": build_seconds,
         "crash": crash,
+        "victim": victim,
+        "driver": driver,
     }
     (folder / "fake_tensorrt.json").write_text(json.dumps(settings), "utf-8")
     return folder

@@ -1,8 +1,7 @@
-"""The dumps of the genuine API in ``tests/data/trt-api``, and the two versions that are derived from one."""
+"""The dumps of the genuine API in ``tests/data/trt-api``."""
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
 from pathlib import Path
@@ -14,8 +13,7 @@ DATA = Path(__file__).parents[1] / "data" / "trt-api"
 @functools.cache
 def versions() -> list[str]:
     """All versions of TensorRT, oldest first; those of TensorRT-RTX are not among them."""
-    names = [path.stem for path in DATA.glob("*.json") if path.stem[0].isdigit()]
-    return sorted([*names, *_derived()], key=numbers)
+    return sorted((path.stem for path in DATA.glob("*.json") if path.stem[0].isdigit()), key=numbers)
 
 
 @functools.cache
@@ -42,18 +40,8 @@ def matching(version: str) -> str:
 @functools.cache
 def facts(version: str) -> dict[str, Any]:
     """``version``, ``classes``, ``functions``, ``constants`` of a version; ``rtx-1.7.1.116`` of TensorRT-RTX."""
-    derived = _derived().get(version)
-    if derived is None:
-        found: dict[str, Any] = json.loads((DATA / f"{version}.json").read_text("utf-8"))
-        return found
-    subset = copy.deepcopy(facts(derived["from"]))
-    subset["version"] = version
-    for name in derived["without"]:
-        _remove(subset, name)
-    subset["constants"] = {
-        k: v for k, v in subset["constants"].items() if v.split(".")[1] in subset["classes"]["DataType"]["enum_members"]
-    }
-    return subset
+    found: dict[str, Any] = json.loads((DATA / f"{version}.json").read_text("utf-8"))
+    return found
 
 
 def has(api: dict[str, Any], name: str) -> bool:
@@ -70,24 +58,6 @@ def has(api: dict[str, Any], name: str) -> bool:
     if any(member in entry.get(kind, ()) for kind in ("methods", "properties", "enum_members")):
         return True
     return any(has(api, f"{base}.{member}") for base in entry.get("bases", ()))
-
-
-def _remove(api: dict[str, Any], name: str) -> None:
-    owner, _, member = name.rpartition(".")
-    if not owner:
-        removed = api["classes"].pop(member, None) or api["functions"].pop(member, None)
-    else:
-        entry = api["classes"][owner]
-        kinds = ("methods", "properties", "enum_members")
-        removed = [entry[kind].pop(member) for kind in kinds if member in entry.get(kind, ())]
-    if not removed:
-        raise KeyError(f"{name} is not there to be removed")
-
-
-@functools.cache
-def _derived() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((DATA / "derived.json").read_text("utf-8"))["versions"]
-    return found
 
 
 def signatures(api: dict[str, Any], name: str) -> list[str]:

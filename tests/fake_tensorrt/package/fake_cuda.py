@@ -17,7 +17,7 @@ import numpy as np
 
 _FOLDER = Path(__file__).parent
 SETTINGS: dict[str, Any] = json.loads((_FOLDER / "fake_tensorrt.json").read_text("utf-8"))
-"""What ``fake_tensorrt.install`` was told: gpu, compute_capability, memory_bytes, build_seconds, crash."""
+"""What ``fake_tensorrt.install`` was told: gpu, compute_capability, memory_bytes, build_seconds, crash, ..."""
 
 
 class IllegalAddress(Exception):
@@ -32,6 +32,8 @@ _lock = threading.RLock()  # a collection within may free an allocation
 _starts: list[int] = []
 _blocks: dict[int, Any] = {}
 _reserved = 0
+poison = ""
+"""The error of a context that is lost: every call gives it from then on, until the process ends."""
 
 violations: list[str] = []
 context_made = False

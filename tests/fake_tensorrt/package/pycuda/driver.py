@@ -44,6 +44,8 @@ def _stack() -> list[Any]:
 def _wants_context(call: str) -> None:
     if not _stack():
         raise LogicError(f"{call} failed: invalid device context - no currently active context?")
+    if fake_cuda.poison:
+        raise LogicError(f"{call} failed: {fake_cuda.poison}")
 
 
 def init(flags: int = 0) -> None:
@@ -61,7 +63,7 @@ def get_version() -> tuple[int, int, int]:
 
 
 def get_driver_version() -> int:
-    return 13000
+    return int(fake_cuda.SETTINGS["driver"])
 
 
 class Device:

@@ -63,6 +63,10 @@ class Builder:
 
     def _build(self, network: Network, config: Config) -> bytes:
         model = network.model
+        if fake_cuda.poison:
+            raise BuildFailed(
+                f"1: [caskUtils.cpp::createCaskHardwareInfo] Error Code 1: Cuda Runtime ({fake_cuda.poison})"
+            )
         if not network.outputs:
             raise BuildFailed(
                 "4: [network.cpp::validate::2921] Error Code 4: Internal Error (Network must have at least one output)"
@@ -70,9 +74,10 @@ class Builder:
         self._progress(config)
         profiles = self._profiles(network, config)
         self._check_precision(network, config)
-        time.sleep(float(fake_cuda.SETTINGS["build_seconds"]))
-        if fake_cuda.SETTINGS["crash"] == "build":
-            os.kill(os.getpid(), signal.SIGSEGV)
+        if fake_cuda.SETTINGS["victim"] in ("", model.graph.name):
+            time.sleep(float(fake_cuda.SETTINGS["build_seconds"]))
+            if fake_cuda.SETTINGS["crash"] == "build":
+                os.kill(os.getpid(), signal.SIGSEGV)
         quantized: list[str] = []
         calibrator = config.int8_calibrator
         if config.has("INT8") and _graph.is_quantized(model):

@@ -251,6 +251,9 @@ class Context:
                                     "setInputTensorAddress or setOutputAllocator before enqueueV3.)")  # fmt: skip
         if self.lacks_memory:
             return self._refuse("3: Error Code 3: API Usage Error (device memory is not set)")
+        if fake_cuda.SETTINGS["crash"] == "run" and fake_cuda.SETTINGS["victim"] in ("", engine.plan["graph"]):
+            fake_cuda.poison = "an illegal memory access was encountered"
+            return True  # it is asynchronous: who waits for it is told
         try:
             feeds = {n: self._read(n, t, addresses) for n, t in engine.tensors.items() if t["input"]}
             start = time.perf_counter()

@@ -61,7 +61,7 @@ def write_plan(
         })  # fmt: skip
     header = json.dumps({
         "version": api.version, "gpu": fake_cuda.SETTINGS["gpu"], "capability": fake_cuda.SETTINGS["compute_capability"],
-        "name": network.name, "tensors": tensors, "layers": layers, "activation_bytes": activation_bytes,
+        "name": network.name, "graph": model.graph.name, "tensors": tensors, "layers": layers, "activation_bytes": activation_bytes,
         "verbosity": config.profiling_verbosity.name, "refittable": config.has("REFIT"),
         "profiles": [{name: [list(s) for s in triple] for name, triple in profile.items()} for profile in profiles],
         "values": [profile.values for profile in config.profiles] or [{}],

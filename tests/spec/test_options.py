@@ -1,0 +1,53 @@
+import pytest
+
+from harness.errors import ConfigError
+from harness.spec.config import read_config
+from harness.spec.options import RuntimeOptions
+from harness.spec.patterns import matches
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "fits"),
+    [
+        ("tensorrt-10.3.0", "tensorrt-10", True),
+        ("tensorrt-10.3.0", "tensorrt-10.3.0", True),
+        ("tensorrt-10.3.0", "tensorrt-1", False),
+        ("tensorrt-10.3.0", "tensorrt-*", True),
+        ("tensorrt-10.3.0", "tensorrt", True),
+        ("tensorrt-rtx-1.7.1.116", "tensorrt", False),
+        ("tensorrt-rtx-1.7.1.116", "tensorrt-rtx", True),
+        ("onnxruntime-1.32.0-cpu", "*-cpu", True),
+        ("model[1]", "model[1]", False),
+    ],
+)
+def test_a_pattern_is_a_name_or_its_start(name, pattern, fits):
+    assert matches(name, [pattern]) is fits
+
+
+def test_no_pattern_fits_everything():
+    assert matches("anything", [])
+
+
+def test_later_tables_win_key_by_key():
+    options = RuntimeOptions((
+        ("tensorrt", {"workspace_bytes": 1, "device": 1}),
+        ("tensorrt-8", {"workspace_bytes": 2}),
+        ("onnxruntime", {"threads": 4}),
+    ))  # fmt: skip
+    assert options.of("tensorrt-8.6.1") == {"workspace_bytes": 2, "device": 1}
+    assert options.of("tensorrt-10.3.0") == {"workspace_bytes": 1, "device": 1}
+    assert options.of("onnxruntime-1.32.0-cpu") == {"threads": 4}
+    assert options.of("tensorrt-rtx-1.7.1.116") == {}
+
+
+def test_the_configuration_gives_them_by_runtime(tmp_path):
+    file = tmp_path / "harness.toml"
+    file.write_text('[options."tensorrt-8"]\ntactic_sources = ["CUBLAS"]\ncuda_graph = true\n')
+    assert read_config(file).options.of("tensorrt-8.5.3.1") == {"tactic_sources": ["CUBLAS"], "cuda_graph": True}
+
+
+def test_what_the_case_decides_is_no_option(tmp_path):
+    file = tmp_path / "harness.toml"
+    file.write_text('[options."tensorrt-8"]\nflags = ["INT8"]\n')
+    with pytest.raises(ConfigError, match=r"(?s)options\.tensorrt-8\.flags.*the precision decides them"):
+        read_config(file)
