@@ -8,6 +8,7 @@ What is done, and for which versions (``docs/tensorrt-notes.md`` has the sources
 
 - all: :func:`static_batch`; profiles give every dimension but the varying ones the size 1 anyway.
 - before 8.6: :func:`~harness.trt_layer_norm.layer_norm_primitives`.
+- before 10: weights of Q/DQ models are in float32, quantized in the model (:func:`weights_for`).
 - before 10.4: :func:`kernel_shapes`.
 - before 11: :func:`~harness.trt_planes.convolutions_2d`. The importer itself makes such planes of a 1-D convolution,
   with names of its own, for which a cache has no scales: 8.6.0 then ran all of it in FP16, without an error.
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import GraphProto, TensorShapeProto
 
+    from harness.calibration.qdq import Weights
     from harness.calibration.ranges import Ranges
     from harness.onnx_facts import ModelFacts
     from harness.spec.model import Model
@@ -48,6 +50,7 @@ __all__ = [
     "for_parser",
     "kernel_shapes",
     "static_batch",
+    "weights_for",
     "with_aliases",
 ]
 
@@ -56,6 +59,7 @@ FORM_VERSION = 2
 
 _NO_CACHES_SINCE = (11,)
 _LAYER_NORM_SINCE = (8, 6)
+_INT8_WEIGHTS_SINCE = (10,)
 _KERNEL_SHAPES_INFERRED_SINCE = (10, 4)
 _STANDARD = {"", "ai.onnx"}
 _CLOSE = 1e-4
@@ -90,6 +94,15 @@ def for_parser(path: Path, runtime: str, version: str, model: Model, facts: Mode
     with written(target) as file:
         file.write(made.SerializeToString(deterministic=True))
     return target
+
+
+def weights_for(runtime: str, version: str) -> Weights:
+    """How a runtime wants the weights of Q/DQ models stored.
+
+    The guide of TensorRT 8 asks for FP32. 8.6.0 took INT8 ones in chains of convolutions and matrix products, and
+    failed in its graph compiler over those of a transformer.
+    """
+    return "float" if runtime == "tensorrt" and _numbers(version) < _INT8_WEIGHTS_SINCE else "int8"
 
 
 def aliases(path: Path) -> dict[str, str]:

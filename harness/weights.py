@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from onnx import numpy_helper
@@ -12,6 +12,7 @@ from harness.modelfile import weighted_nodes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from onnx import ModelProto
 
 __all__ = ["weight_bytes"]
@@ -19,6 +20,8 @@ __all__ = ["weight_bytes"]
 
 def weight_bytes(path: Path, prepared: Path) -> int:
     """Bytes of the weights (second inputs) of the operators that are quantized; what several share counts once.
+
+    Weights behind a QuantizeLinear of their own count a byte an element: so large they are in what is built.
 
     :param path: the prepared file itself, or an artefact made of it, whose weights may stand behind
         DequantizeLinear, Cast and Identity nodes.
@@ -32,19 +35,23 @@ def weight_bytes(path: Path, prepared: Path) -> int:
         if node.op_type in {"DequantizeLinear", "QuantizeLinear", "Cast", "Identity", "Reshape", "Transpose"}
         for output in node.output
     }
-    found: set[str] = set()
+    quantized = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    found: dict[str, int] = {}
     for node in model.graph.node:
         if node.name in wanted:
-            name = node.input[1]
+            name, in_int8 = node.input[1], False
             while name in behind and name not in constants:
+                in_int8 |= name in quantized
                 name = behind[name]
-            found.add(name)
-    return sum(constants[name] for name in found if name in constants)
+            if name in constants:
+                values = constants[name]
+                found[name] = values.size if in_int8 else values.nbytes
+    return sum(found.values())
 
 
-def _constants(model: ModelProto) -> dict[str, int]:
-    sizes = {tensor.name: numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer}
+def _constants(model: ModelProto) -> dict[str, NDArray[Any]]:
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant":
-            sizes[node.output[0]] = sum(numpy_helper.to_array(a.t).nbytes for a in node.attribute if a.name == "value")
-    return sizes
+            found.update((node.output[0], numpy_helper.to_array(a.t)) for a in node.attribute if a.name == "value")
+    return found

@@ -266,7 +266,9 @@ class Workbench:
         named = found.ranges
         if prepared != self.prepared(case.model):
             named = tuple(trt_forms.with_aliases(ranges, prepared) for ranges in named)
-        return tuple(artefacts.int8(prepared, ranges, dialect) for ranges in named)
+        environment = self.environment(case)
+        weights = trt_forms.weights_for(environment.runtime, environment.version)
+        return tuple(artefacts.int8(prepared, ranges, dialect, weights) for ranges in named)
 
     def _by_flags(self, case: Case) -> bool:
         """Whether the builder chooses precisions by flags, and not the types in the model."""

@@ -32,3 +32,8 @@ def test_weights_are_counted_behind_their_dequantization_and_once(tmp_path):
     ranges = dict.fromkeys(("x", "h", "c", "y"), (-1.0, 1.0))
     for dialect in Dialect:
         assert weight_bytes(artefacts.int8(prepared, ranges, dialect), prepared) == weights.size
+    in_float = artefacts.int8(prepared, ranges, Dialect.S8S8, "float")
+    assert [t.data_type for t in onnx.load(in_float).graph.initializer if tuple(t.dims) == weights.shape] == [
+        onnx.TensorProto.FLOAT
+    ]
+    assert weight_bytes(in_float, prepared) == weights.size

@@ -75,8 +75,11 @@ def case(precision=Precision.FP32, route=Route.QDQ, calibration=MINMAX, runtime=
 def test_every_route_builds_the_form_and_runs_it(bench, chosen):
     prepared = bench.prepared("m")
     (path,) = bench.artefacts(chosen)
-    (kernel,) = [t for t in onnx.load(path).graph.initializer if list(t.dims) == [8, 4, 3, 1]]
-    assert kernel.data_type == (TensorProto.INT8 if "qdq" in chosen.route and chosen.calibration else TensorProto.FLOAT)
+    graph = onnx.load(path).graph
+    (kernel,) = [t for t in graph.initializer if list(t.dims) == [8, 4, 3, 1]]
+    assert kernel.data_type == TensorProto.FLOAT  # Q/DQ, too: TensorRT 8 quantizes weights by a node of their own
+    quantized = [node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert (kernel.name in quantized) is ("qdq" in chosen.route and chosen.calibration is not None)
     x = bench.corpus("m", "test")[0]
     expected = onnxruntime.InferenceSession(str(prepared)).run(None, x)[0]
     given = bench.served(chosen).run(x)["y"]
@@ -98,4 +101,7 @@ def test_a_cache_has_scales_of_both_names(bench):
 def test_other_runtimes_get_the_model(bench, runtime):
     assert bench.artefacts(case(runtime=runtime)) == (bench.prepared("m"),)
     (path,) = bench.artefacts(case(Precision.INT8, runtime=runtime))
+    assert TensorProto.INT8 in {
+        tensor.data_type for tensor in onnx.load(path).graph.initializer if len(tensor.dims) == 3
+    }
     assert [8, 4, 3] in [list(tensor.dims) for tensor in onnx.load(path).graph.initializer]

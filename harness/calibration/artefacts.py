@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.calibration.cache import CalibrationCache
+    from harness.calibration.qdq import Weights
     from harness.calibration.ranges import Ranges
     from harness.corpus.samples import Feeds
     from harness.spec.model import Model
@@ -34,16 +35,16 @@ __all__ = ["ARTEFACT_VERSION", "batches", "cache_of", "cached_tensors", "fp16", 
 ARTEFACT_VERSION = 1
 
 
-def int8(prepared: Path, ranges: Ranges, dialect: Dialect) -> Path:
+def int8(prepared: Path, ranges: Ranges, dialect: Dialect, weights: Weights = "int8") -> Path:
     """The Q/DQ graph of ``prepared`` with ``ranges``, weighted operators only.
 
     :raises CalibrationFailed: see :func:`harness.calibration.qdq.write_qdq`.
     """
     described = json.dumps({name: [repr(low), repr(high)] for name, (low, high) in sorted(ranges.items())})
-    target = _target(prepared, "int8", dialect.value, described)
+    target = _target(prepared, weights, dialect.value, described)
     if not is_whole(target):
         proto = onnx.load(prepared)
-        write_qdq(prepared, weighted_nodes(proto), ranges, dialect, target)
+        write_qdq(prepared, weighted_nodes(proto), ranges, dialect, target, weights)
     return target
 
 

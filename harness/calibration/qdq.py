@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnx
@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
     from harness.calibration.ranges import Ranges
 
-__all__ = ["quantized_tensors", "tensors_to_observe", "write_qdq"]
+__all__ = ["Weights", "quantized_tensors", "tensors_to_observe", "write_qdq"]
+
+Weights = Literal["int8", "float"]
+"""How weights are stored: quantized, before a DequantizeLinear; or in float32, before a QuantizeLinear of their own.
+
+Both compute the same. Newer runtimes take either, see :func:`harness.trt_forms.weights_for`.
+"""
 
 
 def tensors_to_observe(model: onnx.ModelProto, nodes: Sequence[str], dialect: Dialect) -> list[str]:
@@ -64,7 +70,9 @@ def quantized_tensors(model: onnx.ModelProto, nodes: Sequence[str], dialect: Dia
     return found
 
 
-def write_qdq(prepared: Path, nodes: Sequence[str], ranges: Ranges, dialect: Dialect, target: Path) -> None:
+def write_qdq(
+    prepared: Path, nodes: Sequence[str], ranges: Ranges, dialect: Dialect, target: Path, weights: Weights = "int8"
+) -> None:
     """Write ``target``: ``prepared`` (FP32, opset >= 17) with Q/DQ around ``nodes``, weights per channel.
 
     :param nodes: names of the weighted nodes to quantize; all others stay float.
@@ -88,7 +96,11 @@ def write_qdq(prepared: Path, nodes: Sequence[str], ranges: Ranges, dialect: Dia
         if {name, source} & set(ranges)
     }
     symmetric = dialect is Dialect.S8S8
-    extra: dict[str, object] = {"ActivationSymmetric": symmetric, "WeightSymmetric": True}
+    extra: dict[str, object] = {
+        "ActivationSymmetric": symmetric,
+        "WeightSymmetric": True,
+        "AddQDQPairToWeight": weights == "float",
+    }
     if symmetric:
         # TensorRT: "input has type Int32 but must have type ... Int8" for a quantized bias
         extra |= {"QuantizeBias": False, "OpTypesToExcludeOutputQuantization": list(WEIGHTED_TYPES)}

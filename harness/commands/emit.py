@@ -22,7 +22,7 @@ from harness.modelfile import read_facts, weighted_nodes
 from harness.onnx_facts import called
 from harness.paths import cache_dir
 from harness.spec.calibration import Dialect
-from harness.trt_forms import aliases, for_parser, with_aliases
+from harness.trt_forms import aliases, for_parser, weights_for, with_aliases
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,7 +106,8 @@ class QDQ(Form):
         nodes = weighted_nodes(onnx.load(built_from))
         with tempfile.TemporaryDirectory(prefix="emit.", dir=cache_dir("artefacts")) as folder:
             path = Path(folder) / "model.onnx"
-            write_qdq(built_from, nodes, ranges, self.dialect, path)
+            weights = weights_for("tensorrt", _release(self.version)) if self.version else "int8"
+            write_qdq(built_from, nodes, ranges, self.dialect, path, weights)
             graph = onnx.load(path)
         for name, value in facts.items():
             text = value if isinstance(value, str) else json.dumps(value)
@@ -194,10 +195,13 @@ class Json(Form):
 
 
 def _formed(prepared: Path, model: Model, version: str) -> Path:
+    return for_parser(prepared, "tensorrt", _release(version), model, read_facts(prepared))
+
+
+def _release(version: str) -> str:
     """:param version: as a cache's header has it: major and minor have a digit each before 10, else two."""
     digits = 1 if len(version) == _DIGITS_BEFORE_10 else 2
-    release = f"{version[:digits]}.{int(version[digits : 2 * digits])}"
-    return for_parser(prepared, "tensorrt", release, model, read_facts(prepared))
+    return f"{version[:digits]}.{int(version[digits : 2 * digits])}"
 
 
 def _no_version(text: str) -> UsageError:

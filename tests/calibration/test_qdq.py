@@ -214,3 +214,20 @@ def test_the_writers_advice_is_not_passed_on(written, caplog, capfd):
     assert not caplog.records
     assert capfd.readouterr() == ("", "")
     assert logging.getLogger().level == level
+
+
+def test_weights_in_float_compute_the_same(prepared, nodes, samples, tmp_path):
+    ranges = {"x": (-2.0, 2.0), "t": (-4.0, 4.0)}
+    paths = {}
+    for weights in ("int8", "float"):
+        paths[weights] = tmp_path / f"{weights}.onnx"
+        write_qdq(prepared, nodes, ranges, Dialect.S8S8, paths[weights], weights)
+    left, right = (
+        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]) for path in paths.values()
+    )
+    for feeds in samples:
+        (one,), (other,) = left.run(None, feeds), right.run(None, feeds)
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    graph = Graph(paths["float"])
+    assert len(graph.of("QuantizeLinear")) == len(graph.of("DequantizeLinear"))
+    assert not any(values.dtype == np.int8 and values.ndim > 1 for values in graph.values.values())

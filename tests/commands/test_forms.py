@@ -24,8 +24,8 @@ from tests.fake_tensorrt import loaded
 
 PROFILES = [{"x": [[1, 4, 4], [1, 4, 8], [1, 4, 32]]}]
 OLD, NEW = "8.5.3.1", "10.16.1.11"
-FORMS = {OLD: ([8, 4, 3, 1], {"x", "x_2d", "c", "t", "y"}), NEW: ([8, 4, 3], {"x", "c", "t", "y"})}
-"""Version -> shape of the convolution's weights, tensors of the cache."""
+FORM, SCALES = [8, 4, 3, 1], {"x", "x_2d", "c", "t", "y"}
+"""Shape of the convolution's weights, tensors of the cache: wherever caches are read."""
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def kernel(path):
 def test_float_is_built_from_the_form(printed, version, precision):
     case = f"mine-tensorrt-{version}-{precision}-single"
     path, _, words = printed(case)
-    assert kernel(path) == FORMS[version][0]
+    assert kernel(path) == FORM
     bench, read = suites(version, case)
     assert bench.artefacts(read) == (Path(path),)
     assert words["--optShapes"] == "x:1x4x8"
@@ -116,14 +116,14 @@ def test_int8_builds_as_in_the_suites(printed, tmp_path, version, route):
     case = f"mine-tensorrt-{version}-int8-{words}-single"
     path, calib, said = printed(case)
     assert "--int8" in said
-    assert kernel(path) == FORMS[version][0]
+    assert kernel(path) == FORM
     bench, read = suites(version, case)
     options = {"profiles": PROFILES, "flags": ["INT8", "FP16"]}
     if calib:
         assert Path(path) == bench.artefacts(read)[0]
         options |= {"algorithm": "MinMaxCalibration", "files": {"cache": calib}}
         scales = CalibrationCache.loads(Path(calib).read_text()).scales
-        assert set(scales) == FORMS[version][1]
+        assert set(scales) == SCALES
         (beside,) = Path(calib).parent.glob("*.prepared.onnx")
         assert beside.read_bytes() == Path(path).read_bytes(), "the file beside a cache is the one to build from"
     if route == "cache":
