@@ -76,7 +76,7 @@ def samples(key):
 
 
 class InProcess:
-    """What a workbench asks of a worker, done in this process. It stands for all workers, too: there is one."""
+    """What a workbench asks of its workers and of one of them, done in this process."""
 
     generation = 1
 
@@ -92,7 +92,8 @@ class InProcess:
     def describe(self):
         return self.runtime.describe()
 
-    def build(self, source, options, files=None):
+    def build(self, environment, source, options, *, files=None):
+        assert environment == self.environment
         given = {**options, "files": {role: str(path) for role, path in (files or {}).items()}}
         key = json.dumps([str(source), given], sort_keys=True)
         if key not in self.built:
@@ -226,10 +227,10 @@ def scale_of(facts, name):
 
 def by_algorithm(bench, case, algorithm):
     """As the workbench builds the case, by any of TensorRT's calibrators: two of them no method asks for."""
-    worker, (source,) = bench.workbench.worker(case), bench.workbench.artefacts(case)
+    (source,) = bench.workbench.artefacts(case)
     options = {**bench.workbench.build_options(case, 0, 1), "algorithm": algorithm}
     (files,) = bench.workbench.calibration_files(case)
-    return worker.build(source, options, files=files)
+    return bench.workbench.workers.build(bench.environment, source, options, files=files)
 
 
 def test_the_matrix_has_every_version_and_route():
@@ -354,9 +355,9 @@ REFUSED = [(version, route) for version in versions() for route in Route if rout
 @pytest.mark.parametrize(("bench", "route"), REFUSED, indirect=["bench"])
 def test_a_route_that_a_version_does_not_take_is_refused_in_words(bench, route):
     case = bench.case("outermost", "single", route)
-    worker, (source,) = bench.workbench.worker(case), bench.workbench.artefacts(case)
+    (source,) = bench.workbench.artefacts(case)
     options = {**bench.workbench.build_options(case, 0, 1), "flags": ["INT8"] if route is Route.QDQ else []}
     (files,) = bench.workbench.calibration_files(case)
     with pytest.raises((HarnessError, RuntimeFailure), match=REFUSALS[route]) as raised:
-        worker.build(source, options, files=files)
+        bench.workbench.workers.build(bench.environment, source, options, files=files)
     assert "qdq" in raised.value.todo

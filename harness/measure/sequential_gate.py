@@ -98,13 +98,18 @@ def _pytest(folder: Path, model: Path, options: Sequence[str]) -> tuple[int, str
         [sys.executable, "-m", "pytest", _MODULE, "-p", "pytest_benchmark.plugin", f"--rootdir={folder}",
          f"--benchmark-storage=file://{folder}/stored", f"--junitxml={report}", *options],
         folder,
-        {**os.environ, "CHAIN": str(model), "CHAIN_INPUT": str(folder / "x.npy"),
+        {**_unshared(os.environ), "CHAIN": str(model), "CHAIN_INPUT": str(folder / "x.npy"),
              "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
     )  # fmt: skip
     wall = time.monotonic() - began
     case = ET.parse(report).getroot().find(".//testcase") if report.is_file() else None  # noqa: S314 - our own file
     seconds = float(case.get("time", "0")) if case is not None else 0.0
     return done.returncode, done.stdout[-4000:] + done.stderr[-2000:], seconds, wall
+
+
+def _unshared(variables: Mapping[str, str]) -> dict[str, str]:
+    """Without what pytest-xdist leaves there for its own processes, by which pytest-benchmark switches itself off."""
+    return {name: value for name, value in variables.items() if not name.startswith("PYTEST_XDIST")}
 
 
 def _run(command: Sequence[str], folder: Path, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
