@@ -188,12 +188,12 @@ class Plan:
         """The matrix's cases that a test takes.
 
         :param precisions: only these.
-        :param default_calibration: of INT8 only the first method and policy of the matrix.
+        :param default_calibration: of INT8 only the first method and policy of the matrix that can go by the route.
         :param one_layout: only the first layout of the matrix.
         :param builds_only: also environments that build engines which cannot run here.
         :raises HarnessError: anything that was asked for and cannot be: found here, before a test runs.
         """
-        from harness.spec.matrix import expand
+        from harness.spec.matrix import expand, first_calibrations
         from harness.spec.shapes import layout_from_text
 
         matrix = self.matrix
@@ -202,14 +202,13 @@ class Plan:
         _ = self.draw, self.seed, self.results
         if precisions:
             matrix = replace(matrix, precisions=tuple(p for p in matrix.precisions if p in precisions))
-        if default_calibration:
-            matrix = replace(matrix, methods=matrix.methods[:1], policies=matrix.policies[:1])
         if one_layout:
             matrix = replace(matrix, layouts=matrix.layouts[:1])
         able = self.environments.items()
         runtimes = [name for name, one in able if one.can_run or (builds_only and one.can_build)]
         families = {name: (one.runtime, one.version) for name, one in self.environments.items()}
-        return expand(matrix, self.entries, runtimes, families)
+        cases = expand(matrix, self.entries, runtimes, families)
+        return first_calibrations(cases) if default_calibration else cases
 
     @property
     def draw(self) -> Draw | None:

@@ -314,7 +314,7 @@ class Workbench:
         profiles = layout.profiles if count == 1 else (layout.profiles[index],)
         given = profiles_for(self.model(case.model), self.facts(case.model), profiles)
         if environment.runtime != "tensorrt":
-            return {"profiles": given}
+            return {"profiles": given, **({"tf32": False} if case.precision is Precision.FP32 else {})}
         options: dict[str, Any] = {"profiles": given, "flags": self._flags(case)}
         if case.precision is Precision.INT8:
             options["strong"] = case.route is Route.QDQ_STRONG
@@ -327,9 +327,11 @@ class Workbench:
 
     def _flags(self, case: Case) -> list[str]:
         """FP32 is FP32, where TensorRT would compute in TF32. What is not INT8 beside INT8 is FP16."""
+        if case.precision is Precision.FP32:
+            return ["-TF32"]  # no precision of a type: strongly typed networks heed it, too
         if not self._by_flags(case) or case.route is Route.QDQ_STRONG:
             return []
-        return {Precision.FP32: ["-TF32"], Precision.FP16: ["FP16"], Precision.INT8: ["INT8", "FP16"]}[case.precision]
+        return {Precision.FP16: ["FP16"], Precision.INT8: ["INT8", "FP16"]}[case.precision]
 
     def build(self, case: Case, number: int = 0) -> list[tuple[dict[str, Any], Path]]:
         """Build every engine of the case: (facts, file to load) for each.
@@ -358,7 +360,9 @@ class Workbench:
         said = [facts.get("coverage") for facts, _ in built]
         if None not in said or not self.environment(case).can_run:
             return said
-        return [engine.coverage() for engine in self.served(case).engines]
+        files = self.artefacts(case) if self.environment(case).runtime == "onnxruntime" else [path for _, path in built]
+        served = self._engines.serve(self.worker(case), files, self.model(case.model), self.layout(case))
+        return [engine.coverage() for engine in served.engines]
 
     def worker(self, case: Case) -> Worker:
         """A living worker of the case's environment."""
