@@ -268,7 +268,11 @@ class Workbench:
             named = tuple(trt_forms.with_aliases(ranges, prepared) for ranges in named)
         environment = self.environment(case)
         weights = trt_forms.weights_for(environment.runtime, environment.version)
-        return tuple(artefacts.int8(prepared, ranges, dialect, weights) for ranges in named)
+        made = tuple(artefacts.int8(prepared, ranges, dialect, weights) for ranges in named)
+        strong = environment.runtime.startswith("tensorrt") and (
+            case.route is Route.QDQ_STRONG or not self._by_flags(case)
+        )
+        return tuple(artefacts.beside_fp16(path) for path in made) if strong else made
 
     def _by_flags(self, case: Case) -> bool:
         """Whether the builder chooses precisions by flags, and not the types in the model."""

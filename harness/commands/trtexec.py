@@ -189,7 +189,8 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
         target = (asked.calib if cached else asked.onnx) or f"{model.key}{'.cache' if cached else '.int8.onnx'}"
         onnx, cache = (onnx, target) if cached else (target, "")
         if not Path(target).is_file():
-            made_by = _calibrate(asked, case, layout, cache_version(version), target, cached=cached)
+            qdq = "qdq-s8s8-fp16" if _types_in_the_model(route, version) else "qdq-s8s8"
+            made_by = _calibrate(asked, case, layout, cache_version(version), target, "trt-cache" if cached else qdq)
     elif precision is Precision.FP16 and not asked.onnx and _types_in_the_model(route, version):
         from harness.calibration.artefacts import fp16
 
@@ -263,10 +264,10 @@ def _loaded(asked: Asked, facts: ModelFacts) -> Iterator[tuple[str, str]]:
         yield name, file
 
 
-def _calibrate(asked: Asked, case: Case | None, layout: Layout, version: str, target: str, *, cached: bool) -> str:
+def _calibrate(asked: Asked, case: Case | None, layout: Layout, version: str, target: str, emit: str) -> str:
     """The ``harness calibrate`` that makes an INT8 artefact.
 
-    :param version: as a cache's header has it. :param cached: a cache, not a Q/DQ graph.
+    :param version: as a cache's header has it. :param emit: what it writes.
     """
     calibration = case.calibration if case else None
     several = len(layout.profiles) > 1
@@ -286,7 +287,7 @@ def _calibrate(asked: Asked, case: Case | None, layout: Layout, version: str, ta
         words += ["--method", str(calibration.method), "--policy", calibration.policy.value]
     if several:
         words += ["--layout", asked.layout or (case.layout if case else "")]
-    words += ["--emit", "trt-cache" if cached else "qdq-s8s8", "--trt-version", version]
-    if cached and case is not None and case.route is Route.CALIBRATOR and case.calibration is not None:
+    words += ["--emit", emit, "--trt-version", version]
+    if emit == "trt-cache" and case is not None and case.route is Route.CALIBRATOR and case.calibration is not None:
         words += ["--trt-algorithm", ALGORITHMS[case.calibration.method.name]]
     return shlex.join([*words, "-o", target])
