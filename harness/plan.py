@@ -37,6 +37,13 @@ _OWN |= {"--pad": "pad", "--constant": "constant", "--score": "score", "--output
 """Options of a model of one's own, and where pytest keeps their values."""
 
 
+_RTX_CONVOLUTIONS_SINCE = (1, 7)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
 def _split(words: list[str]) -> list[str]:
     return [word.strip() for text in words for word in text.split(",") if word.strip()]
 
@@ -149,7 +156,7 @@ class Plan:
     def asked(self) -> tuple[list[Environment], list[Absent]]:
         """Chosen environments, and runtimes that ``--runtime`` asks for and that are not there.
 
-        Without ``--runtime``: this interpreter's, and the newest TensorRT-RTX.
+        Without ``--runtime``: this interpreter's, and the newest TensorRT-RTX, if it takes INT8 convolutions (1.7).
 
         Those that are named, by ``--python`` or in the configuration, are chosen, too. What the configuration names
         may be missing, unless it is called by its name.
@@ -174,7 +181,8 @@ class Plan:
         named = {sys.executable, *extra, *optional}
         able = [e for e in found if e.can_run or e.can_build]  # TensorRT without a GPU can do nothing
         rtx = [e for e in able if e.runtime == "tensorrt-rtx"]
-        newest = sorted(rtx, key=lambda e: [int(n) for n in re.findall(r"\d+", e.version)])[-1:]
+        rtx = [e for e in rtx if _numbers(e.version) >= _RTX_CONVOLUTIONS_SINCE]  # older ones refuse most INT8 models
+        newest = sorted(rtx, key=lambda e: _numbers(e.version))[-1:]
         return [e for e in able if e.python in named or e in newest], []
 
     def cases(

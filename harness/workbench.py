@@ -368,6 +368,14 @@ class Workbench:
         served = self._engines.serve(self.worker(case), files, self.model(case.model), self.layout(case))
         return [engine.coverage() for engine in served.engines]
 
+    def device_memory(self, case: Case, built: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, int]]:
+        """What each engine's context takes on the device, in bytes; empty without a device, or where it only builds."""
+        if not self.environment(case).can_run or not self.environment(case).runtime.startswith("tensorrt"):
+            return []
+        files = [path for _, path in built]
+        served = self._engines.serve(self.worker(case), files, self.model(case.model), self.layout(case))
+        return [engine.memory() for engine in served.engines]
+
     def worker(self, case: Case) -> Worker:
         """A living worker of the case's environment."""
         environment = self.environment(case)

@@ -41,6 +41,7 @@ def test_build(case, bench):
         ],
         calibration=[facts.get("calibration") for facts, _ in built],
         flags=[facts.get("flags") for facts, _ in built],
+        device_memory=bench.device_memory(case, built),
         warnings=[line for facts, _ in built for line in facts.get("warnings", [])][:20],
     )
     if problem:

@@ -10,6 +10,7 @@ import click
 from harness.errors import UsageError
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 from harness.spec.matrix import DEFAULT_METHOD, DEFAULT_POLICY
+from harness.spec.routes import cache_version
 
 if TYPE_CHECKING:
     from harness.commands.emit import Form
@@ -72,8 +73,8 @@ class _Policy(click.Choice[str]):
               help="Q/DQ ONNX for TensorRT (s8s8; its rest in FP16 for strongly typed networks) or x86 (u8s8), "
                    "a calibration cache, or the ranges.")  # fmt: skip
 @click.option("--dialect", type=click.Choice(_DIALECTS), help="Of json's ranges.  [default: s8s8]")
-@click.option("--trt-version", metavar="DIGITS",
-              help="8503 for 8.5.3: in the cache's header, and of whose parser the model gets the form.")  # fmt: skip
+@click.option("--trt-version", metavar="VERSION",
+              help="8.5.3, or 8503 as a cache's header has it; the model gets the form for its parser.")  # fmt: skip
 @click.option("--trt-algorithm", metavar="NAME", help=f"In the cache's header.  [default: {_TRT_ALGORITHM}]")
 @click.option("-o", "--out", "out", type=click.Path(path_type=Path), required=True, help="The file to write.")
 def calibrate(
@@ -120,6 +121,8 @@ def _form(emit: str, dialect: str | None, trt_version: str | None, trt_algorithm
     ):
         if value is not None and emit not in belongs:
             raise UsageError(f"goes with --emit {' or '.join(belongs)}, not {emit}", where=option, todo="leave it out")
+    if trt_version is not None and "." in trt_version:
+        trt_version = cache_version(trt_version)
     if emit == "trt-cache":
         if trt_version is None:
             raise UsageError(

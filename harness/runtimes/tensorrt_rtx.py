@@ -32,6 +32,7 @@ _DEFAULTS: dict[str, Any] = {
     "specialization": "EAGER",
 }
 _WITHOUT_GPU = "SM89"
+_INT8_SINCE = "if it is INT8: matrix products build from TensorRT-RTX 1.5 on, convolutions from 1.7"
 
 
 class TensorRtRtx(Runtime):
@@ -96,7 +97,9 @@ class TensorRtRtx(Runtime):
             add_profile(builder, network, config, index, shapes, log)
         engine = builder.build_serialized_network(network, config)
         if engine is None:  # it never raises, and the reason is nowhere but in the log
-            raise refused("the builder refuses this model", source, [*log.errors, *log.warnings])
+            failure = refused("the builder refuses this model", source, [*log.errors, *log.warnings])
+            failure.todo = failure.todo or _INT8_SINCE
+            raise failure
         content = memoryview(engine)
         Path(target).write_bytes(content)
         return {
