@@ -13,6 +13,7 @@ from harness.commands.console import complain
 from harness.commands.doctor import doctor
 from harness.commands.environments import environments
 from harness.commands.fetch import fetch
+from harness.commands.gate import gate
 from harness.commands.models import models
 from harness.commands.selftest import selftest
 from harness.commands.trtexec import trtexec
@@ -56,7 +57,7 @@ def cli() -> None:
     """INT8 for ONNX models whose input length varies: calibrate from ragged data, check and measure."""
 
 
-for _command in (calibrate, fetch, models, environments, doctor, trtexec, selftest):
+for _command in (calibrate, fetch, models, environments, doctor, trtexec, gate, selftest):
     cli.add_command(_command)
 
 

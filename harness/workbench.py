@@ -356,8 +356,12 @@ class Workbench:
 
     def rebuilt(self, case: Case) -> list[list[tuple[dict[str, Any], Path]]]:
         """Every further build of the case that the matrix asks for, where the runtime can tell builds apart."""
-        numbers = range(1, self.matrix.builds) if self.environment(case).runtime == "tensorrt" else ()
+        numbers = range(1, self.matrix.builds) if self.tells_builds_apart(case) else ()
         return [self.build(case, number) for number in numbers]
+
+    def tells_builds_apart(self, case: Case) -> bool:
+        """Whether another number is another build: elsewhere a second one is the first."""
+        return self.environment(case).runtime == "tensorrt"
 
     def coverage(self, case: Case, built: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, Any] | None]:
         """What runs in INT8 in each engine: as the build said, else as the loaded engine does where it runs here."""
@@ -459,9 +463,9 @@ class Workbench:
         if case not in self._timed:
             settings = self.latency.settings(case.model, case.runtime)
             model, margins = self.model(case.model), margins_of(settings)
-            question = Question(self.side(self.baseline(case)), self.side(case), self._inputs(case.model))
+            question = Question(self.side(self.baseline(case)), self.side(case), self.inputs(case.model))
             design, gains = design_of(self.matrix, settings), gains_of(model)
-            outcome = run_session(question, design, margins, self.seed, gains=gains, start=self._fresh)
+            outcome = run_session(question, design, margins, self.seed, gains=gains, start=self.fresh)
             self._timed[case] = Latency(question, outcome, margins, self.baseline(case).precision.value)
         return self._timed[case]
 
@@ -476,7 +480,7 @@ class Workbench:
         ]
         return Arm(case.precision.value, self.environment(case), engines, rebuilt=tuple(others))
 
-    def _inputs(self, key: str) -> tuple[Input, ...]:
+    def inputs(self, key: str) -> tuple[Input, ...]:
         """Every bucket at its opt, weighed by the lengths of the calibration corpus, which are the natural ones."""
         entry, model = self.entries[key], self.model(key)
         corpus = None if entry.synthetic else self.corpus(key, "test")
@@ -484,7 +488,8 @@ class Workbench:
         feeds = {name: make(Draw(bucket.opt), entry, corpus) for name, bucket in names}
         return inputs_of(model, weights_of(model, self.corpus(key, "calibration").lengths), feeds)
 
-    def _fresh(self, arm: Arm) -> Worker:
+    def fresh(self, arm: Arm) -> Worker:
+        """A worker of its own, for one launch."""
         return Worker(arm.environment, deadline_s=self.workers.deadline_s)
 
     # -- records ------------------------------------------------------------------------------------------------

@@ -1,0 +1,176 @@
+"""Is the candidate as right as before? Both engines against the FP32 oracle, paired by sample, and one another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import stats
+
+from harness.accuracy import Aggregate
+from harness.gate.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from harness.accuracy import Comparison, Score
+    from harness.gate.findings import Word
+    from harness.served import Outputs
+
+__all__ = ["AccuracyMargins", "Drop", "Paired", "drop_of"]
+
+_CEILING_DB = 60.0
+"""SQNR beyond which a difference is none: rounding of FP32, not of INT8."""
+_CONFIDENCE = 0.95
+_WORST_FIRST: tuple[Word, ...] = ("regression", "inconclusive", "minor", "pass", "improved")
+
+
+@dataclass(frozen=True)
+class AccuracyMargins:
+    """How far the candidate may fall behind the baseline, and how far it must not without being caught.
+
+    :param tolerated_db, caught_db: mean fall of SQNR over samples, in dB.
+    :param tolerated_score, caught_score: mean fall of the task score, in its own unit.
+    """
+
+    tolerated_db: float = 0.5
+    caught_db: float = 1.5
+    tolerated_score: float = 0.005
+    caught_score: float = 0.02
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A mean fall with its two-sided 95 % interval, and the p-value of "no more than tolerated".
+
+    :param n: samples.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    def word(self, tolerated: float, caught: float) -> Word:
+        """As :func:`harness.stats.verdict.judge`: an interval that is too wide is no pass."""
+        if self.high < -tolerated:
+            return "improved"
+        if self.low > tolerated:
+            return "regression" if self.high >= caught else "minor"
+        return "pass" if self.high < caught else "inconclusive"
+
+
+def drop_of(falls: Sequence[float], tolerated: float) -> Drop:
+    """The mean of paired falls with Student's interval over samples.
+
+    Equal falls have no spread: the interval is a point and the p-value 0 or 1. A single sample shows no spread either,
+    and has an infinite interval unless its fall is 0.
+
+    :param falls: baseline minus candidate, positive where the candidate is worse.
+    """
+    values = np.asarray(falls, np.float64)
+    mean, n = float(values.mean()), len(values)
+    error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+    if not np.any(values != values[0]) and (n > 1 or mean == 0.0):
+        return Drop(mean, mean, mean, 0.0 if mean > tolerated else 1.0, n)
+    if not math.isfinite(error):
+        return Drop(mean, -math.inf, math.inf, 1.0, n)
+    half = float(stats.t.isf((1 - _CONFIDENCE) / 2, n - 1)) * error
+    return Drop(mean, mean - half, mean + half, float(stats.t.sf((mean - tolerated) / error, n - 1)), n)
+
+
+@dataclass
+class Paired:
+    """Samples as they come, by length bucket.
+
+    :param output: that is measured. :param score: the model's task score.
+    """
+
+    case: str
+    output: str
+    score: Score | None
+    margins: AccuracyMargins = field(default_factory=AccuracyMargins)
+    stage: int = 1
+    _db: dict[str, list[float]] = field(default_factory=dict)
+    _scores: dict[str, list[float]] = field(default_factory=dict)
+    _agree: dict[str, Aggregate] = field(default_factory=dict)
+    _pooled: dict[str, tuple[Aggregate, Aggregate]] = field(default_factory=dict)
+    _equal: dict[str, bool] = field(default_factory=dict)
+    _spoiled: dict[str, set[str]] = field(default_factory=dict)
+
+    def add(self, bucket: str, oracle: Outputs, baseline: Outputs, candidate: Outputs) -> None:
+        """Take in one sample's outputs.
+
+        :raises DataError: an output is missing, shapes differ, or the score fails.
+        """
+        both = self._pooled.setdefault(bucket, (Aggregate(self.output, self.score), Aggregate(self.output, self.score)))
+        old, new = (pool.add(oracle, outputs) for pool, outputs in zip(both, (baseline, candidate), strict=True))
+        self._agree.setdefault(bucket, Aggregate(self.output)).add(baseline, candidate)
+        self._db.setdefault(bucket, []).append(_decibels(old) - _decibels(new))
+        if self.score is not None and old.score is not None and new.score is not None:
+            sign = -1.0 if self.score.lower_is_better else 1.0
+            self._scores.setdefault(bucket, []).append(sign * (old.score - new.score))
+        alike = all(name in candidate and _alike(values, candidate[name]) for name, values in baseline.items())
+        self._equal[bucket] = self._equal.get(bucket, True) and alike
+        self._spoiled.setdefault(bucket, set()).update(set(new.spoiled) - set(old.spoiled))
+
+    def findings(self) -> Iterator[Finding]:
+        """For each bucket: accuracy, and how far the two engines agree."""
+        for bucket in self._db:
+            yield self._accuracy(bucket)
+            agreed = self._agree[bucket].comparison
+            why = (
+                "bitwise equal"
+                if self._equal[bucket]
+                else f"{agreed.sqnr_db:.1f} dB, cosine {agreed.cosine:.5f} at worst"
+            )
+            yield self._finding("pass", bucket, f"candidate against baseline: {why}", aspect="agreement")
+
+    def _accuracy(self, bucket: str) -> Finding:
+        old, new = (pool.comparison for pool in self._pooled[bucket])
+        values = {"baseline": _told(old), "candidate": _told(new)}
+        if self._spoiled[bucket]:
+            outputs = ", ".join(sorted(self._spoiled[bucket]))
+            return self._finding(
+                "regression", bucket, f"NaN or infinite in {outputs}, which the baseline has not", 0.0, values
+            )
+        if self._equal[bucket]:
+            return self._finding("pass", bucket, f"bitwise equal over {new.n} sample(s)", 1.0, values)
+        m = self.margins
+        asked = [("SQNR", "dB", drop_of(self._db[bucket], m.tolerated_db), m.tolerated_db, m.caught_db)]
+        if bucket in self._scores:
+            drop = drop_of(self._scores[bucket], m.tolerated_score)
+            asked.append((self.score.name if self.score else "", "", drop, m.tolerated_score, m.caught_score))
+        words = [drop.word(tolerated, caught) for *_, drop, tolerated, caught in asked]
+        worst = min(words, key=_WORST_FIRST.index)
+        p = min(1.0, len(asked) * min(drop.p for _, _, drop, *_ in asked))  # either may have found it
+        said = "; ".join(_fell(name, unit, drop) for name, unit, drop, *_ in asked)
+        return self._finding(worst, bucket, f"{said} over {new.n} sample(s)", p, values)
+
+    def _finding(
+        self, word: Word, bucket: str, why: str, p: float | None = None, values: Mapping[str, object] | None = None,
+        aspect: str = "accuracy",
+    ) -> Finding:  # fmt: skip
+        return Finding(self.case, aspect, word, why, bucket, p, self.stage, values or {})  # type: ignore[arg-type]
+
+
+def _alike(left: NDArray[Any], right: NDArray[Any]) -> bool:
+    return bool(np.array_equal(left, right, equal_nan=left.dtype.kind == "f"))
+
+
+def _fell(name: str, unit: str, drop: Drop) -> str:
+    space = f" {unit}" if unit else ""
+    return f"{name} fell by {drop.mean:+.3g}{space} [{drop.low:+.3g}, {drop.high:+.3g}]"
+
+
+def _decibels(one: Comparison) -> float:
+    return min(_CEILING_DB, max(-_CEILING_DB, one.sqnr_db)) if not math.isnan(one.sqnr_db) else -_CEILING_DB
+
+
+def _told(one: Comparison) -> dict[str, object]:
+    return {"sqnr_db": one.sqnr_db, "cosine": one.cosine, "score": one.score, "n": one.n}

@@ -1,0 +1,124 @@
+"""What became of the builds: what no longer builds, what fell back to float, what grew."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.gate.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from harness.gate.findings import Aspect, Word
+
+__all__ = ["Built", "compare_builds"]
+
+_GREW = {"size": 0.10, "memory": 0.10, "build time": 0.50}
+"""Growth that is worth a word, as a ratio minus 1. Build times of a shared machine vary, so theirs is wide."""
+_SHOWN_WARNINGS = 5
+
+
+@dataclass(frozen=True)
+class Built:
+    """All builds of one case on one side.
+
+    :param error: why it does not build; empty where it does, and the other fields hold.
+    :param int8: for each build, operators with weights that compute in INT8; None where nothing tells.
+    :param floats: the same that compute in float.
+    :param bytes: of each build's engines. :param seconds: of each build; those out of the cache are left out.
+    :param device_bytes: that a context takes on the device; empty without one.
+    :param warnings: lines of the build logs.
+    """
+
+    error: str = ""
+    int8: Sequence[int | None] = ()
+    floats: Sequence[int | None] = ()
+    bytes: Sequence[int] = ()
+    seconds: Sequence[float] = ()
+    device_bytes: Sequence[int] = ()
+    warnings: Sequence[str] = field(default=(), repr=False)
+
+
+def compare_builds(case: str, baseline: Built, candidate: Built) -> list[Finding]:
+    """Findings about whether it builds, its coverage, sizes, times and warnings."""
+    if candidate.error and baseline.error:
+        return [Finding(case, "builds", "pass", f"builds on neither side: {_first(candidate.error)}")]
+    if candidate.error:
+        return [Finding(case, "builds", "regression", f"no longer builds: {_first(candidate.error)}", p=0.0,
+                        values={"error": candidate.error})]  # fmt: skip
+    if baseline.error:
+        return [Finding(case, "builds", "improved", f"builds now; the baseline: {_first(baseline.error)}")]
+    return [
+        Finding(case, "builds", "pass", f"{len(candidate.bytes)} build(s) of each side"),
+        *_coverage(case, baseline, candidate),
+        *_growth(case, baseline, candidate),
+        *_warnings(case, baseline, candidate),
+    ]
+
+
+def _coverage(case: str, baseline: Built, candidate: Built) -> Iterator[Finding]:
+    """By the worst build of each side: an engine that is shipped may be any of them."""
+    old, new = _known(baseline.int8), _known(candidate.int8)
+    if old is None or new is None:
+        unknown = " and ".join(n for n, counts in (("baseline", old), ("candidate", new)) if counts is None)
+        yield Finding(case, "coverage", "pass", f"the {unknown} does not tell what runs in INT8")
+        return
+    values = {"baseline": list(baseline.int8), "candidate": list(candidate.int8)}
+    said = f"operators in INT8: {min(old)} before, {min(new)} now, by the worst build of each"
+    if min(new) < min(old) and _lost(baseline, candidate):
+        yield Finding(case, "coverage", "regression", f"fell back to float: {said}", p=0.0, values=values)
+    elif min(new) > min(old):
+        yield Finding(case, "coverage", "improved", said, values=values)
+    else:
+        yield Finding(case, "coverage", "pass", said, values=values)
+
+
+def _lost(baseline: Built, candidate: Built) -> bool:
+    """Fewer in INT8 may be operators that were merged; that is no loss while none computes in float."""
+    old, new = _known(baseline.floats), _known(candidate.floats)
+    return old is None or new is None or max(new) > max(old) or min(_known(candidate.int8) or [0]) == 0
+
+
+def _known(counts: Sequence[int | None]) -> list[int] | None:
+    known = [count for count in counts if count is not None]
+    return known if known and len(known) == len(counts) else None
+
+
+def _growth(case: str, baseline: Built, candidate: Built) -> Iterator[Finding]:
+    pairs: Mapping[Aspect, tuple[Sequence[float], Sequence[float], str, float]] = {
+        "size": (baseline.bytes, candidate.bytes, "MB", 1e6),
+        "memory": (baseline.device_bytes, candidate.device_bytes, "MB on the device", 1e6),
+        "build time": (baseline.seconds, candidate.seconds, "s", 1.0),
+    }
+    for aspect, (old, new, unit, scale) in pairs.items():
+        if not old or not new or not statistics.median(old):
+            continue
+        before, now = statistics.median(old), statistics.median(new)
+        ratio = now / before
+        limit = _GREW[aspect]
+        word: Word = "minor" if ratio > 1 + limit else "improved" if ratio < 1 - limit else "pass"
+        counted = f"medians of {len(old)} and {len(new)}"
+        why = f"{before / scale:.3g} {unit} before, {now / scale:.3g} now ({ratio:.2f}x, {counted})"
+        yield Finding(case, aspect, word, why, values={"baseline": list(old), "candidate": list(new), "ratio": ratio})
+
+
+def _warnings(case: str, baseline: Built, candidate: Built) -> Iterator[Finding]:
+    seen = {_shape(line) for line in baseline.warnings}
+    new = list({_shape(line): line for line in candidate.warnings if _shape(line) not in seen}.values())
+    if new:
+        shown = "; ".join(line[:160] for line in new[:_SHOWN_WARNINGS])
+        yield Finding(case, "warnings", "minor", f"{len(new)} new in the build log: {shown}", values={"new": new})
+
+
+def _shape(line: str) -> str:
+    """A line without its numbers, addresses and places in the source, which differ between versions."""
+    line = re.sub(r"^\S+\.(cpp|h|cu):\d+:\s*", "", line)
+    return re.sub(r"0x[0-9a-f]+|\d+", "#", line)
+
+
+def _first(text: str) -> str:
+    """The first two lines: what went wrong, and the library's first word on it."""
+    return " ".join(line.strip(" |") for line in text.splitlines()[:2])[:400]

@@ -1,0 +1,75 @@
+"""Is the candidate as fast as before? One session a pair, over all lengths; and what it says of cold starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import BuildFailed, RunFailed, WorkerDied, WorkerHung
+from harness.gate.findings import Finding
+from harness.latency import design_of, margins_of
+from harness.measure.arms import Question
+from harness.measure.session import TRAFFIC, run_session
+from harness.stats.multiple import regression_p
+from harness.stats.verdict import judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.gate.pairs import Pair
+    from harness.measure.session import Outcome
+    from harness.spec.case import Case
+    from harness.stats.estimate import Estimate
+    from harness.stats.verdict import Margins
+    from harness.workbench import Workbench
+
+__all__ = ["compare_latency"]
+
+_SLOWER_START = 0.5
+"""Growth of a cold start that is worth a word, as a ratio minus 1: it is measured once a launch."""
+
+
+def compare_latency(bench: Workbench, pair: Pair, stage: int, seconds: float) -> list[Finding]:
+    """Findings for the traffic, for each length bucket, and for the cold start.
+
+    :param seconds: no launch is begun after so many.
+    """
+    settings = bench.latency.settings(pair.candidate.model, pair.candidate.runtime)
+    margins = margins_of(settings)
+    try:
+        sides = [replace(bench.side(case), label=case.runtime) for case in (pair.baseline, pair.candidate)]
+        question = Question(sides[0], sides[1], bench.inputs(pair.baseline.model))
+        design = replace(design_of(bench.matrix, settings), budget_s=seconds)
+        outcome = run_session(question, design, margins, bench.seed + stage - 1, start=bench.fresh)
+    except (BuildFailed, RunFailed, WorkerDied, WorkerHung) as error:
+        return [Finding(pair.name, "latency", "invalid", f"cannot be timed: {error}", TRAFFIC, stage=stage)]
+    return list(_told(pair, outcome, margins, stage))
+
+
+def _told(pair: Pair, outcome: Outcome, margins: Margins, stage: int) -> Iterator[Finding]:
+    def finding(word: Any, why: str, where: str, estimate: Estimate | None) -> Finding:  # noqa: ANN401 - a verdict's
+        p = None if estimate is None else min(1.0, (outcome.design.looks[-1] - 1) * regression_p(estimate, margins))
+        values = {} if estimate is None else {"log_ratio": estimate.point, "interval": estimate.interval}
+        return Finding(pair.name, "latency", word, why, where, p, stage, values)
+
+    whole = outcome.verdict
+    yield finding(whole.word, whole.why, TRAFFIC, outcome.traffic)
+    if whole.word == "invalid":
+        return
+    for label, estimate in outcome.per_input.items():
+        verdict = judge(estimate, margins)
+        yield finding(verdict.word, verdict.why, label, estimate)
+    yield from _cold(pair, outcome, stage)
+
+
+def _cold(pair: Pair, outcome: Outcome, stage: int) -> Iterator[Finding]:
+    old, new = (_first_run_ms(outcome, case) for case in (pair.baseline, pair.candidate))
+    if old and new:
+        word: Any = "minor" if new > (1 + _SLOWER_START) * old else "pass"
+        why = f"first run {old:.3g} ms before, {new:.3g} ms now (medians over {len(outcome.launches)} launches)"
+        yield Finding(pair.name, "cold start", word, why, stage=stage, values={"baseline_ms": old, "candidate_ms": new})
+
+
+def _first_run_ms(outcome: Outcome, case: Case) -> float:
+    values = sorted(launch.cold[case.runtime].first_run_ns for launch in outcome.launches)
+    return values[len(values) // 2] / 1e6 if values else 0.0
