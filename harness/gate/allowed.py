@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt  # noqa: TC003 - msgspec reads the annotations
 import tomllib
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -12,7 +13,6 @@ import msgspec
 from harness.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import pytest
+
+from harness.gate.builds import Built, compare_builds
+
+WHOLE = Built(int8=[6, 6, 6], floats=[1, 1, 1], bytes=[100, 102, 101], seconds=[3.0, 3.1, 2.9], device_bytes=[50] * 3)
+
+
+def found(baseline, candidate):
+    return {one.aspect: one for one in compare_builds("case", baseline, candidate)}
+
+
+def test_equal_builds_pass():
+    assert {one.word for one in found(WHOLE, WHOLE).values()} == {"pass"}
+
+
+def test_what_no_longer_builds_blocks_in_the_librarys_words():
+    error = "BuildFailed: rtx, a.onnx: the builder refuses this model\n  | Myelin: no int8 convolution\n  | more"
+    (one,) = compare_builds("case", WHOLE, Built(error=error))
+    assert (one.word, one.blocks, one.p) == ("regression", True, 0.0)
+    assert "no longer builds" in one.why
+    assert "Myelin: no int8 convolution" in one.why
+    assert one.values["error"] == error
+
+
+def test_what_builds_now_or_on_neither_side_does_not_block():
+    assert [one.word for one in compare_builds("case", Built(error="x"), WHOLE)] == ["improved"]
+    assert [one.word for one in compare_builds("case", Built(error="x"), Built(error="y"))] == ["pass"]
+
+
+@pytest.mark.parametrize(
+    ("int8", "floats", "word"),
+    [
+        ([6, 6, 6], [1, 1, 1], "pass"),
+        ([6, 5, 6], [1, 2, 1], "regression"),  # the worst build counts: any may be shipped
+        ([3, 3, 3], [1, 1, 1], "pass"),  # merged into fewer, none of them in float
+        ([0, 0, 0], [1, 1, 1], "regression"),
+        ([7, 7, 7], [0, 0, 0], "improved"),
+        ([None, None, None], [None, None, None], "pass"),
+    ],
+)
+def test_what_fell_back_to_float(int8, floats, word):
+    candidate = Built(int8=int8, floats=floats, bytes=[100])
+    one = found(WHOLE, candidate)["coverage"]
+    assert (one.word, one.blocks) == (word, word == "regression")
+    if int8[0] is None:
+        assert "candidate does not tell" in one.why
+
+
+@pytest.mark.parametrize(
+    ("candidate", "aspect", "word"),
+    [
+        (Built(bytes=[120] * 3), "size", "minor"),
+        (Built(bytes=[80] * 3), "size", "improved"),
+        (Built(bytes=[100], device_bytes=[60]), "memory", "minor"),
+        (Built(bytes=[100], seconds=[4.0]), "build time", "pass"),
+        (Built(bytes=[100], seconds=[6.0]), "build time", "minor"),
+    ],
+)
+def test_growth_is_told_and_does_not_block(candidate, aspect, word):
+    one = found(WHOLE, candidate)[aspect]
+    assert (one.word, one.blocks) == (word, False)
+
+
+def test_what_was_not_measured_is_not_compared():
+    assert not {"memory", "build time"} & set(found(WHOLE, Built(bytes=[100])))
+
+
+def test_new_warnings_are_those_that_say_something_else():
+    old = Built(bytes=[1], warnings=["onnx2trt_utils.cpp:377: cast of 12 weights", "tactic 0x00ff failed"])
+    same = Built(bytes=[1], warnings=["onnx2trt_utils.cpp:374: cast of 61 weights", "tactic 0xab12 failed"])
+    assert "warnings" not in found(old, same)
+    new = Built(bytes=[1], warnings=[*same.warnings, "Missing scale for tensor a1", "Missing scale for tensor a2"])
+    one = found(old, new)["warnings"]
+    assert (one.word, len(one.values["new"])) == ("minor", 1)
