@@ -96,7 +96,7 @@ class Gate:
         self._oracles: dict[str, list[Outputs]] = {}
 
     def run(self) -> Outcome:
-        """Compare everything; ask again what looks worse."""
+        """Compare everything; ask again what looks worse, and believe it at alpha over all of that (Holm)."""
         began = time.monotonic()
         first: list[Finding] = []
         left = self._settings.budget_s * (1 - _SECOND_STAGE)
@@ -106,10 +106,19 @@ class Gate:
             first += self._compared(self._bench, pair, 1, share)
             left -= time.monotonic() - started
         flagged = [finding for finding in first if finding.blocks]
-        second = self._confirmed(flagged) if flagged else []
-        keys = {finding.key for finding in flagged}
-        final = [*(one for one in first if one.key not in keys), *second]
+        final = self._settled(first, flagged, self._settings.alpha)
         return Outcome(self.pairs, tuple(final), tuple(flagged), self._settings, time.monotonic() - began)
+
+    def judge(self, pair: Pair) -> list[Finding]:
+        """One pair by itself, both stages: believed at alpha over the number of pairs (Bonferroni)."""
+        share = self._settings.budget_s * (1 - _SECOND_STAGE) / len(self.pairs.both)
+        first = self._compared(self._bench, pair, 1, max(_LEAST_SESSION_S, share))
+        flagged = [finding for finding in first if finding.blocks]
+        return self._settled(first, flagged, self._settings.alpha / len(self.pairs.both))
+
+    def _settled(self, first: Sequence[Finding], flagged: Sequence[Finding], alpha: float) -> list[Finding]:
+        keys = {finding.key for finding in flagged}
+        return [*(one for one in first if one.key not in keys), *(self._confirmed(flagged, alpha) if flagged else ())]
 
     # -- stages -------------------------------------------------------------------------------------------------
 
@@ -131,7 +140,7 @@ class Gate:
             found += compare_latency(bench, pair, stage, seconds)
         return found
 
-    def _confirmed(self, flagged: Sequence[Finding]) -> list[Finding]:
+    def _confirmed(self, flagged: Sequence[Finding], alpha: float) -> list[Finding]:
         """The flagged findings asked again; what is no regression twice, or not at alpha over all, does not block."""
         bench = self._again()
         try:
@@ -148,16 +157,7 @@ class Gate:
             bench.close()
         again = [found.get(one.key) or _not_asked(one) for one in flagged]
         adjusted = holm_adjusted([1.0 if one.p is None else one.p for one in again])
-        return [self._final(*both) for both in zip(flagged, again, adjusted, strict=True)]
-
-    def _final(self, first: Finding, second: Finding, adjusted: float) -> Finding:
-        said = f"{second.why}; stage 1: {first.why}"
-        if second.word == "regression" and adjusted <= self._settings.alpha:
-            return replace(second, why=f"confirmed (p = {adjusted:.2g} over all): {said}", p=adjusted)
-        if second.word == "regression":
-            why = f"worse twice, but not at {self._settings.alpha:g} over all (p = {adjusted:.2g}): {said}"
-            return replace(second, word="inconclusive", why=why, p=adjusted)
-        return replace(second, why=f"not confirmed: {said}", p=adjusted)
+        return [_final(*both, alpha) for both in zip(flagged, again, adjusted, strict=True)]
 
     # -- one side -----------------------------------------------------------------------------------------------
 
@@ -213,3 +213,13 @@ def _sum(counts: Sequence[dict[str, Any] | None], name: str) -> int | None:
 def _not_asked(first: Finding) -> Finding:
     """The second stage had nothing to say of it: its length bucket had no sample, say."""
     return replace(first, word="inconclusive", why="the second stage did not come to it", p=1.0, stage=2)
+
+
+def _final(first: Finding, second: Finding, adjusted: float, alpha: float) -> Finding:
+    said = f"{second.why}; stage 1: {first.why}"
+    if second.word == "regression" and adjusted <= alpha:
+        return replace(second, why=f"confirmed (p = {adjusted:.2g} over all): {said}", p=adjusted)
+    if second.word == "regression":
+        why = f"worse twice, but not at {alpha:.2g} over all (p = {adjusted:.2g}): {said}"
+        return replace(second, word="inconclusive", why=why, p=adjusted)
+    return replace(second, why=f"not confirmed: {said}", p=adjusted)
