@@ -368,17 +368,13 @@ class Workbench:
         said = [facts.get("coverage") for facts, _ in built]
         if None not in said or not self.environment(case).can_run:
             return said
-        files = self.artefacts(case) if self.environment(case).runtime == "onnxruntime" else [path for _, path in built]
-        served = self._engines.serve(self.worker(case), files, self.model(case.model), self.layout(case))
-        return [engine.coverage() for engine in served.engines]
+        return [engine.coverage() for engine in self._serving(case, [path for _, path in built]).engines]
 
     def device_memory(self, case: Case, built: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, int]]:
         """What each engine's context takes on the device, in bytes; empty without a device, or where it only builds."""
         if not self.environment(case).can_run or not self.environment(case).runtime.startswith("tensorrt"):
             return []
-        files = [path for _, path in built]
-        served = self._engines.serve(self.worker(case), files, self.model(case.model), self.layout(case))
-        return [engine.memory() for engine in served.engines]
+        return [engine.memory() for engine in self._serving(case, [path for _, path in built]).engines]
 
     def worker(self, case: Case) -> Worker:
         """A living worker of the case's environment."""
@@ -389,9 +385,11 @@ class Workbench:
 
     def served(self, case: Case) -> Served:
         """The case's engines behind its layout; loaded as long as what is returned lives, and the last few longer."""
-        worker = self.worker(case)
         runs_onnx = self.environment(case).runtime == "onnxruntime"
-        files = self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)]
+        return self._serving(case, self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)])
+
+    def _serving(self, case: Case, files: Sequence[Path]) -> Served:
+        worker = self.worker(case)
         with _told_of(case):
             return self._engines.serve(worker, files, self.model(case.model), self.layout(case))
 

@@ -16,7 +16,6 @@ from harness.spec.calibration import Calibration, Method, Policy, Precision, Rou
 from harness.spec.case import Case
 from harness.spec.routes import ALGORITHMS, cache_version, default_routes, routes_of
 from harness.trtexec import Invocation, ProfileShapes, command
-from harness.workers.environments import TOX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,6 +158,8 @@ def _version(case: Case | None) -> str:
 
 def _release(version: str) -> str:
     """The release that tox has of a version said in short: 8.5.3.1 of 8.5; a cache's header names a release."""
+    from harness.workers.environments import TOX
+
     if version.upper().startswith("RTX"):
         raise UsageError(
             "TensorRT-RTX's own program is not covered", where=f"--trt-version {version}", todo="8.4 to 11.4"
