@@ -1,0 +1,146 @@
+"""Whole gates over two stand-ins of TensorRT: what is planted in the candidate is found, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from harness.corpus.own import own_entry
+from harness.gate.gate import Gate, Settings
+from harness.results.store import Store
+from harness.spec.latency import LatencyConfig, LatencySettings
+from harness.spec.matrix import Matrix
+from harness.workbench import Workbench
+from harness.workers import Environment, Workers
+from tests.fake_tensorrt import interpreter, models
+
+OLD, NEW = "tensorrt-8.5.3.1", "tensorrt-8.6.1"
+MATRIX = Matrix(
+    precisions=("fp32", "int8"), methods=("minmax",), layouts=("single",), routes=("qdq",), compared=(), samples=4,
+    tests=6, builds=2, launches=2, blocks=2,
+)  # fmt: skip
+WIDE = LatencyConfig(LatencySettings(tolerated=3.0, caught=9.0))
+"""Times of a stand-in say nothing: only what is ten times as slow would be seen."""
+
+
+class Lab:
+    def __init__(self, folder, workers):
+        self.folder, self.workers = folder, workers
+        (folder / "data").mkdir()
+        for length in (4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 20, 24, 30, 40, 50, 60):
+            x = np.random.default_rng(length).normal(size=(1, 4, length)).astype(np.float32)
+            np.savez(folder / "data" / f"{length}.npz", x=x)
+        (folder / "conv.onnx").write_bytes(models.conv())
+        self.entry = own_entry(folder / "conv.onnx", axes=["x:2=n"], range_="4:16:64", data=folder / "data")
+        self.run = Store(folder / "results").open_run()
+        self.sides = {
+            name: Environment(
+                name, str(interpreter(name.removeprefix("tensorrt-"), folder / name)), "tensorrt", version
+            )
+            for name, version in ((OLD, "8.5.3.1"), (NEW, "8.6.1"))
+        }
+
+    def bench(self, seed=0):
+        return Workbench({"conv": self.entry}, self.sides, self.workers, self.run, MATRIX, seed, WIDE)
+
+    def gate(self, make=None):
+        make = make or self.bench
+        settings = Settings(budget_s=30, builds=2)
+        return Gate(make(0), lambda: make(1), self.sides[OLD], self.sides[NEW], settings).run()
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path / "cache"))
+    with Workers(deadline_s=60) as workers:
+        yield Lab(tmp_path, workers)
+
+
+def words(outcome, *aspects):
+    return {(one.case, one.aspect, one.where): one.word for one in outcome.findings if one.aspect in aspects}
+
+
+def test_the_same_engines_pass(lab):
+    outcome = lab.gate()
+    assert [pair.name for pair in outcome.pairs.both] == ["conv-fp32-single", "conv-int8-minmax-ragged-single"]
+    assert set(words(outcome, "builds", "coverage", "accuracy").values()) == {"pass"}
+    assert outcome.word in {"pass", "inconclusive"}, [one for one in outcome.findings if one.blocks]
+    assert not outcome.first, "nothing was asked again"
+
+
+class Planted(Workbench):
+    """Gives one side files with a fault in them."""
+
+    fault = staticmethod(lambda path: path)
+
+    def _made(self, case):
+        made = super()._made(case)
+        return tuple(self.fault(path) for path in made) if case.runtime == NEW and case.calibration else made
+
+
+def planted(lab, fault):
+    class Faulty(Planted):
+        pass
+
+    Faulty.fault = staticmethod(fault)
+    return lambda seed: Faulty({"conv": lab.entry}, lab.sides, lab.workers, lab.run, MATRIX, seed, WIDE)
+
+
+def scaled(path, factor):
+    """The step of the input's quantization, times a factor."""
+    model = onnx.load(path)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    (node,) = [n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] not in constants]
+    for name in set(node.input[1:2]):
+        value = np.asarray(numpy_helper.to_array(constants[name]) * factor, np.float32)
+        constants[name].CopyFrom(numpy_helper.from_array(value, name))
+    target = Path(path).with_name(f"{Path(path).stem}-{factor}.onnx")
+    onnx.save(model, target)
+    return target
+
+
+def unknown(path):
+    """With an operator that no parser knows."""
+    model = onnx.load(path)
+    model.graph.node[-1].op_type = "NoSuchOperator"
+    target = Path(path).with_name(f"{Path(path).stem}-unknown.onnx")
+    onnx.save(model, target)
+    return target
+
+
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_a_wrong_scale_is_found_confirmed_and_blocks(lab, factor):
+    outcome = lab.gate(planted(lab, lambda path: scaled(path, factor)))
+    assert outcome.word == "regression"
+    blocked = [one for one in outcome.findings if one.blocks]
+    assert {(one.case, one.aspect) for one in blocked} == {("conv-int8-minmax-ragged-single", "accuracy")}
+    assert {one.stage for one in blocked} == {2}
+    assert all("confirmed" in one.why and "stage 1" in one.why for one in blocked)
+    assert all(word == "pass" for (case, *_), word in words(outcome, "accuracy").items() if "fp32" in case)
+
+
+def test_what_no_longer_builds_blocks_and_the_rest_is_compared(lab):
+    outcome = lab.gate(planted(lab, unknown))
+    found = words(outcome, "builds", "accuracy")
+    assert found["conv-int8-minmax-ragged-single", "builds", ""] == "regression"
+    assert found["conv-fp32-single", "accuracy", "short"] == "pass"
+    assert outcome.word == "regression"
+
+
+def test_a_fault_that_is_there_once_does_not_block(lab):
+    seeds = []
+
+    def make(seed):
+        seeds.append(seed)
+        return planted(lab, (lambda path: scaled(path, 4.0)) if seed == 0 else (lambda path: path))(seed)
+
+    outcome = lab.gate(make)
+    assert seeds == [0, 1]
+    assert outcome.first
+    assert not [one for one in outcome.findings if one.blocks]
+    again = [one for one in outcome.findings if one.stage == 2]
+    assert all(one.why.startswith("not confirmed") for one in again)
