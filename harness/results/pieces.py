@@ -1,0 +1,272 @@
+"""Rows of many run files as Parquet files ("pieces"), written by several processes.
+
+The same pieces serve ``compact``, which keeps them, and questions over runs that are not compacted, for which they are
+made with the small columns only and thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Collection
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from harness.errors import ResultsError
+from harness.results.lines import Entry, FileState, Lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    import duckdb
+    import msgspec
+
+__all__ = ["COLUMNS", "SMALL", "Piece", "connect", "make_pieces", "read_pieces", "write_query"]
+
+
+class Column(NamedTuple):
+    """A column of a piece: its type in DuckDB, and its cell of one record."""
+
+    kind: str
+    cell: Callable[[Entry], Any]
+
+
+SMALL: dict[str, Column] = {
+    "file": Column("VARCHAR", attrgetter("file")),
+    "line": Column("BIGINT", attrgetter("number")),
+    "byte_offset": Column("BIGINT", attrgetter("offset_bytes")),
+    "byte_length": Column("BIGINT", attrgetter("length_bytes")),
+    "kind": Column("VARCHAR", attrgetter("line.kind")),
+    "run": Column("VARCHAR", attrgetter("line.run")),
+    "time": Column("TIMESTAMP", lambda one: _microseconds(one.line.time)),
+    "harness": Column("VARCHAR", attrgetter("line.harness")),
+    "case_id": Column("VARCHAR", attrgetter("line.case")),
+    "model": Column("VARCHAR", attrgetter("line.fields.model")),
+    "runtime": Column("VARCHAR", attrgetter("line.fields.runtime")),
+    "precision": Column("VARCHAR", attrgetter("line.fields.precision")),
+    "method": Column("VARCHAR", attrgetter("line.fields.method")),
+    "policy": Column("VARCHAR", attrgetter("line.fields.policy")),
+    "route": Column("VARCHAR", attrgetter("line.fields.route")),
+    "layout": Column("VARCHAR", attrgetter("line.fields.layout")),
+    "bucket": Column("VARCHAR", attrgetter("bucket")),
+    "verdict": Column("VARCHAR", attrgetter("line.verdict")),
+    "synthetic": Column("BOOLEAN", attrgetter("line.synthetic")),
+    "historical": Column("BOOLEAN", attrgetter("line.historical")),
+    "host": Column("VARCHAR", attrgetter("line.environment.host")),
+    "cpu": Column("VARCHAR", attrgetter("line.environment.cpu")),
+    "commit_id": Column("VARCHAR", attrgetter("line.environment.commit")),
+    "gpu": Column("VARCHAR", attrgetter("line.environment.gpu.name")),
+    "driver": Column("VARCHAR", attrgetter("line.environment.gpu.driver")),
+    "library": Column("VARCHAR", attrgetter("line.environment.program.library")),
+    "library_version": Column("VARCHAR", attrgetter("line.environment.program.version")),
+}
+"""What queries ask for. ``time`` is UTC; ``file``, ``byte_offset`` and ``byte_length`` are where the record stands."""
+
+COLUMNS: dict[str, Column] = {
+    **SMALL,
+    "seed": Column("BIGINT", attrgetter("texts.seed")),
+    "values_json": Column("VARCHAR", lambda one: _without_samples(one.texts.values)),
+    "samples_ns_json": Column("VARCHAR", lambda one: _text(one.texts.values.get("samples_ns"))),
+    "environment_json": Column("VARCHAR", lambda one: _text(one.texts.environment)),
+    "model_json": Column("VARCHAR", lambda one: _text(one.texts.model)),
+    "corpus_json": Column("VARCHAR", lambda one: _text(one.texts.corpus)),
+    "samples_json": Column("VARCHAR", lambda one: _text(one.texts.samples)),
+}
+"""All columns of a compacted file. ``values_json`` is ``values`` without ``samples_ns``, which has a column of its own."""
+
+_PIECE_BYTES = 48_000_000
+_PIECE_ROWS = 250_000
+_TASK_BYTES = 2 * _PIECE_BYTES
+_ALONE_BYTES = 64_000_000
+_MOST_WORKERS = 8
+_NUMPY = {"BIGINT": np.int64, "TIMESTAMP": np.int64, "BOOLEAN": np.bool_}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One Parquet file.
+
+    :param files: names of the run files that it has rows of.
+    """
+
+    name: str
+    size_bytes: int
+    rows: int
+    files: tuple[str, ...]
+
+
+def connect(threads: int = 0) -> duckdb.DuckDBPyConnection:
+    """A database in memory that takes 500 MB at most and spills beside the system's temporary files.
+
+    :param threads: as many as this process may use where 0.
+    """
+    import duckdb
+
+    return duckdb.connect(
+        config={
+            "threads": threads or len(os.sched_getaffinity(0)),
+            "memory_limit": "500MB",
+            "temp_directory": tempfile.gettempdir(),
+            "preserve_insertion_order": False,
+        }
+    )
+
+
+def make_pieces(
+    paths: Sequence[Path], folder: Path, columns: Collection[str] = tuple(COLUMNS), about: str = ""
+) -> tuple[list[Piece], list[FileState]]:
+    """Read run files and write their rows into ``folder``; in this process where there is little to read.
+
+    :param columns: of :data:`COLUMNS`. With those that are not :data:`SMALL`, states have digests, too.
+    :param about: see :class:`harness.results.lines.Lines`.
+    :raises ResultsError: a run cannot be read, or a piece cannot be written.
+    """
+    tasks = list(_tasks(paths, _TASK_BYTES))
+    workers = min(len(tasks), len(os.sched_getaffinity(0)), _MOST_WORKERS)
+    if workers < 2 or sum(_size(path) for path in paths) < _ALONE_BYTES:
+        done = [_make(task, folder, columns, about) for task in tasks]
+    else:
+        # Not forked: DuckDB has threads.
+        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        try:
+            with pool:
+                done = list(pool.map(partial(_make, folder=folder, columns=tuple(columns), about=about), tasks))
+        except BrokenExecutor as error:
+            raise ResultsError(
+                "a process that reads results died",
+                where=str(folder),
+                todo="was it killed for want of memory? Free some and try again",
+            ) from error
+    return [piece for pieces, _ in done for piece in pieces], [state for _, states in done for state in states]
+
+
+def _tasks(paths: Sequence[Path], most_bytes: int) -> Iterator[list[Path]]:
+    task: list[Path] = []
+    size = 0
+    for path in paths:
+        if task and size + _size(path) > most_bytes:
+            yield task
+            task, size = [], 0
+        task.append(path)
+        size += _size(path)
+    if task:
+        yield task
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # reading it says what is wrong
+
+
+def _make(
+    paths: list[Path], folder: Path, columns: Collection[str], about: str
+) -> tuple[list[Piece], list[FileState]]:
+    whole = not SMALL.keys() >= set(columns)
+    pieces: list[Piece] = []
+    states: list[FileState] = []
+    rows: list[Entry] = []
+    size = 0
+    for path in paths:
+        lines = Lines(path, whole=whole, about=about)
+        for one in lines:
+            rows.append(one)
+            size += one.length_bytes
+            if (whole and size > _PIECE_BYTES) or len(rows) >= _PIECE_ROWS:
+                pieces.append(_write(rows, columns, folder))
+                rows, size = [], 0
+        states.append(lines.state)
+    if rows:
+        pieces.append(_write(rows, columns, folder))
+    return pieces, states
+
+
+def _write(rows: list[Entry], columns: Collection[str], folder: Path) -> Piece:
+    cells = {name: _array(COLUMNS[name], rows) for name in columns}
+    chosen = ", ".join(f"{_converted(name)} AS {name}" for name in columns)
+    database = connect(threads=1)
+    try:
+        database.register("cells", cells)
+        return write_query(database, f"SELECT {chosen} FROM cells", folder, tuple(dict.fromkeys(one.file for one in rows)))  # noqa: E501, S608 - names of our own
+    finally:
+        database.close()
+
+
+def write_query(database: duckdb.DuckDBPyConnection, query: str, folder: Path, files: tuple[str, ...]) -> Piece:
+    """What a query gives, as a new piece in ``folder``.
+
+    :param files: names of the run files whose rows these are.
+    :raises ResultsError: it cannot be written; nothing is left of it.
+    """
+    import duckdb
+
+    path = folder / f"{secrets.token_hex(8)}.parquet"
+    try:
+        database.execute(f"COPY ({query}) TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880, ROW_GROUP_SIZE_BYTES '64MB')")
+        (rows,) = database.execute(f"SELECT num_rows FROM parquet_file_metadata('{_quoted(path)}')").fetchone() or (0,)  # noqa: S608
+    except (duckdb.Error, OSError) as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise _cannot_write(folder, error) from error
+    return Piece(path.name, path.stat().st_size, rows, files)
+
+
+def _array(column: Column, rows: list[Entry]) -> np.ndarray:
+    cells = list(map(column.cell, rows))
+    if column.kind in _NUMPY and None not in cells:
+        return np.array(cells, dtype=_NUMPY[column.kind])
+    out = np.empty(len(cells), dtype=object)
+    out[:] = cells
+    return out
+
+
+def _converted(name: str) -> str:
+    kind = COLUMNS[name].kind
+    return f"make_timestamp({name})" if kind == "TIMESTAMP" else f"CAST({name} AS {kind})"
+
+
+def _microseconds(time: datetime) -> int:
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1e6)
+
+
+def _text(part: msgspec.Raw | None) -> str | None:
+    return None if part is None else bytes(part).decode()
+
+
+def _without_samples(values: dict[str, msgspec.Raw]) -> str:
+    kept = (f"{json.dumps(name)}:{_text(part)}" for name, part in values.items() if name != "samples_ns")
+    return "{" + ",".join(kept) + "}"
+
+
+def read_pieces(paths: Iterable[Path], columns: Collection[str] = tuple(COLUMNS)) -> str:
+    """SQL of all rows of these pieces with these columns, and ``piece``, the file's name, beside them."""
+    names = ", ".join(f"'{_quoted(path)}'" for path in paths)
+    if not names:
+        none = ", ".join(f"NULL::{COLUMNS[name].kind} AS {name}" for name in columns)
+        return f"SELECT {none}, NULL::VARCHAR AS piece WHERE false"
+    return f"SELECT {', '.join(columns)}, parse_filename(filename) AS piece FROM read_parquet([{names}], filename=true)"  # noqa: S608
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _cannot_write(folder: Path, error: Exception) -> ResultsError:
+    return ResultsError(
+        "cannot be written",
+        where=str(folder),
+        todo="make room, or check its permissions; the runs' own files are not touched",
+        detail=str(error),
+    )
