@@ -14,6 +14,7 @@ from harness.commands.doctor import doctor
 from harness.commands.environments import environments
 from harness.commands.fetch import fetch
 from harness.commands.models import models
+from harness.commands.results import results
 from harness.commands.selftest import selftest
 from harness.commands.trtexec import trtexec
 from harness.errors import HarnessError, WriteFailed
@@ -56,7 +57,7 @@ def cli() -> None:
     """INT8 for ONNX models whose input length varies: calibrate from ragged data, check and measure."""
 
 
-for _command in (calibrate, fetch, models, environments, doctor, trtexec, selftest):
+for _command in (calibrate, fetch, models, environments, doctor, trtexec, selftest, results):
     cli.add_command(_command)
 
 

@@ -225,9 +225,12 @@ class Results:
     def runs(self, where: Where = Where()) -> list[RunSummary]:  # noqa: B008 - frozen
         """The runs that have such records, the oldest first; without a condition, those without records, too."""
         condition, parameters = where.sql()
+        names = ", ".join(
+            f"list_sort(list(DISTINCT {name}) FILTER (WHERE {name} IS NOT NULL))"
+            for name in ("host", "model", "runtime", "harness")
+        )
         rows = self.select(
-            "SELECT file, min(time), max(time), count(*), list_sort(list(DISTINCT host)), list_sort(list(DISTINCT model)),"  # noqa: S608
-            " list_sort(list(DISTINCT runtime)), list_sort(list(DISTINCT harness)), histogram(kind), histogram(verdict)"
+            f"SELECT file, min(time), max(time), count(*), {names}, histogram(kind), histogram(verdict)"  # noqa: S608
             f" FROM records WHERE {condition} GROUP BY file",
             parameters,
         )
@@ -253,10 +256,16 @@ class Results:
 
     def newest_verdicts(self, where: Where = Where()) -> list[Found]:  # noqa: B008 - frozen
         """The newest record of every case, kind, bucket and host, by model and runtime."""
-        partition = "PARTITION BY case_id, kind, bucket, host ORDER BY time DESC, file DESC, line DESC"
-        return self._found(
-            where, f"AND case_id IS NOT NULL QUALIFY row_number() OVER ({partition}) = 1 ORDER BY model, runtime, case_id, kind, bucket, host"  # noqa: E501
+        condition, parameters = where.sql()
+        # A window function over all columns does the same in ten times the time.
+        query = (
+            "WITH newest AS (SELECT max(struct_pack(time := time, file := file, line := line)) AS one FROM records"  # noqa: S608
+            f" WHERE case_id IS NOT NULL AND {condition} GROUP BY case_id, kind, bucket, host)"
+            f" SELECT {', '.join(_FOUND)} FROM records"
+            " SEMI JOIN (SELECT one.file AS file, one.line AS line FROM newest) AS places USING (file, line)"
+            " ORDER BY model, runtime, case_id, kind, bucket, host"
         )
+        return [self._made(row) for row in self.select(query, parameters)]
 
     def of_run(self, run: str) -> Iterator[Found]:
         """The records of one run, in their order."""

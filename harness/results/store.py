@@ -183,6 +183,10 @@ class Reading:
     bad: list[BadLine] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Record]:
+        return (one for _, one in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, Record]]:
+        """The same, each with the number of its line, from 1."""
         self.bad.clear()
         try:
             with self.path.open("rb") as file:
@@ -195,7 +199,7 @@ class Reading:
                         reason = str(error) if line.endswith(b"\n") else "unfinished"
                         self.bad.append(BadLine(number, reason, line[:_SHOWN].decode(errors="replace").strip()))
                         continue
-                    yield one
+                    yield number, one
         except OSError as error:
             raise ResultsError(
                 f"cannot be read: {error.strerror}", where=str(self.path), todo="name a run's .jsonl file"
