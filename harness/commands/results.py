@@ -41,8 +41,13 @@ def results(context: click.Context, folder: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of the table.")
 @click.pass_obj
 def list_(
-    folder: Path | None, since: str | None, model: str | None, runtime: str | None, kind: str | None, as_json: bool
-) -> None:  # noqa: E501, FBT001
+    folder: Path | None,
+    since: str | None,
+    model: str | None,
+    runtime: str | None,
+    kind: str | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
     """The runs, the oldest first: time (UTC), host, versions, counts of verdicts.
 
     With conditions: runs that have such records, and counts of those.
@@ -117,11 +122,11 @@ def compact_(folder: Path | None) -> None:
 
 @results.command("export")
 @click.argument("run", required=False)
-@click.option("--format", "form", type=click.Choice(["pytest-benchmark", "openmetrics"]), required=True,
-              help="pytest-benchmark: the latency samples of RUN. openmetrics: the newest record of every case.")  # fmt: skip
+@click.option("--format", "form", required=True, type=click.Choice(["pytest-benchmark", "openmetrics"]),
+              help="pytest-benchmark: RUN's latency samples. openmetrics: the newest record of every case.")  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="A file; stdout without it."
-)  # noqa: E501
+)
 @click.pass_obj
 def export(folder: Path | None, run: str | None, form: str, output: Path | None) -> None:
     """Records for other programs."""
@@ -185,12 +190,16 @@ def import_(folder: Path | None, source: Path) -> None:
 @click.option("--keep-last", type=click.IntRange(min=0), default=None, metavar="N", help="Remove all but the newest N.")
 @click.option(
     "--keep", multiple=True, metavar="RUN", help="Never this one; several times. Beside those in baselines.txt."
-)  # noqa: E501
+)
 @click.option("--yes", is_flag=True, help="Remove them; without it, only say which.")
 @click.pass_obj
 def prune_(
-    folder: Path | None, older_than: str | None, keep_last: int | None, keep: tuple[str, ...], yes: bool
-) -> None:  # noqa: E501, FBT001
+    folder: Path | None,
+    older_than: str | None,
+    keep_last: int | None,
+    keep: tuple[str, ...],
+    yes: bool,  # noqa: FBT001
+) -> None:
     """Remove old runs. A dry run unless --yes is given.
 
     Runs named by --keep or in baselines.txt (one id a line) stay, and so does a run that is being written.
@@ -227,7 +236,7 @@ def _there(given: Path | None) -> Path:
     if not folder.is_dir():
         raise UsageError(
             "no such folder", where=str(folder), todo="name the folder of runs: harness results --results DIR ..."
-        )  # noqa: E501
+        )
     return folder
 
 

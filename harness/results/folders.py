@@ -67,7 +67,9 @@ def import_folder(source: Path, folder: Path) -> Imported:
 
     :raises ResultsError: something cannot be read or written.
     """
-    copied, known, different = [], [], []
+    copied: list[str] = []
+    known: list[str] = []
+    different: list[str] = []
     for path in Store(source).runs():
         target = folder / path.name
         try:

@@ -166,9 +166,7 @@ class Lines:
         self.state = FileState(path.name, 0, 0)
 
     def __iter__(self) -> Iterator[Entry]:
-        """
-        :raises ResultsError: the file cannot be read.
-        """
+        """:raises ResultsError: the file cannot be read."""
         name, digest, offset, state = self.path.name, hashlib.sha256(), 0, self.state
         whole, about = self.whole, self.about
         try:

@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Collection
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,11 +26,13 @@ from harness.errors import ResultsError
 from harness.results.lines import Entry, FileState, Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import duckdb
     import msgspec
+
+    from harness.results.lines import Texts
 
 __all__ = ["COLUMNS", "SMALL", "Piece", "connect", "make_pieces", "read_pieces", "write_query"]
 
@@ -77,14 +78,14 @@ SMALL: dict[str, Column] = {
 COLUMNS: dict[str, Column] = {
     **SMALL,
     "seed": Column("BIGINT", attrgetter("texts.seed")),
-    "values_json": Column("VARCHAR", lambda one: _without_samples(one.texts.values)),
-    "samples_ns_json": Column("VARCHAR", lambda one: _text(one.texts.values.get("samples_ns"))),
-    "environment_json": Column("VARCHAR", lambda one: _text(one.texts.environment)),
-    "model_json": Column("VARCHAR", lambda one: _text(one.texts.model)),
-    "corpus_json": Column("VARCHAR", lambda one: _text(one.texts.corpus)),
-    "samples_json": Column("VARCHAR", lambda one: _text(one.texts.samples)),
+    "values_json": Column("VARCHAR", lambda one: _without_samples(_texts(one).values)),
+    "samples_ns_json": Column("VARCHAR", lambda one: _text(_texts(one).values.get("samples_ns"))),
+    "environment_json": Column("VARCHAR", lambda one: _text(_texts(one).environment)),
+    "model_json": Column("VARCHAR", lambda one: _text(_texts(one).model)),
+    "corpus_json": Column("VARCHAR", lambda one: _text(_texts(one).corpus)),
+    "samples_json": Column("VARCHAR", lambda one: _text(_texts(one).samples)),
 }
-"""All columns of a compacted file. ``values_json`` is ``values`` without ``samples_ns``, which has a column of its own."""
+"""All columns of a compacted file. ``values_json`` is ``values`` without ``samples_ns``, which has its own column."""
 
 _PIECE_BYTES = 48_000_000
 _PIECE_ROWS = 100_000
@@ -225,15 +226,14 @@ def write_query(database: duckdb.DuckDBPyConnection, query: str, folder: Path, f
 
     path = folder / f"{secrets.token_hex(8)}.parquet"
     try:
-        database.execute(
-            f"COPY ({query}) TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880, ROW_GROUP_SIZE_BYTES '64MB')"
-        )
-        (rows,) = database.execute(f"SELECT num_rows FROM parquet_file_metadata('{_quoted(path)}')").fetchone() or (0,)  # noqa: S608
+        options = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880, ROW_GROUP_SIZE_BYTES '64MB'"
+        database.execute(f"COPY ({query}) TO '{_quoted(path)}' ({options})")
+        counted = database.execute(f"SELECT num_rows FROM parquet_file_metadata('{_quoted(path)}')").fetchone()  # noqa: S608
     except (duckdb.Error, OSError) as error:
         with contextlib.suppress(OSError):
             path.unlink()
         raise _cannot_write(folder, error) from error
-    return Piece(path.name, path.stat().st_size, rows, files)
+    return Piece(path.name, path.stat().st_size, counted[0] if counted else 0, files)
 
 
 def _array(kind: str, cells: list[Any]) -> np.ndarray:
@@ -251,6 +251,11 @@ def _converted(name: str) -> str:
 
 def _microseconds(time: datetime) -> int:
     return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1e6)
+
+
+def _texts(one: Entry) -> Texts:
+    assert one.texts is not None, "columns of texts are read from whole lines"
+    return one.texts
 
 
 def _text(part: msgspec.Raw | None) -> str | None:

@@ -179,9 +179,7 @@ class Results:
         self.states: dict[str, FileState] = {}
 
     def __enter__(self) -> Self:
-        """
-        :raises ResultsError: a run cannot be read.
-        """
+        """:raises ResultsError: a run cannot be read."""
         there = held(self.folder)
         self._scratch = Path(tempfile.mkdtemp(prefix="harness-results-"))
         try:
@@ -222,25 +220,33 @@ class Results:
                 detail=str(error),
             ) from error
 
-    def runs(self, where: Where = Where()) -> list[RunSummary]:  # noqa: B008 - frozen
+    def runs(self, where: Where = Where()) -> list[RunSummary]:
         """The runs that have such records, the oldest first; without a condition, those without records, too."""
         condition, parameters = where.sql()
-        names = ", ".join(
+        lists = ", ".join(
             f"list_sort(list(DISTINCT {name}) FILTER (WHERE {name} IS NOT NULL))"
             for name in ("host", "model", "runtime", "harness")
         )
         rows = self.select(
-            f"SELECT file, min(time), max(time), count(*), {names}, histogram(kind), histogram(verdict)"  # noqa: S608
+            f"SELECT file, min(time), max(time), count(*), {lists}, histogram(kind), histogram(verdict)"  # noqa: S608
             f" FROM records WHERE {condition} GROUP BY file",
             parameters,
         )
-        found = {
-            file: RunSummary(
-                Path(file).stem, begun, ended, count, self.states[file].bad, *(tuple(names or ()) for names in lists),
-                _plain(kinds), _plain(verdicts),
+        found = {}
+        for file, begun, ended, count, hosts, models, runtimes, harness, kinds, verdicts in rows:
+            found[file] = RunSummary(
+                run=Path(file).stem,
+                begun=begun,
+                ended=ended,
+                records=count,
+                bad=self.states[file].bad,
+                hosts=tuple(hosts or ()),
+                models=tuple(models or ()),
+                runtimes=tuple(runtimes or ()),
+                harness=tuple(harness or ()),
+                kinds=_plain(kinds),
+                verdicts=_plain(verdicts),
             )
-            for file, begun, ended, count, *lists, kinds, verdicts in rows
-        }  # fmt: skip
         if where == Where():
             for name, state in self.states.items():
                 found.setdefault(name, RunSummary(Path(name).stem, bad=state.bad))
@@ -254,7 +260,7 @@ class Results:
         """The newest such records, the oldest of them first. ``Where(case=..., kind=...)``."""
         return self._found(where, "ORDER BY time DESC, file DESC, line DESC LIMIT ?", last)[::-1]
 
-    def newest_verdicts(self, where: Where = Where()) -> list[Found]:  # noqa: B008 - frozen
+    def newest_verdicts(self, where: Where = Where()) -> list[Found]:
         """The newest record of every case, kind, bucket and host, by model and runtime."""
         condition, parameters = where.sql()
         # A window function over all columns does the same in ten times the time.

@@ -41,9 +41,9 @@ SCHEMA = 1
 refuse what is newer than they are."""
 
 MIGRATIONS: dict[int, Callable[[Record], Record]] = {}
-"""What makes a record of schema n one of n + 1, by n. Takes the record as its line says, strings for NaN, and may change
-it in place; the new ``schema`` is set by the reader. Run files are never rewritten: a step stays as long as there are
-files that it reads."""
+"""What makes a record of schema n one of n + 1, by n. Takes the record as its line says, strings for NaN, and may
+change it in place; the new ``schema`` is set by the reader. Run files are never rewritten: a step stays as long as
+there are files that it reads."""
 
 KINDS = frozenset({"accuracy", "benchmark", "build", "calibration", "latency", "profiles", "run", "selftest"})
 
