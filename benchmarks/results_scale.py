@@ -1,6 +1,6 @@
 """A million records in a thousand runs: how long questions take before and after ``compact``, and what a kill loses.
 
-    python benchmarks/results_scale.py            # 15 minutes, 5 GB in the system's temporary folder, removed at the end
+    python benchmarks/results_scale.py            # 10 minutes, 5 GB in the system's temporary folder, removed after
     python benchmarks/results_scale.py --quick    # 20,000 records, 10 kills
 
 Records are made of the recorded ones under ``results/reference``: builds, accuracy, latency sessions and latency of
@@ -45,7 +45,9 @@ def templates() -> dict[str, list[dict[str, Any]]]:
     for path in sorted(REFERENCE.glob("*/*.jsonl")):
         for line in path.read_text().splitlines():
             one = json.loads(line)
-            part = "bucket" if "samples_ns" in one["values"] else "session" if "session" in one["values"] else one["kind"]
+            part = (
+                "bucket" if "samples_ns" in one["values"] else "session" if "session" in one["values"] else one["kind"]
+            )
             if part in found and "fields" in one:
                 found[part].append(one)
     return found
@@ -104,7 +106,10 @@ def ask(question: str, folder: Path, case: str) -> None:
             assert one.record()["case"] == case
     elif question == "history":
         with open_case(folder, case) as found:
-            assert all("int8" in one.values() or "error" in one.values() for one in found.history(Where(case=case, kind="build")))
+            assert all(
+                "int8" in one.values() or "error" in one.values()
+                for one in found.history(Where(case=case, kind="build"))
+            )
     elif question == "newest_verdicts":
         with open_verdicts(folder) as found:
             assert found.newest_verdicts()
@@ -121,22 +126,29 @@ def ask(question: str, folder: Path, case: str) -> None:
 QUESTIONS = ("list", "gate_lookup", "history", "newest_verdicts")
 
 
-def timed(question: str, folder: Path, case: str) -> tuple[float, float]:
-    """Seconds from start to end, and peak memory in MB."""
+def timed(question: str, folder: Path, case: str) -> tuple[float, float, float]:
+    """Seconds from start to end, of processors (which other load hardly changes), and peak memory in MB."""
     command = [sys.executable, __file__, "--ask", question, "--folder", str(folder), "--case", case]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     took = time.perf_counter() - began
     if done.returncode:
         raise SystemExit(f"{question} failed:\n{done.stderr}")
-    return took, float(done.stdout.split()[-1])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processors = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return took, processors, float(done.stdout.split()[-1])
 
 
-def all_timed(folder: Path, case: str, times: int) -> tuple[dict[str, float], float]:
-    """The median of several times for each question."""
+def all_timed(folder: Path, case: str, times: int) -> tuple[dict[str, float], dict[str, float], float]:
+    """For each question the median of several times, and processor time; the highest peak of memory."""
     found = {question: sorted(timed(question, folder, case) for _ in range(times)) for question in QUESTIONS}
-    peak = max(memory for ones in found.values() for _, memory in ones)
-    return {question: round(ones[len(ones) // 2][0], 2) for question, ones in found.items()}, peak
+    middle = {question: ones[len(ones) // 2] for question, ones in found.items()}
+    peak = max(memory for ones in found.values() for *_, memory in ones)
+    seconds = {question: round(one[0], 2) for question, one in middle.items()}
+    return seconds, {question: round(one[1], 2) for question, one in middle.items()}, peak
 
 
 WRITER = """
@@ -220,23 +232,28 @@ def main() -> int:
         folder.mkdir()
         began = time.perf_counter()
         there = write_runs(folder, runs, records)
-        print(f"{records} records in {runs} runs, {there['bytes'] / 1e9:.2f} GB, written in {time.perf_counter() - began:.0f} s")
-        before, peak = all_timed(folder, there["case"], given.times)
-        first, memory = timed("compact", folder, "")
-        again, _ = timed("compact", folder, "")
+        took = time.perf_counter() - began
+        print(f"{records} records in {runs} runs, {there['bytes'] / 1e9:.2f} GB, written in {took:.0f} s")
+        before, before_cpu, peak = all_timed(folder, there["case"], given.times)
+        first, _, memory = timed("compact", folder, "")
+        again, *_ = timed("compact", folder, "")
         size = sum(path.stat().st_size for path in (folder / "compacted").glob("*.parquet"))
-        print(f"compact: {first:.1f} s, {size / 1e6:.0f} MB, {memory:.0f} MB of memory; again, nothing new: {again:.1f} s")
-        after, later = all_timed(folder, there["case"], given.times)
-        print(f"{'question':<18}{'before s':>10}{'compacted s':>13}")
+        print(
+            f"compact: {first:.1f} s, {size / 1e6:.0f} MB, {memory:.0f} MB of memory; again, nothing new: {again:.1f} s"
+        )
+        after, after_cpu, later = all_timed(folder, there["case"], given.times)
+        print(f"{'question':<18}{'before s':>10}{'processor s':>13}{'compacted s':>13}{'processor s':>13}")
         for question in QUESTIONS:
-            print(f"{question:<18}{before[question]:>10.2f}{after[question]:>13.2f}")
+            cells = (f"{found[question]:>13.2f}" for found in (before_cpu, after, after_cpu))
+            print(f"{question:<18}{before[question]:>10.2f}{''.join(cells)}")
         shutil.rmtree(folder)
         lost, failures = killed(place / "killed", kills)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     peak = max(peak, later, memory)
     found = {
-        "before_s": before, "compacted_s": after, "compact_s": round(first, 1), "rss_mb": round(peak), "kills": kills,
+        "before_s": before, "compacted_s": after, "before_cpu_s": before_cpu,
+        "compacted_cpu_s": after_cpu, "compact_s": round(first, 1), "rss_mb": round(peak), "kills": kills,
         "lost_records": lost, "reader_failures": failures, "records": records, "runs": runs,
         "gigabytes": round(there["bytes"] / 1e9, 2), "load": [round(value, 1) for value in os.getloadavg()],
     }  # fmt: skip

@@ -87,8 +87,8 @@ def show_(folder: Path | None, what: str, as_json: bool) -> None:  # noqa: FBT00
     if not colon:
         numbered = _numbered(path)
         if as_json:
-            brief = [{"line": number, **brief(one)} for number, one in numbered]
-            show(json.dumps([json.loads(encode(one)) for one in brief]))
+            short = [{"line": number, **brief(one)} for number, one in numbered]
+            show(json.dumps([json.loads(encode(one)) for one in short]))
         else:
             show(run_table(numbered))
         return
@@ -123,7 +123,7 @@ def compact_(folder: Path | None) -> None:
 @results.command("export")
 @click.argument("run", required=False)
 @click.option("--format", "form", required=True, type=click.Choice(["pytest-benchmark", "openmetrics"]),
-              help="pytest-benchmark: RUN's latency samples. openmetrics: the newest record of every case.")  # fmt: skip
+              help="pytest-benchmark: RUN's latency. openmetrics: the newest record of every case.")  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="A file; stdout without it."
 )
@@ -150,7 +150,7 @@ def export(folder: Path | None, run: str | None, form: str, output: Path | None)
         click.echo(text, nl=False)
     else:
         _write(output, text)
-        note(f"{form}: {output}")
+        show(f"wrote {output}")
 
 
 @results.command("import")

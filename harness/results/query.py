@@ -27,9 +27,11 @@ from harness.results.pieces import SMALL, connect, make_pieces, read_pieces
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    import duckdb
+
     from harness.results.record import Record
 
-__all__ = ["Found", "Results", "RunSummary", "Where", "trouble"]
+__all__ = ["Found", "Results", "RunSummary", "Where", "open_case", "open_list", "open_verdicts", "trouble"]
 
 _FOUND = (
     "file", "line", "byte_offset", "byte_length", "time", "kind", "run", "case_id", "model", "runtime", "precision",
@@ -192,7 +194,7 @@ class Results:
             if there.outdated:
                 self._database.executemany("INSERT INTO outdated VALUES (?, ?)", there.outdated)
                 source += " ANTI JOIN outdated USING (piece, file)"
-            self._database.execute(f"CREATE TEMP VIEW records AS SELECT {', '.join(self._columns)} FROM {source}")  # noqa: S608
+            self._execute(f"CREATE TEMP VIEW records AS SELECT {', '.join(self._columns)} FROM {source}")  # noqa: S608
         except BaseException:
             self.__exit__()
             raise
@@ -208,10 +210,13 @@ class Results:
 
         :raises ResultsError: a compacted file cannot be read.
         """
+        return self._execute(query, parameters).fetchall()
+
+    def _execute(self, query: str, parameters: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
         import duckdb
 
         try:
-            return self._database.execute(query, parameters).fetchall()
+            return self._database.execute(query, parameters)
         except (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException) as error:
             raise ResultsError(
                 "compacted results cannot be read",

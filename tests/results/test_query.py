@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -22,7 +22,12 @@ from tests.run_records import latency, made, session, text, written
 @pytest.fixture(params=["raw", "compacted"])
 def ready(request):
     """Prepares a folder: questions have the same answers before and after compacting."""
-    return compact if request.param == "compacted" else lambda folder: None
+    return compact if request.param == "compacted" else str
+
+
+def at(minute):
+    """As queries have it: UTC, without a zone."""
+    return datetime(2026, 11, 20, 0, minute, tzinfo=UTC).replace(tzinfo=None)
 
 
 def test_runs_in_a_list(tmp_path, ready):
@@ -34,14 +39,12 @@ def test_runs_in_a_list(tmp_path, ready):
         runs = found.runs()
         assert [one.run for one in runs] == ["z", "a", "b"]
         one = runs[-1]
-        assert (one.begun, one.ended) == (datetime(2026, 11, 20, 0, 5), datetime(2026, 11, 20, 0, 9))
+        assert (one.begun, one.ended) == (at(5), at(9))
         assert (one.records, one.bad, one.hosts, one.models) == (3, 0, ("gpu1", "gpu2"), ("wave",))
         assert one.kinds == {"build": 2, "latency": 1}
         assert one.verdicts == {"fail": 1, "faster": 1, "pass": 1}
         assert [one.run for one in found.runs(Where(model="vad"))] == ["a"]
-        assert [(one.run, one.records) for one in found.runs(Where(kind="build", since=datetime(2026, 11, 20, 0, 6)))] == [
-            ("b", 1)
-        ]
+        assert [(one.run, one.records) for one in found.runs(Where(kind="build", since=at(6)))] == [("b", 1)]
         for runtime, there in (("tensorrt-8.5", 1), ("tensorrt", 1), ("tensorrt-8.5.3.1", 1), ("tensorrt-8", 1)):
             assert len(found.runs(Where(runtime=runtime))) == there
         assert found.runs(Where(runtime="tensorrt-8.5.3.10")) == found.runs(Where(runtime="tensor")) == []
@@ -66,7 +69,9 @@ def test_the_newest_record_of_a_case_on_a_host(tmp_path, ready):
 
 def test_the_newest_verdicts_by_model_and_runtime(tmp_path, ready):
     written(tmp_path, "a", made("a", 1), latency(run="a", minute=1), latency("long", run="a", minute=2))
-    written(tmp_path, "b", made("b", 3, verdict="fail"), session(run="b", minute=4), made("b", 5, case=None, kind="run"))
+    written(
+        tmp_path, "b", made("b", 3, verdict="fail"), session(run="b", minute=4), made("b", 5, case=None, kind="run")
+    )
     ready(tmp_path)
     with open_verdicts(tmp_path) as found:
         newest = found.newest_verdicts()
@@ -232,7 +237,9 @@ for index in range(10**9):
 
 def test_readers_and_compact_never_fail_while_runs_are_written_and_killed(tmp_path):
     writers = [
-        subprocess.Popen([sys.executable, "-c", APPENDS, str(tmp_path), f"run{number}", json.dumps(latency(minute=number))])
+        subprocess.Popen(
+            [sys.executable, "-c", APPENDS, str(tmp_path), f"run{number}", json.dumps(latency(minute=number))]
+        )
         for number in range(2)
     ]
     failures = []

@@ -107,7 +107,9 @@ def test_round_trip(value):
     assert encode(decode(line)) == line
 
 
-@pytest.mark.parametrize("line", [b"{}", b"[1]", b"3", b"", b'{"schema": "1"}', b'{"schema": true}', b'{"schema": 1, "x": NaN}', b"\xff\n"])
+@pytest.mark.parametrize(
+    "line", [b"{}", b"[1]", b"3", b"", b'{"schema": "1"}', b'{"schema": true}', b'{"schema": 1, "x": NaN}', b"\xff\n"]
+)
 def test_lines_that_are_no_records(line):
     with pytest.raises(ValueError):  # noqa: PT011 - any reason will do
         decode(line)
