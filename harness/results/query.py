@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Found", "Results", "RunSummary", "Where", "open_case", "open_list", "open_verdicts", "trouble"]
 
 _FOUND = (
-    "file", "line", "byte_offset", "byte_length", "time", "kind", "run", "case_id", "model", "runtime", "precision",
-    "bucket", "verdict", "host", "library_version", "historical",
+    "file", "line", "byte_offset", "byte_length", "time", "kind", "case_id", "model", "runtime", "precision", "bucket",
+    "verdict", "host", "historical",
 )  # fmt: skip
 _LISTED = ("file", "time", "kind", "verdict", "host", "runtime", "model", "harness")
 _TEXTS = msgspec.json.Decoder(Texts)
@@ -89,7 +89,6 @@ class Found:
     byte_length: int
     time: datetime
     kind: str
-    run: str
     case: str | None
     model: str | None
     runtime: str | None
@@ -97,13 +96,17 @@ class Found:
     bucket: str | None
     verdict: str
     host: str | None
-    library_version: str | None
     historical: bool
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return self.path.stem
 
     @property
     def id(self) -> str:
         """``RUN:LINE``, as ``harness results show`` takes it."""
-        return f"{self.path.stem}:{self.line}"
+        return f"{self.run}:{self.line}"
 
     def record(self) -> Record:
         """All of it.
