@@ -38,7 +38,9 @@ def results(context: click.Context, folder: Path | None) -> None:
 @click.option("--model", default=None, help="Only records of this model.")
 @click.option("--runtime", default=None, help="Only of this runtime: tensorrt-8.5 takes tensorrt-8.5.3.1, too.")
 @click.option("--kind", default=None, help="Only of this kind: build, accuracy, latency, ...")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of the table.")
+@click.option("--last", type=click.IntRange(min=1), default=100, show_default=True, metavar="N",
+              help="Show the newest N in the table.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of all instead of the table.")
 @click.pass_obj
 def list_(
     folder: Path | None,
@@ -46,6 +48,7 @@ def list_(
     model: str | None,
     runtime: str | None,
     kind: str | None,
+    last: int,
     as_json: bool,  # noqa: FBT001
 ) -> None:
     """The runs, the oldest first: time (UTC), host, versions, counts of verdicts.
@@ -64,7 +67,9 @@ def list_(
     if as_json:
         show(json.dumps([json.loads(encode(asdict(one))) for one in runs]))
     elif runs:
-        show(runs_table(runs))
+        show(runs_table(runs[-last:]))
+        if len(runs) > last:
+            note(f"{len(runs) - last} older run(s) are not shown: --last {len(runs)}")
     else:
         note("no such runs" if where != Where() else f"no runs in {_folder(folder)}")
 

@@ -49,6 +49,10 @@ def test_list(folder, capsys):
         (["--since", "10000d"], 3),
     ):
         assert len(json.loads(said(capsys, "list", "--json", *words)[1])) == runs, words
+    code, out, err = said(capsys, "list", "--last", "1")
+    assert "20261122T000000Z-cccccc" in out
+    assert "20261121T000000Z-bbbbbb" not in out
+    assert "2 older run(s) are not shown: --last 3" in err
     assert said(capsys, "list", "--model", "none")[1:] == ("", said(capsys, "list", "--model", "none")[2])
     assert "no such runs" in said(capsys, "list", "--model", "none")[2]
 
