@@ -17,7 +17,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from enum import Enum
 from pathlib import Path
@@ -32,14 +32,20 @@ if TYPE_CHECKING:
 
     from harness.spec.case import Case
 
-__all__ = ["KINDS", "SCHEMA", "Record", "decode", "encode", "fingerprint", "now", "record"]
+__all__ = ["KINDS", "MIGRATIONS", "SCHEMA", "Record", "decode", "encode", "fingerprint", "now", "record", "restored"]
 
 Record = dict[str, Any]
 
 SCHEMA = 1
-"""Raise it when a field changes its meaning; readers refuse what is newer than they are."""
+"""Raise it when a field changes its meaning, and register the step from the one before in :data:`MIGRATIONS`; readers
+refuse what is newer than they are."""
 
-KINDS = frozenset({"accuracy", "build", "calibration", "latency", "profiles", "run", "selftest"})
+MIGRATIONS: dict[int, Callable[[Record], Record]] = {}
+"""What makes a record of schema n one of n + 1, by n. Takes the record as its line says, strings for NaN, and may
+change it in place; the new ``schema`` is set by the reader. Run files are never rewritten: a step stays as long as
+there are files that it reads."""
+
+KINDS = frozenset({"accuracy", "benchmark", "build", "calibration", "latency", "profiles", "run", "selftest"})
 
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "execnet", "hypothesis", "pytest", "pytest-benchmark")
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -176,17 +182,32 @@ def encode(one: Mapping[str, Any]) -> bytes:
 
 
 def decode(line: bytes) -> Record:
-    """The record of one line.
+    """The record of one line, as this version of the schema has it.
 
-    :raises ValueError: it is no JSON object, or not one of these.
+    :raises ValueError: it is no JSON object, not one of these, or of a schema that this harness cannot read.
     """
     one = json.loads(line, parse_constant=_refuse_constant)
-    if not isinstance(one, dict) or not isinstance(one.get("schema"), int):
-        raise ValueError("not a record")  # noqa: TRY004 - one type for all that is wrong with a line
+    if not isinstance(one, dict) or type(one.get("schema")) is not int:
+        raise ValueError("not a record")
+    whole: Record = restored(_migrated(one))
+    return whole
+
+
+def _migrated(one: Record) -> Record:
     if one["schema"] > SCHEMA:
-        raise ValueError(f"schema {one['schema']} is newer than this harness reads ({SCHEMA})")
-    restored: Record = _restored(one)
-    return restored
+        raise ValueError(
+            f"schema {one['schema']} is newer than this harness reads ({SCHEMA}): read it with a newer harness"
+        )
+    for version in range(one["schema"], SCHEMA):
+        if version not in MIGRATIONS:
+            raise ValueError(f"nothing is known of schema {version}: this harness reads up to {SCHEMA}")
+        try:
+            one = MIGRATIONS[version](one)
+        except (KeyError, TypeError, AttributeError) as error:
+            # A step takes a record to be whole; one that lacks a field is a bad line, not the end of reading.
+            raise ValueError(f"does not fit its schema {version}: {error!r}") from error
+        one["schema"] = version + 1
+    return one
 
 
 def _refuse_constant(name: str) -> float:
@@ -252,9 +273,10 @@ def _(value: date, where: str) -> str:  # noqa: ARG001
     return value.isoformat()
 
 
-def _restored(value: Any) -> Any:  # noqa: ANN401
+def restored(value: Any) -> Any:  # noqa: ANN401
+    """A value as it was before :func:`encode`: the strings that stand for NaN and infinity as floats."""
     if isinstance(value, dict):
-        return {key: _restored(item) for key, item in value.items()}
+        return {key: restored(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_restored(item) for item in value]
+        return [restored(item) for item in value]
     return _NOT_FINITE.get(value, value) if isinstance(value, str) else value

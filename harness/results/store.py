@@ -7,6 +7,9 @@ import fcntl
 import os
 import re
 import secrets
+import stat
+import threading
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-__all__ = ["BadLine", "Reading", "Run", "Store", "new_run_id", "read_run"]
+__all__ = ["BadLine", "Reading", "Run", "Store", "is_written", "new_run_id", "read_run"]
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -39,7 +42,9 @@ class Store:
     def open_run(self, run_id: str | None = None) -> Run:
         """A run to add records to; a new one without ``run_id``, else that one, begun or not.
 
-        :raises ResultsError: the folder or the file cannot be made.
+        It is the only one that may: whoever opens the same run meanwhile, here or in another process, is refused.
+
+        :raises ResultsError: the folder or the file cannot be made, or somebody is writing this run.
         :raises UsageError: an id that is no file name.
         """
         if run_id is not None and not _RUN_ID.fullmatch(run_id):
@@ -48,45 +53,82 @@ class Store:
         path = self.folder / f"{run_id}.jsonl"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            os.close(_open(path))
+            file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise _cannot_write(error, path) from error
-        return Run(run_id, path)
+        try:
+            _lock(file, path)
+        except BaseException:
+            os.close(file)
+            raise
+        return Run(run_id, path, file)
 
     def runs(self) -> list[Path]:
         """The runs' files, oldest first."""
         return sorted(self.folder.glob("*.jsonl"))
 
 
-@dataclass(frozen=True)
 class Run:
-    """One run's file. Holds nothing open: processes may share it, and a crash loses at most one record."""
+    """One run's file, open and locked until :meth:`close`, the end of the process, or until nobody refers to it.
 
-    id: str
-    path: Path
+    A crash loses at most the record that is being written, and leaves no lock behind.
+    """
+
+    def __init__(self, run_id: str, path: Path, file: int) -> None:
+        self.id, self.path, self._file = run_id, path, file
+        self._one_at_a_time = threading.Lock()
+        self.close = weakref.finalize(self, os.close, file)
+        """End writing: the lock is given up. Twice does no harm."""
 
     def append(self, one: Mapping[str, Any]) -> None:
-        """Add a record and wait until it is on the disk.
+        """Add a record and wait until it is on the disk. Threads may share a run.
 
         A line that a crash left unfinished is ended first. When the disk is full, what was written of this record
         is taken back, so that the file holds whole records only.
 
-        :raises ResultsError: it cannot be written, or holds something that has no JSON form.
+        :raises ResultsError: it cannot be written, or holds something that has no JSON form, or the run was closed.
         """
         line = encode(one)
-        try:
-            file = _open(self.path)
+        with self._one_at_a_time:
+            if not self.close.alive:
+                raise ResultsError("this run is closed", where=str(self.path), todo="open it again with Store.open_run")
+            if os.fstat(self._file).st_nlink == 0:
+                raise ResultsError(
+                    "this run's file was removed while it was written",
+                    where=str(self.path),
+                    todo="run again; the records so far are lost",
+                )
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                _write_whole(file, line)
-            finally:
-                os.close(file)
-        except OSError as error:
-            raise _cannot_write(error, self.path) from error
+                _write_whole(self._file, line)
+            except OSError as error:
+                raise _cannot_write(error, self.path) from error
 
 
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def is_written(path: Path) -> bool:
+    """Whether somebody has this run open for writing now. False where it cannot be asked."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _lock(file: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        return  # a device's lock would be one for the whole machine
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ResultsError(
+            "this run is being written by somebody else",
+            where=str(path),
+            todo="a run has one writer: wait until it ends, or begin a run of its own (Store.open_run without an id)",
+        ) from error
+    except OSError as error:
+        raise _cannot_write(error, path) from error
 
 
 def _write_whole(file: int, line: bytes) -> None:
@@ -141,6 +183,10 @@ class Reading:
     bad: list[BadLine] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Record]:
+        return (one for _, one in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, Record]]:
+        """The same, each with the number of its line, from 1."""
         self.bad.clear()
         try:
             with self.path.open("rb") as file:
@@ -153,7 +199,7 @@ class Reading:
                         reason = str(error) if line.endswith(b"\n") else "unfinished"
                         self.bad.append(BadLine(number, reason, line[:_SHOWN].decode(errors="replace").strip()))
                         continue
-                    yield one
+                    yield number, one
         except OSError as error:
             raise ResultsError(
                 f"cannot be read: {error.strerror}", where=str(self.path), todo="name a run's .jsonl file"

@@ -6,6 +6,7 @@ import configparser
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -77,6 +78,10 @@ def folder(tmp_path_factory):
     catalogue = f"catalogue = {str(ROOT / 'fixtures' / 'catalogue.py')!r}\n"
     (folder / "harness.toml").write_text(catalogue + the_block("docs/guide/own-model.md", "toml", "models"))
     (folder / "tiny.toml").write_text(_TINY)
+    for results in (folder / "results", folder / "other" / "results"):
+        results.mkdir(parents=True)
+        run = ROOT / "results/reference/h200-2026-11-23/first-latency-8.5.3.1.jsonl"
+        shutil.copy(run, results / "20261123T054421Z-17f1c7.jsonl")
     return folder
 
 

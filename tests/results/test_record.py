@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ResultsError, UsageError
-from harness.results.record import SCHEMA, decode, encode, fingerprint, record
+from harness.results.record import MIGRATIONS, SCHEMA, decode, encode, fingerprint, record
 from harness.spec.calibration import Calibration, Method, Policy, Precision
 from harness.spec.case import Case
 from harness.spec.model import Bounds
@@ -107,7 +107,9 @@ def test_round_trip(value):
     assert encode(decode(line)) == line
 
 
-@pytest.mark.parametrize("line", [b"{}", b"[1]", b"3", b"", b'{"schema": "1"}', b'{"schema": 1, "x": NaN}', b"\xff\n"])
+@pytest.mark.parametrize(
+    "line", [b"{}", b"[1]", b"3", b"", b'{"schema": "1"}', b'{"schema": true}', b'{"schema": 1, "x": NaN}', b"\xff\n"]
+)
 def test_lines_that_are_no_records(line):
     with pytest.raises(ValueError):  # noqa: PT011 - any reason will do
         decode(line)
@@ -116,3 +118,23 @@ def test_lines_that_are_no_records(line):
 def test_newer_records_are_not_guessed_at():
     with pytest.raises(ValueError, match="newer than this harness"):
         decode(json.dumps({"schema": SCHEMA + 1}).encode())
+
+
+def test_older_records_are_migrated_step_by_step(monkeypatch):
+    def named(one):
+        one["values"]["median_ms"] = one["values"].pop("median_us") / 1e3
+        return one
+
+    monkeypatch.setattr("harness.results.record.SCHEMA", 3)
+    monkeypatch.setitem(MIGRATIONS, 1, named)
+    monkeypatch.setitem(MIGRATIONS, 2, lambda one: {**one, "verdict": one["verdict"].upper()})
+    old = b'{"schema": 1, "verdict": "pass", "values": {"median_us": 5, "worst": "NaN"}}'
+    back = decode(old)
+    assert (back["schema"], back["verdict"], back["values"]["median_ms"]) == (3, "PASS", 0.005)
+    assert math.isnan(back["values"]["worst"])
+    assert decode(b'{"schema": 2, "verdict": "pass"}') == {"schema": 3, "verdict": "PASS"}
+    assert decode(b'{"schema": 3, "verdict": "pass"}')["verdict"] == "pass"
+    with pytest.raises(ValueError, match="does not fit its schema 1: KeyError"):
+        decode(b'{"schema": 1, "values": {}}')
+    with pytest.raises(ValueError, match="nothing is known of schema 0"):
+        decode(b'{"schema": 0}')

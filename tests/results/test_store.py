@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from harness.errors import ResultsError, UsageError
 from harness.results.record import SCHEMA
-from harness.results.store import Store, new_run_id, read_run
+from harness.results.store import Store, is_written, new_run_id, read_run
 
 
 def one(**values):
@@ -124,14 +126,17 @@ WRITER = """
 import sys
 from pathlib import Path
 from harness.results.store import Store
-run = Store(Path(sys.argv[1])).open_run("shared")
+run = Store(Path(sys.argv[1])).open_run(sys.argv[3])
 for index in range(40):
     run.append({"schema": 1, "values": {"who": sys.argv[2], "index": index, "text": "x" * 9000}})
 """
 
 
-def test_processes_and_threads_share_a_file(tmp_path):
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(number)]) for number in range(2)]
+def test_writers_share_a_folder_and_threads_a_run(tmp_path):
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(number), f"run{number}"])
+        for number in range(2)
+    ]
     run = Store(tmp_path).open_run("shared")
     threads = [
         threading.Thread(target=lambda n=n: [run.append(one(who=f"t{n}", index=i)) for i in range(40)])
@@ -142,20 +147,63 @@ def test_processes_and_threads_share_a_file(tmp_path):
     for thread in threads:
         thread.join()
     assert [writer.wait() for writer in writers] == [0, 0]
-    reading = read_run(run.path)
-    seen = [(record["values"]["who"], record["values"]["index"]) for record in reading]
-    assert reading.bad == []
-    assert len(seen) == 160
-    for who in ("0", "1", "t0", "t1"):
-        assert [index for name, index in seen if name == who] == list(range(40))
+    readings = [read_run(path) for path in Store(tmp_path).runs()]
+    seen = [[(record["values"]["who"], record["values"]["index"]) for record in reading] for reading in readings]
+    assert [len(records) for records in seen] == [40, 40, 80]
+    assert [reading.bad for reading in readings] == [[], [], []]
+    for who in ("t0", "t1"):
+        assert [index for name, index in seen[2] if name == who] == list(range(40))
 
 
-def test_a_killed_writer_leaves_whole_records(tmp_path):
+def test_a_run_has_one_writer(tmp_path):
+    run = Store(tmp_path).open_run("mine")
+    run.append(one(a=1))
+    with pytest.raises(ResultsError, match="being written by somebody else") as error:
+        Store(tmp_path).open_run("mine")
+    assert error.value.where == str(run.path)
+    other = subprocess.run(
+        [sys.executable, "-c", WRITER, str(tmp_path), "0", "mine"], capture_output=True, text=True, check=False
+    )
+    assert other.returncode == 1
+    assert "being written by somebody else" in other.stderr
+    assert is_written(run.path)
+    assert len(list(read_run(run.path))) == 1  # readers need no lock
+    run.close()
+    assert not is_written(run.path)
+    with pytest.raises(ResultsError, match="closed"):
+        run.append(one(a=2))
+    Store(tmp_path).open_run("mine").append(one(a=3))
+    assert [record["values"]["a"] for record in read_run(run.path)] == [1, 3]
+
+
+def test_a_writer_that_is_killed_leaves_no_lock(tmp_path):
     program = WRITER.replace("range(40)", "range(10**9)")
-    writer = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), "0"])
+    writer = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), "0", "killed"])
+    path = tmp_path / "killed.jsonl"
+    while not path.exists() or path.stat().st_size < 10_000:
+        assert writer.poll() is None
+    assert is_written(path)
+    writer.kill()
+    writer.wait()
+    Store(tmp_path).open_run("killed").append(one(index="after"))
+
+
+def test_a_run_that_was_removed_is_not_written_into_nothing(tmp_path):
+    run = Store(tmp_path).open_run()
+    run.append(one(a=1))
+    run.path.unlink()
+    with pytest.raises(ResultsError, match="removed while it was written"):
+        run.append(one(a=2))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_killed_writer_leaves_whole_records(tmp_path, seed):
+    program = WRITER.replace("range(40)", "range(10**9)").replace("9000", "200_000")
+    writer = subprocess.Popen([sys.executable, "-c", program, str(tmp_path), "0", "shared"])
     path = tmp_path / "shared.jsonl"
     while not path.exists() or path.stat().st_size < 50_000:
         assert writer.poll() is None
+    time.sleep(random.Random(seed).uniform(0, 0.05))
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()
     reading = read_run(path)
@@ -163,4 +211,4 @@ def test_a_killed_writer_leaves_whole_records(tmp_path):
     assert indices == list(range(len(indices)))
     assert len(reading.bad) <= 1
     Store(tmp_path).open_run("shared").append(one(index="after"))
-    assert [record["values"]["index"] for record in reading][-1] == "after"
+    assert [record["values"]["index"] for record in reading] == [*indices, "after"]
