@@ -97,6 +97,7 @@ class Workbench:
         self._artefacts: dict[Case, tuple[Path, ...]] = {}
         self._beside: dict[Case, list[dict[str, Path]]] = {}
         self._described: dict[str, dict[str, Any]] = {}
+        self._machines: dict[str, dict[str, Any]] = {}
         self._taken: dict[tuple[str, str], dict[str, int]] = {}
         self.arm: Case | None = None
         self._references: dict[tuple[str, str], list[Outputs]] = {}
@@ -365,6 +366,8 @@ class Workbench:
         environment = self.environment(case)
         worker = self.workers.get(environment)
         self._described[environment.name] = {**worker.describe(), **environment.options}
+        if environment.host:  # a record is about the host that the engine was on
+            self._machines[environment.name] = {**worker.machine(), "coordinator": platform.node()}
         return worker
 
     def served(self, case: Case) -> Served:
@@ -498,7 +501,7 @@ class Workbench:
             samples={split: counts for (model, split), counts in self._taken.items() if model == key},
             synthetic=self.entries[key].synthetic,
             verdict=verdict,
-            environment={**host(), **parts},
+            environment={**host(), **self._machines.get(case.runtime, {}), **parts},
         )
         self.run.append(made)
         self.records.append(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +52,7 @@ class FakeEngine:
 class FakeWorker:
     def __init__(self, lab, arm):
         self.lab, self.arm, self.files = lab, arm, []
+        self.environment = arm.environment
 
     def __enter__(self):
         self.lab.open += 1
@@ -58,6 +60,9 @@ class FakeWorker:
 
     def __exit__(self, *_):
         self.lab.open -= 1
+
+    def cores(self):
+        return sorted(os.sched_getaffinity(0))
 
     def pin(self, core):
         self.lab.pinned.append((self.arm.label, core))
