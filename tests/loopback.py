@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -12,26 +13,31 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["LACKING", "Sshd"]
+__all__ = ["HOSTNAME", "Lacking", "Sshd"]
+
+HOSTNAME = "loopback-gpu1"
 
 
-class LACKING(Exception):
+class Lacking(Exception):
     """There is no sshd here, or it cannot be started."""
 
 
 class Sshd:
     """A server of its own for the user who runs the tests; ends with :meth:`close`.
 
+    What runs there may use one core alone and, where the tests have the right to that, sees another host name: so that
+    facts of that host can be told from those of this one.
+
     :param folder: for keys, configuration and log; other users must not be able to write to it.
     :param home: what a session there has as ``XDG_CACHE_HOME``: that host's own cache.
-    :raises LACKING: with the reason.
+    :raises Lacking: with the reason.
     """
 
     def __init__(self, folder: Path, home: Path) -> None:
         program = shutil.which("sshd") or "/usr/sbin/sshd"
-        for needed in (program, "ssh", "ssh-keygen"):
+        for needed in (program, "ssh", "ssh-keygen", "taskset"):
             if shutil.which(needed) is None:
-                raise LACKING(f"no {Path(needed).name} here; install it with: apt-get install openssh-server")
+                raise Lacking(f"no {Path(needed).name} here; install it with: apt-get install openssh-server")
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # it wants that folder when it is root's
         self.folder, self.home = folder, home
@@ -48,8 +54,11 @@ class Sshd:
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile {folder}/sshd.pid\n"
             f"AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             f"UsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nMaxStartups 100\n"
-            f"SetEnv XDG_CACHE_HOME={home} TRT_INT8_HARNESS_CACHE= HARNESS_LOOPBACK=1\n"
+            f"SetEnv XDG_CACHE_HOME={home}\n"
         )
+        self.core = min(os.sched_getaffinity(0))
+        renamed = ["unshare", "--uts", "sh", "-c", f"hostname {HOSTNAME}"]
+        self.renames = bool(shutil.which("unshare")) and not subprocess.call(renamed, stderr=subprocess.DEVNULL)
         self._log = (folder / "sshd.log").open("wb")
         self._program = program
         self._process = self._started()
@@ -58,6 +67,11 @@ class Sshd:
     def host(self) -> str:
         """As ``host`` of an environment."""
         return self.spec()
+
+    @property
+    def hostname(self) -> str:
+        """What the system there says that it is called."""
+        return HOSTNAME if self.renames else platform.node()
 
     @property
     def label(self) -> str:
@@ -77,9 +91,7 @@ class Sshd:
         :returns: how many connections there were.
         """
         found = self.sessions()
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill(found)
         return len(found)
 
     def sessions(self) -> list[int]:
@@ -91,9 +103,11 @@ class Sshd:
         return _descendants(self._process.pid)
 
     def stop(self) -> None:
-        """Nothing listens any more; connections that there are stay."""
+        """The host goes away: nothing listens any more, and all connections are lost."""
+        connections = self.sessions()
         self._process.kill()
         self._process.wait()
+        _kill(connections)
 
     def start(self) -> None:
         """Listen again."""
@@ -101,12 +115,14 @@ class Sshd:
 
     def close(self) -> None:
         """End it, and the connections."""
-        self.cut()
         self.stop()
         self._log.close()
 
     def _started(self) -> subprocess.Popen[bytes]:
         words = [self._program, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+        if self.renames:
+            words = ["unshare", "--uts", "sh", "-c", f'hostname {HOSTNAME}; exec "$@"', "sh", *words]
+        words = ["taskset", "-c", str(self.core), *words]
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         until = time.monotonic() + 10
         while time.monotonic() < until and process.poll() is None:
@@ -116,10 +132,16 @@ class Sshd:
         process.kill()
         process.wait()
         said = (self.folder / "sshd.log").read_text(errors="replace").strip()
-        raise LACKING(f"sshd does not start: {said}")
+        raise Lacking(f"sshd does not start: {said}")
 
     def _run(self, *words: str) -> None:
         subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _descendants(root: int) -> list[int]:

@@ -9,6 +9,7 @@ CPython 3.10 syntax, standard library only.
 import base64
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -22,8 +23,13 @@ BEAT_S = 30.0
 make the kernel give the connection up, on Linux after some 15 minutes."""
 
 
+PATIENCE_S = 5.0
+"""So long a worker may take to end after its input did. When a coordinator is killed its ssh stays, and only passes on
+that there will be no more input."""
+
+
 def watched(command: list[str], variables: dict[str, str], beat_s: float) -> int:
-    """Run the command on this process's own standard streams until it ends, or until the reader of its output is gone.
+    """Run the command on this process's own standard streams until it ends, or until the other ends of them are gone.
 
     The command leads a process group of its own, all of which ends with it.
 
@@ -40,11 +46,15 @@ def watched(command: list[str], variables: dict[str, str], beat_s: float) -> int
     # No events asked for: errors and a peer that is gone are told all the same (poll(2)).
     poller = select.poll()
     poller.register(1, 0)
+    poller.register(0, getattr(select, "POLLRDHUP", 0))
     poller.register(woken, select.POLLIN)
-    due = time.monotonic() + beat_s
+    due, until = time.monotonic() + beat_s, math.inf
     while child.poll() is None:
-        told = dict(poller.poll(max(0.0, due - time.monotonic()) * 1000))
-        gone = 1 in told
+        told = dict(poller.poll(max(0.0, min(due, until) - time.monotonic()) * 1000))
+        if 0 in told:
+            poller.unregister(0)
+            until = time.monotonic() + PATIENCE_S
+        gone = 1 in told or time.monotonic() >= until
         if woken in told and set(os.read(woken, 512)) & {signal.SIGTERM, signal.SIGHUP}:
             gone = True
         if not gone and time.monotonic() >= due:
