@@ -200,8 +200,17 @@ class Workbench:
     def dialect(self, case: Case) -> Dialect:
         """``u8s8`` where x86 kernels run it, ``s8s8`` for GPUs."""
         environment = self.environment(case)
-        on_cpu = environment.runtime == "onnxruntime" and environment.name.endswith("-cpu")
-        return Dialect.U8S8 if on_cpu and platform.machine() in {"x86_64", "AMD64"} else Dialect.S8S8
+        on_cpu = environment.runtime == "onnxruntime" and environment.name.partition("@")[0].endswith("-cpu")
+        return Dialect.U8S8 if on_cpu and self._architecture(case) in {"x86_64", "AMD64"} else Dialect.S8S8
+
+    def _architecture(self, case: Case) -> str:
+        """Of the host that the case runs on, as :func:`platform.machine` has it."""
+        environment = self.environment(case)
+        if not environment.host:
+            return platform.machine()
+        if environment.name not in self._machines:
+            self.worker(case)
+        return str(self._machines[environment.name]["architecture"])
 
     def calibrated(self, key: str, calibration: Calibration, layout: Layout, dialect: Dialect) -> pipeline.Calibrated:
         """Ranges from the model's calibration corpus; observations are cached by content."""

@@ -35,13 +35,14 @@ THROTTLES = {  # nvml.h, nvmlClocksEventReason*
 def machine() -> dict[str, Any]:
     """What a record's environment says of the host.
 
-    ``platform``, ``host``, ``cpu`` (model), ``cores``, ``cores_usable``, ``memory_bytes``, ``governor``,
-    ``governors`` of all cores, ``load`` (1, 5 and 15 minutes), ``container`` (see :func:`container_limits`), ``gpus``
-    (see :func:`gpus`).
+    ``platform``, ``architecture`` (``x86_64``), ``host``, ``cpu`` (model), ``cores``, ``cores_usable``,
+    ``memory_bytes``, ``governor``, ``governors`` of all cores, ``load`` (1, 5 and 15 minutes), ``container`` (see
+    :func:`container_limits`), ``gpus`` (see :func:`gpus`).
     """
     found = governors()
     return {
         "platform": platform.platform(),
+        "architecture": platform.machine(),
         "host": platform.node(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),

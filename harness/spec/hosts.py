@@ -6,6 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 from harness.errors import UsageError
 
@@ -52,7 +53,7 @@ class Host:
 
     @property
     def _port(self) -> str:
-        for word, value in zip(self.options, (*self.options[1:], ""), strict=True):
+        for word, value in pairwise((*self.options, "")):
             if word == "-p":
                 return value
             if re.fullmatch(r"-p\d+", word):
