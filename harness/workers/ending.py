@@ -6,7 +6,7 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-from harness.errors import WorkerDied
+from harness.errors import HostLost, WorkerDied
 from harness.spec.hosts import read_host
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def died(environment: Environment, where: str, code: int | None, log: Path) -> W
     if environment.host and code == LOST:
         host = read_host(environment.host)
         last = tail.splitlines()[-1] if tail else "ssh ended without a word"
-        return WorkerDied(
+        return HostLost(
             f"the connection to {host.label} was lost: {last}",
             where=where,
             todo=f"see whether it is there: {host} true; the worker there ends by itself; the log is {log}",

@@ -307,6 +307,7 @@ class Worker:
         :param on: the file that it is about, for messages.
         :raises HarnessError: what :func:`harness.errors.from_remote` makes of the worker's answer.
         :raises WorkerHung: no answer within the deadline. :raises WorkerDied: the process ended, now or earlier.
+        :raises HostLost: the connection to its host did.
         """
         if self._ended is not None:
             raise WorkerDied(f"the worker has ended earlier: {self._ended}", todo="restart it, or start a new one")

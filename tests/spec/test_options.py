@@ -51,3 +51,18 @@ def test_what_the_case_decides_is_no_option(tmp_path):
     file.write_text('[options."tensorrt-8"]\nflags = ["INT8"]\n')
     with pytest.raises(ConfigError, match=r"(?s)options\.tensorrt-8\.flags.*the precision decides them"):
         read_config(file)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("tensorrt-8", True), ("tensorrt-8.6.0", True), ("tensorrt-8.6.0@gpu1", True), ("tensorrt-8@gpu*", True),
+        ("tensorrt@gpu1", True), ("*@gpu1", True), ("tensorrt-8.6.0@gpu2", False), ("tensorrt-10", False),
+    ],
+)  # fmt: skip
+def test_a_pattern_without_a_host_fits_on_every_host(pattern, fits):
+    assert matches("tensorrt-8.6.0@gpu1", [pattern]) is fits
+
+
+def test_a_pattern_with_a_host_fits_nothing_here():
+    assert not matches("tensorrt-8.6.0", ["tensorrt-8.6.0@*"])

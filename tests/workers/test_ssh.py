@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from harness.errors import EnvironmentMissing, HarnessError, WorkerDied, WorkerError, WorkerHung
+from harness.errors import EnvironmentMissing, HarnessError, HostLost, WorkerDied, WorkerError, WorkerHung
 from harness.measure.arms import Arm, Design, Input, Question
 from harness.measure.session import run_session
 from harness.spec.config import EnvironmentConfig
@@ -311,7 +311,7 @@ def test_after_a_lost_connection_the_next_call_has_a_new_worker(there, sshd, con
         first = workers.get(there)
         engine, pid = first.load(conv), first.pid
         assert sshd.cut() >= 1
-        with pytest.raises(WorkerDied, match=r"the connection to .* was lost"):
+        with pytest.raises(HostLost, match=r"the connection to .* was lost"):
             engine.run({"x": X})
         with pytest.raises(WorkerDied, match="load the engine again"):
             workers.get(there).load(conv) and engine.run({"x": X})
@@ -325,13 +325,33 @@ def test_a_host_that_goes_away_is_missing_until_it_is_back(there, sshd, conv):
         one = workers.get(there)
         sshd.stop()
         try:
-            with pytest.raises(WorkerDied, match=r"the connection to .* was lost"):
+            with pytest.raises(HostLost, match=r"the connection to .* was lost"):
                 one.load(conv)
             with pytest.raises(EnvironmentMissing, match="cannot be reached"):
                 workers.get(there)
         finally:
             sshd.start()
         assert workers.get(there).load(conv).run({"x": X})["y"].shape == (1, 8, 9)
+
+
+def test_a_build_whose_host_was_lost_is_tried_again_and_kept_once(sshd, tmp_path, cache):
+    python = str(interpreter("8.5.3.1", tmp_path / "trt", build_seconds=3.0))
+    environment = Environment(f"tensorrt-8.5.3.1@{sshd.label}", python, "tensorrt", "8.5.3.1", host=sshd.host)
+    source = tmp_path / "conv.onnx"
+    source.write_bytes(models.conv())
+    with Workers(deadline_s=60) as workers:
+        workers.get(environment).describe()
+        timer = threading.Timer(1.5, sshd.cut)
+        timer.start()
+        with pytest.raises(HostLost, match=r"the connection to .* was lost"):
+            workers.build(environment, source, BUILD)
+        timer.join()
+        assert not list(cache.glob("engines/*.json"))
+        facts, engine = workers.build(environment, source, BUILD)
+        assert facts["cached"] is False
+        assert workers.build(environment, source, BUILD)[1] == engine
+    assert len(list(cache.glob("engines/*.json"))) == 1
+    assert not list((sshd.home / "trt-int8-harness" / "scratch").glob("worker.*"))
 
 
 def test_a_worker_that_ends_well_leaves_nothing(there, sshd):
