@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import shlex
 import shutil
 import signal
 import socket
@@ -62,6 +63,17 @@ class Sshd:
         self._log = (folder / "sshd.log").open("wb")
         self._program = program
         self._process = self._started()
+        login = subprocess.run(
+            ["ssh", *shlex.split(self.host.removeprefix("ssh=")), "true"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        if login.returncode:
+            self.close()
+            raise Lacking(f"a login is refused: {login.stderr.strip()}; {self._said()}")
 
     @property
     def host(self) -> str:
@@ -131,8 +143,10 @@ class Sshd:
             time.sleep(0.05)
         process.kill()
         process.wait()
-        said = (self.folder / "sshd.log").read_text(errors="replace").strip()
-        raise Lacking(f"sshd does not start: {said}")
+        raise Lacking(f"sshd does not start: {self._said()}")
+
+    def _said(self) -> str:
+        return (self.folder / "sshd.log").read_text(errors="replace").strip()
 
     def _run(self, *words: str) -> None:
         subprocess.run(words, check=True, stdin=subprocess.DEVNULL, capture_output=True)

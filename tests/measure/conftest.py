@@ -64,6 +64,9 @@ class FakeWorker:
     def cores(self):
         return sorted(os.sched_getaffinity(0))
 
+    def machine(self):
+        return self.lab.machine
+
     def pin(self, core):
         self.lab.pinned.append((self.arm.label, core))
 
@@ -92,7 +95,7 @@ class Lab(SimpleNamespace):
         super().__init__(
             random=np.random.default_rng(seed), launch_sd=0.004, block_sd=0.005, null_effect=0.0, times={},
             clocks=("wall_ns", "cpu_ns"), open=0, calls=[], started=[],
-            kept=[], loaded=[], pinned=[], trouble=_none,
+            kept=[], loaded=[], pinned=[], trouble=_none, machine={},
         )  # fmt: skip
 
     def start(self, arm):

@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from harness.workers import ending, guard
+from harness.workers import bootstrap, ending, guard
 
 STUBBORN = "import ctypes; print('on', flush=True); ctypes.PyDLL(None).sleep(300)"
 
@@ -134,3 +135,14 @@ def test_it_beats(guarded):
     assert [process.stderr.read(1) for _ in range(3)] == [b"\n"] * 3
     process.stderr.close()  # a connection that was given up is found by the next one
     assert process.wait(10) == 128 + signal.SIGKILL
+
+
+def test_a_worker_waits_for_the_one_before_it():
+    before = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    reaper = threading.Thread(target=before.wait)
+    reaper.start()
+    bootstrap.wait_for(before.pid)
+    assert not Path(f"/proc/{before.pid}").exists()
+    reaper.join()
+    bootstrap.wait_for(0)
+    bootstrap.wait_for(os.getpid(), 0.1)  # not for ever: its id may have become another's
