@@ -306,6 +306,17 @@ def test_a_connection_that_is_lost_in_a_call(bad, sshd, how):
         assert ends(worker.pid)
 
 
+def test_a_guard_that_is_killed_takes_its_worker_along(bad):
+    with Worker(bad(HOLDS_THE_LOCK), deadline_s=60) as worker:
+        parent = int(Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[1])
+        timer = threading.Timer(1.0, os.kill, (parent, signal.SIGKILL))
+        timer.start()
+        with pytest.raises(WorkerDied):
+            worker.describe()
+        timer.join()
+        assert ends(worker.pid)
+
+
 def test_after_a_lost_connection_the_next_call_has_a_new_worker(there, sshd, conv):
     with Workers(deadline_s=30) as workers:
         first = workers.get(there)
