@@ -91,6 +91,8 @@ def test_a_worker_there_is_that_hosts_and_has_its_cache(far, sshd, cache):
     assert len(machine["load"]) == 3
     assert list(sshd.home.glob("trt-int8-harness/code/*/harness_runtimes/serve.py"))
     assert not (cache / "code").exists()
+    # What it prints goes over the connection, not to a file of that host that happens to be called the same.
+    assert os.readlink(f"/proc/{far.pid}/fd/2") != str(far.log)
 
 
 def test_an_onnx_file_is_built_and_run_there_as_here(far, here, conv, sshd):
@@ -124,7 +126,7 @@ def test_an_engine_is_built_there_from_files_that_are_here_and_comes_back(sshd, 
     assert {name: value.tobytes() for name, value in second.items()} == {n: v.tobytes() for n, v in outputs.items()}
 
 
-def test_only_what_the_host_lacks_is_sent(there, tmp_path, monkeypatch):
+def test_only_what_the_host_lacks_is_sent(there, tmp_path, monkeypatch, cache):
     sent = []
     call = Worker.call
 
@@ -139,6 +141,7 @@ def test_only_what_the_host_lacks_is_sent(there, tmp_path, monkeypatch):
     with Worker(there) as first:
         digest = first.put(large)
         assert sent == [4 << 20] * 5 + [1 << 20]
+        assert not list(cache.glob("blobs/*"))  # nothing here needs a copy of it
         sent.clear()
         assert first.put(large) == digest
     with Worker(there) as second:
