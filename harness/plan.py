@@ -166,11 +166,13 @@ class Plan:
         aliases = {e.name: partial(configured, e, config.file) for e in config.environments}
         local = [path for e in config.environments if not e.host and (path := shutil.which(e.python))]
         optional = [str(Path(path).absolute()) for path in local]
-        far, missing = elsewhere(config.environments, config.file)
+        required, patterns = _split(self.option("--require")), _split(self.option("--runtime"))
+        # What is called by its own name is looked for there alone, and by nothing else.
+        by_name = patterns and all(word in aliases for word in [*patterns, *required, *config.require])
+        far, missing = elsewhere([] if by_name else config.environments, config.file)
         found = [*find_environments(self.pytest_config.rootpath, extra, optional), *far]
-        select(found, _split(self.option("--require")), where="--require", aliases=aliases)
+        select(found, required, where="--require", aliases=aliases)
         select(found, config.require, where=f"require in {config.file}", aliases=aliases)
-        patterns = _split(self.option("--runtime"))
         unreached = partial(missed, config.environments, missing)
         if patterns:
             return asked_for(found, patterns, aliases, unreached)

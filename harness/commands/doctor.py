@@ -7,20 +7,20 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.commands.console import show
+from harness.commands.health import Finding, Health
 from harness.errors import EnvironmentMissing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from harness.spec.config import Config, EnvironmentConfig
-    from harness.workers.absent import Absent
     from harness.workers.environments import Environment
 
 __all__ = ["Finding", "Health", "doctor", "examine"]
@@ -31,72 +31,6 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 _NO_GPU = (
     "run on a machine with an NVIDIA GPU and its driver (nvidia-smi shows it); in a container, start it with --gpus all"
 )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One runtime in one interpreter, or an interpreter without any.
-
-    :param source: how it was found: ``this interpreter``, ``.tox/trt85``, ``--python``, ``[environments] NAME``.
-    :param host: as the configuration has it; empty is this machine.
-    :param python: the interpreter's path. :param python_version: ``3.10.13``; empty where it does not answer.
-    :param runtime: the family, ``tensorrt``; empty where there is none.
-    :param routes: ways that ranges can take into it; :param precisions: ``fp32``, ``fp16``, ``int8``, those with
-        conditions have them in brackets. Both are what the version has, whether or not it can be used here.
-    :param can_build: engines can be built here; :param can_run: they run here.
-    :param why: what is in the way; empty if nothing. :param todo: what to do about it.
-    """
-
-    source: str
-    python: str
-    python_version: str = ""
-    runtime: str = ""
-    version: str = ""
-    routes: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ()
-    can_build: bool = False
-    can_run: bool = False
-    why: str = ""
-    todo: str = ""
-    host: str = ""
-
-    @property
-    def at(self) -> str:
-        """``@gpu1``; empty for this machine."""
-        from harness.spec.hosts import read_host
-
-        return f"@{read_host(self.host).label}" if self.host else ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.runtime}-{self.version}{self.at}" if self.runtime else f"no runtime{self.at}"
-
-    @property
-    def can(self) -> str:
-        """``build and run``, ``only build``, ``only run`` or ``nothing``."""
-        if self.can_build and self.can_run:
-            return "build and run"
-        return "only build" if self.can_build else "only run" if self.can_run else "nothing"
-
-
-@dataclass(frozen=True)
-class Health:
-    """What :func:`examine` found.
-
-    :param gpus: ``name``, ``compute_capability``, ``driver`` and, where NVML tells, clocks in MHz and ``throttled_by``;
-        of another host also ``host``, its label.
-    :param trtexec: the program's path; empty where it is not on PATH.
-    :param absent: what tox would install and is not there in any interpreter.
-    """
-
-    findings: tuple[Finding, ...]
-    gpus: tuple[Mapping[str, Any], ...]
-    trtexec: str
-    absent: tuple[Absent, ...] = ()
-
-    @property
-    def anything_runs(self) -> bool:
-        return any(finding.can_run for finding in self.findings)
 
 
 @click.command()

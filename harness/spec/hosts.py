@@ -35,13 +35,21 @@ class Host:
 
     @property
     def label(self) -> str:
-        """What stands behind the ``@`` of an environment's name: ``gpu1``, with ``-p 2222`` ``gpu1-2222``.
+        """Which machine it is: ``gpu1``, with ``-p 2222`` ``gpu1-2222``.
 
         Two entries of one label are one host; who calls one machine by two names has two.
         """
         name = self.destination.removeprefix("ssh://").rpartition("@")[2]
         port = self._port
         return re.sub(r"[^\w.]+", "-", f"{name}-{port}" if port else name).strip("-")
+
+    @property
+    def name(self) -> str:
+        """What stands behind the ``@`` of an environment's name: the label, and which GPUs where that was said.
+
+        ``gpu1``, ``gpu1-cuda1``, ``gpu1-cuda2-3``.
+        """
+        return f"{self.label}-cuda{re.sub(r'[^0-9A-Za-z]+', '-', self.gpus)}" if self.gpus else self.label
 
     @property
     def gpus(self) -> str:

@@ -279,17 +279,15 @@ def _strictly(python: str, answer: Sequence[Mapping[str, Any]], host: str = "") 
 
 
 def _environments(python: str, answer: Sequence[Mapping[str, Any]], host: str = "") -> list[Environment]:
-    at = f"@{read_host(host).label}" if host else ""
+    at = f"@{read_host(host).name}" if host else ""
     environments = []
     for line in answer:
         if "version" not in line or line["runtime"] not in RUNTIMES:
             continue
         runtime, version = line["runtime"], line["version"]
         if runtime != "onnxruntime":
-            can_run, can_build = bool(line.get("can_run", True)), bool(line.get("build", True))
-            why = str(line.get("why", ""))
-            name = f"{runtime}-{version}{at}"
-            environments.append(Environment(name, python, runtime, version, {}, host, can_run, can_build, why))
+            can = bool(line.get("can_run", True)), bool(line.get("build", True)), str(line.get("why", ""))
+            environments.append(Environment(f"{runtime}-{version}{at}", python, runtime, version, {}, host, *can))
             continue
         environments.append(Environment(f"{runtime}-{version}-cpu{at}", python, runtime, version, host=host))
         has_gpu = bool(line.get("gpus")) if host else _has_gpu()

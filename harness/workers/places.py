@@ -104,9 +104,9 @@ def missed(
     for entry in entries:
         if entry.name not in missing:
             continue
-        label, error = read_host(entry.host).label, missing[entry.name]
-        if place == label:
+        name, error = read_host(entry.host).name, missing[entry.name]
+        if place == name:
             raise error
-        if fnmatchcase(label, place) if at else re.search(r"[*?\[]", pattern):
-            absent.append(Absent(f"{entry.name}@{label}", str(error)))
+        if fnmatchcase(name, place) if at else re.search(r"[*?\[]", pattern):
+            absent.append(Absent(f"{entry.name}@{name}", str(error)))
     return absent

@@ -24,7 +24,7 @@ from harness.spec.hosts import read_host
 def test_what_is_written_is_read(text, label, destination, options):
     host = read_host(text)
     assert (host.label, host.destination, host.options) == (label, destination, options)
-    assert (host.config, host.variables, host.gpus) == ("", (), "")
+    assert (host.name, host.config, host.variables, host.gpus) == (label, "", (), "")
 
 
 def test_a_file_and_variables_stand_behind():
@@ -32,6 +32,7 @@ def test_a_file_and_variables_stand_behind():
     assert host.config == "ci/ssh_config"
     assert host.variables == (("CUDA_VISIBLE_DEVICES", "1,2"), ("LD_LIBRARY_PATH", "/a=b:/c"))
     assert host.gpus == "1,2"
+    assert (host.label, host.name) == ("gpu1", "gpu1-cuda1-2")
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_a_worker_there_is_that_hosts_and_has_its_cache(far, sshd, cache):
     assert list(sshd.home.glob("trt-int8-harness/code/*/harness_runtimes/serve.py"))
     assert not (cache / "code").exists()
     # What it prints goes over the connection, not to a file of that host that happens to be called the same.
-    assert os.readlink(f"/proc/{far.pid}/fd/2") != str(far.log)
+    assert Path(f"/proc/{far.pid}/fd/2").readlink() != far.log
 
 
 def test_an_onnx_file_is_built_and_run_there_as_here(far, here, conv, sshd):
