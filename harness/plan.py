@@ -37,6 +37,13 @@ _OWN |= {"--pad": "pad", "--constant": "constant", "--score": "score", "--output
 """Options of a model of one's own, and where pytest keeps their values."""
 
 
+_RTX_CONVOLUTIONS_SINCE = (1, 7)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
 def _split(words: list[str]) -> list[str]:
     return [word.strip() for text in words for word in text.split(",") if word.strip()]
 
@@ -149,7 +156,7 @@ class Plan:
     def asked(self) -> tuple[list[Environment], list[Absent]]:
         """Chosen environments, and runtimes that ``--runtime`` asks for and that are not there.
 
-        Without ``--runtime``: this interpreter's, and the newest TensorRT-RTX.
+        Without ``--runtime``: this interpreter's, and the newest TensorRT-RTX, if it takes INT8 convolutions (1.7).
 
         Those that are named, by ``--python`` or in the configuration, are chosen, too, also on other hosts. What the
         configuration names may be missing, unless it is called by its name; a host that cannot be reached is absent.
@@ -179,7 +186,8 @@ class Plan:
         named = {sys.executable, *extra, *optional}
         able = [e for e in found if e.can_run or e.can_build]  # TensorRT without a GPU can do nothing
         rtx = [e for e in able if e.runtime == "tensorrt-rtx" and not e.host]
-        newest = sorted(rtx, key=lambda e: [int(n) for n in re.findall(r"\d+", e.version)])[-1:]
+        rtx = [e for e in rtx if _numbers(e.version) >= _RTX_CONVOLUTIONS_SINCE]  # older ones refuse most INT8 models
+        newest = sorted(rtx, key=lambda e: _numbers(e.version))[-1:]
         return [e for e in able if e.host or e.python in named or e in newest], unreached("*")
 
     def cases(
@@ -193,12 +201,12 @@ class Plan:
         """The matrix's cases that a test takes.
 
         :param precisions: only these.
-        :param default_calibration: of INT8 only the first method and policy of the matrix.
+        :param default_calibration: of INT8 only the first method and policy of the matrix that can go by the route.
         :param one_layout: only the first layout of the matrix.
         :param builds_only: also environments that build engines which cannot run here.
         :raises HarnessError: anything that was asked for and cannot be: found here, before a test runs.
         """
-        from harness.spec.matrix import expand
+        from harness.spec.matrix import expand, first_calibrations
         from harness.spec.shapes import layout_from_text
 
         matrix = self.matrix
@@ -207,14 +215,13 @@ class Plan:
         _ = self.draw, self.seed, self.results
         if precisions:
             matrix = replace(matrix, precisions=tuple(p for p in matrix.precisions if p in precisions))
-        if default_calibration:
-            matrix = replace(matrix, methods=matrix.methods[:1], policies=matrix.policies[:1])
         if one_layout:
             matrix = replace(matrix, layouts=matrix.layouts[:1])
         able = self.environments.items()
         runtimes = [name for name, one in able if one.can_run or (builds_only and one.can_build)]
         families = {name: (one.runtime, one.version) for name, one in self.environments.items()}
-        return expand(matrix, self.entries, runtimes, families)
+        cases = expand(matrix, self.entries, runtimes, families)
+        return first_calibrations(cases) if default_calibration else cases
 
     @property
     def draw(self) -> Draw | None:

@@ -157,6 +157,8 @@ def _precision(invocation: Invocation, release: _Release) -> Iterator[tuple[str,
     if route is Route.QDQ_STRONG or (release >= _STRONG_ONLY and precision is not Precision.INT8):
         if release < _STRONG_ONLY:
             yield "--stronglyTyped", ""
+        if precision is Precision.FP32:
+            yield "--noTF32", ""
         return
     for flag in _BY_FLAGS[precision]:
         yield flag, ""

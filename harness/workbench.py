@@ -278,7 +278,11 @@ class Workbench:
             named = tuple(trt_forms.with_aliases(ranges, prepared) for ranges in named)
         environment = self.environment(case)
         weights = trt_forms.weights_for(environment.runtime, environment.version)
-        return tuple(artefacts.int8(prepared, ranges, dialect, weights) for ranges in named)
+        made = tuple(artefacts.int8(prepared, ranges, dialect, weights) for ranges in named)
+        strong = environment.runtime.startswith("tensorrt") and (
+            case.route is Route.QDQ_STRONG or not self._by_flags(case)
+        )
+        return tuple(artefacts.beside_fp16(path) for path in made) if strong else made
 
     def _by_flags(self, case: Case) -> bool:
         """Whether the builder chooses precisions by flags, and not the types in the model."""
@@ -324,7 +328,7 @@ class Workbench:
         profiles = layout.profiles if count == 1 else (layout.profiles[index],)
         given = profiles_for(self.model(case.model), self.facts(case.model), profiles)
         if environment.runtime != "tensorrt":
-            return {"profiles": given}
+            return {"profiles": given, **({"tf32": False} if case.precision is Precision.FP32 else {})}
         options: dict[str, Any] = {"profiles": given, "flags": self._flags(case)}
         if case.precision is Precision.INT8:
             options["strong"] = case.route is Route.QDQ_STRONG
@@ -337,9 +341,11 @@ class Workbench:
 
     def _flags(self, case: Case) -> list[str]:
         """FP32 is FP32, where TensorRT would compute in TF32. What is not INT8 beside INT8 is FP16."""
+        if case.precision is Precision.FP32:
+            return ["-TF32"]  # no precision of a type: strongly typed networks heed it, too
         if not self._by_flags(case) or case.route is Route.QDQ_STRONG:
             return []
-        return {Precision.FP32: ["-TF32"], Precision.FP16: ["FP16"], Precision.INT8: ["INT8", "FP16"]}[case.precision]
+        return {Precision.FP16: ["FP16"], Precision.INT8: ["INT8", "FP16"]}[case.precision]
 
     def build(self, case: Case, number: int = 0) -> list[tuple[dict[str, Any], Path]]:
         """Build every engine of the case: (facts, file to load) for each.
@@ -368,7 +374,13 @@ class Workbench:
         said = [facts.get("coverage") for facts, _ in built]
         if None not in said or not self.environment(case).can_run:
             return said
-        return [engine.coverage() for engine in self.served(case).engines]
+        return [engine.coverage() for engine in self._serving(case, [path for _, path in built]).engines]
+
+    def device_memory(self, case: Case, built: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, int]]:
+        """What each engine's context takes on the device, in bytes; empty without a device, or where it only builds."""
+        if not self.environment(case).can_run or not self.environment(case).runtime.startswith("tensorrt"):
+            return []
+        return [engine.memory() for engine in self._serving(case, [path for _, path in built]).engines]
 
     def worker(self, case: Case) -> Worker:
         """A living worker of the case's environment."""
@@ -381,9 +393,11 @@ class Workbench:
 
     def served(self, case: Case) -> Served:
         """The case's engines behind its layout; loaded as long as what is returned lives, and the last few longer."""
-        worker = self.worker(case)
         runs_onnx = self.environment(case).runtime == "onnxruntime"
-        files = self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)]
+        return self._serving(case, self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)])
+
+    def _serving(self, case: Case, files: Sequence[Path]) -> Served:
+        worker = self.worker(case)
         with _told_of(case):
             return self._engines.serve(worker, files, self.model(case.model), self.layout(case))
 

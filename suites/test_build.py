@@ -1,5 +1,7 @@
 """Every artefact builds; what really is INT8 in it is counted, or reported as unknown."""
 
+import itertools
+
 import pytest
 
 from harness.weights import weight_bytes
@@ -11,9 +13,10 @@ def test_build(case, bench):
     artefacts = bench.artefacts(case)
     weights = [weight_bytes(path, bench.prepared(case.model)) for path in artefacts]
     whole = weight_bytes(bench.prepared(case.model), bench.prepared(case.model))
-    counted = bench.coverage(case, built)
-    known = all(count is not None for count in counted)
-    problem = _not_int8(case, weights, whole, counted) if case.precision == "int8" else ""
+    rebuilt = bench.rebuilt(case)
+    counted, *others = [bench.coverage(case, one) for one in (built, *rebuilt)]  # each build picks kernels of its own
+    known = None not in itertools.chain(counted, *others)
+    problem = _not_int8(case, weights, whole, (counted, *others)) if case.precision == "int8" else ""
     bench.record(
         "build",
         case,
@@ -29,18 +32,23 @@ def test_build(case, bench):
         engine_bytes=[facts.get("bytes") for facts, _ in built],
         build_seconds=[facts.get("seconds") for facts, _ in built],
         rebuilt=[
-            [{name: facts.get(name) for name in ("seconds", "bytes", "cached")} for facts, _ in again]
-            for again in bench.rebuilt(case)
+            [
+                {"int8": "unknown", "float": "unknown", **(count or {})}
+                | {name: facts.get(name) for name in ("seconds", "bytes", "cached")}
+                for (facts, _), count in zip(again, counts, strict=True)
+            ]
+            for again, counts in zip(rebuilt, others, strict=True)
         ],
         calibration=[facts.get("calibration") for facts, _ in built],
         flags=[facts.get("flags") for facts, _ in built],
+        device_memory=bench.device_memory(case, built),
         warnings=[line for facts, _ in built for line in facts.get("warnings", [])][:20],
     )
     if problem:
         pytest.fail(f"{case}: {problem}", pytrace=False)
 
 
-def _not_int8(case, weights, whole, counted):
+def _not_int8(case, weights, whole, builds):
     """Why the INT8 engine is none; empty where it is one, or where nothing shows it.
 
     By Q/DQ the weights in the artefact tell: in a small file the added nodes outweigh them, in an engine file kernel
@@ -48,6 +56,7 @@ def _not_int8(case, weights, whole, counted):
     """
     if "qdq" in case.route and max(weights) >= whole:
         return f"the weights of the INT8 artefact have {max(weights)} bytes, FP32's {whole}"
-    if None not in counted and min(count["int8"] for count in counted) == 0:
-        return f"nothing runs in INT8: {counted}; the build's warnings are in the record"
+    for number, counted in enumerate(builds):
+        if any(count is not None and count["int8"] == 0 for count in counted):
+            return f"nothing runs in INT8 in build {number}: {counted}; the build's warnings are in the record"
     return ""

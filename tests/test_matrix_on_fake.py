@@ -343,6 +343,14 @@ def test_float(bench, precision, layout, key):
     assert difference < 1e-6 if precision is Precision.FP32 else 1e-6 < difference < 2e-3
 
 
+@pytest.mark.parametrize("bench", versions(), indirect=True)
+def test_fp32_is_not_tf32(bench):
+    """The flag is on by default, and heeded by strongly typed networks, too."""
+    case = Case("innermost", bench.environment.name, Precision.FP32, None, "single")
+    ((facts, _),) = bench.workbench.build(case)
+    assert "TF32" not in facts["flags"]
+
+
 REFUSALS = {
     Route.CALIBRATOR: "no calibrator for 'MinMaxCalibration'",
     Route.CACHE: "no calibrator for 'MinMaxCalibration'",

@@ -80,6 +80,11 @@ def test_fp16_by_a_flag_until_types_in_the_model_decide(version, expected):
     assert {"--fp16", "--stronglyTyped"} & set(words(version, precision=FP16)) == expected
 
 
+@pytest.mark.parametrize("version", ["8.4.3", "8.6.0", "10.16.1.11", "11.0.0.114", "11.4.0.106"])
+def test_fp32_is_not_tf32(version):
+    assert "--noTF32" in words(version)
+
+
 @pytest.mark.parametrize(("version", "expected"), [("9.3.0", True), ("10.16.1.11", True), ("11.0.0.114", False)])
 def test_strong_typing_is_asked_for_until_there_is_nothing_else(version, expected):
     said = words(version, precision=INT8, route=Route.QDQ_STRONG)

@@ -43,3 +43,22 @@ def test_a_side_of_a_session_has_them_all(bench):
     side = bench.side(CASE)
     assert side.builds == 3
     assert all(side.file(build, "short").is_file() for build in range(3))
+
+
+def test_what_runs_in_int8_is_asked_of_each_build(bench, monkeypatch):
+    """They may differ: each chose its own kernels."""
+    told = iter([{"int8": 1, "float": 0}, {"int8": 0, "float": 1}, {"int8": 1, "float": 0}])
+    loaded = []
+    serve = bench._engines.serve
+
+    def spied(worker, files, *rest):
+        loaded.append(list(files))
+        served = serve(worker, files, *rest)
+        for engine in served.engines:
+            monkeypatch.setattr(engine, "coverage", lambda: next(told))
+        return served
+
+    monkeypatch.setattr(bench._engines, "serve", spied)
+    builds = [bench.build(CASE), *bench.rebuilt(CASE)]
+    assert [bench.coverage(CASE, built)[0]["int8"] for built in builds] == [1, 0, 1]
+    assert loaded == [[path for _, path in built] for built in builds]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx
+from onnx import version_converter
 
 from harness.calibration.cache import from_ranges
 from harness.calibration.qdq import quantized_tensors, tensors_to_observe, write_qdq
@@ -24,15 +25,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from onnx import ModelProto
+
     from harness.calibration.cache import CalibrationCache
     from harness.calibration.qdq import Weights
     from harness.calibration.ranges import Ranges
     from harness.corpus.samples import Feeds
     from harness.spec.model import Model
 
-__all__ = ["ARTEFACT_VERSION", "batches", "cache_of", "cached_tensors", "fp16", "int8", "trt_cache"]
+__all__ = [
+    "ARTEFACT_VERSION",
+    "batches",
+    "beside_fp16",
+    "cache_of",
+    "cached_tensors",
+    "fp16",
+    "int8",
+    "trt_cache",
+    "with_float16",
+]
 
 ARTEFACT_VERSION = 1
+_FLOAT16_SCALES_SINCE = 19
 
 
 def int8(prepared: Path, ranges: Ranges, dialect: Dialect, weights: Weights = "int8") -> Path:
@@ -55,17 +69,51 @@ def fp16(prepared: Path) -> Path:
 
     :raises BuildFailed: the converter cannot take the model.
     """
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
     target = _target(prepared, "fp16")
     if not is_whole(target):
-        try:
-            model = convert_float_to_float16(onnx.load(prepared), keep_io_types=True)
-        except (ValueError, RuntimeError, KeyError) as error:
-            raise BuildFailed(f"not convertible to float16: {error}", where=str(prepared)) from error
+        model = _in_float16(onnx.load(prepared), prepared)
         with written(target) as file:
             file.write(model.SerializeToString(deterministic=True))
     return target
+
+
+def beside_fp16(qdq: Path) -> Path:
+    """A Q/DQ graph, with float16 for all that is not INT8; inputs and outputs stay float32.
+
+    Where types in the model decide, FP16 beside INT8 has to be written there, as the flag FP16 has it elsewhere. Scales
+    are float16, too, so that no cast comes between DequantizeLinear and the operator; that takes opset 19.
+
+    :param qdq: as :func:`int8` makes it, weights in INT8.
+    :raises BuildFailed: the converters cannot take the model.
+    """
+    target = _target(qdq, "beside fp16")
+    if not is_whole(target):
+        with written(target) as file:
+            file.write(with_float16(onnx.load(qdq), qdq).SerializeToString(deterministic=True))
+    return target
+
+
+def with_float16(model: ModelProto, where: Path) -> ModelProto:
+    """What :func:`beside_fp16` writes.
+
+    :param where: the model's file, for messages.
+    """
+    opset = next(one.version for one in model.opset_import if one.domain in {"", "ai.onnx"})
+    if opset < _FLOAT16_SCALES_SINCE:
+        try:
+            model = version_converter.convert_version(model, _FLOAT16_SCALES_SINCE)
+        except (ValueError, RuntimeError) as error:
+            raise BuildFailed(f"not convertible to opset {_FLOAT16_SCALES_SINCE}: {error}", where=str(where)) from error
+    return _in_float16(model, where)
+
+
+def _in_float16(model: ModelProto, where: Path) -> ModelProto:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    try:
+        return cast("ModelProto", convert_float_to_float16(model, keep_io_types=True))
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise BuildFailed(f"not convertible to float16: {error}", where=str(where)) from error
 
 
 def trt_cache(

@@ -10,13 +10,14 @@ import click
 from harness.errors import UsageError
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 from harness.spec.matrix import DEFAULT_METHOD, DEFAULT_POLICY
+from harness.spec.routes import cache_version
 
 if TYPE_CHECKING:
     from harness.commands.emit import Form
 
 __all__ = ["calibrate"]
 
-_EMITS = ("qdq-s8s8", "qdq-u8s8", "trt-cache", "json")
+_EMITS = ("qdq-s8s8", "qdq-s8s8-fp16", "qdq-u8s8", "trt-cache", "json")
 _POLICIES = [policy.value for policy in Policy if policy is not Policy.REINTERPRET]
 _DIALECTS = [dialect.value for dialect in Dialect]
 _TRT_ALGORITHM = "MinMaxCalibration"
@@ -69,10 +70,11 @@ class _Policy(click.Choice[str]):
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws a catalogue's data.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the FP32 model.")
 @click.option("--emit", type=click.Choice(_EMITS), default="qdq-s8s8", show_default=True,
-              help="Q/DQ ONNX for TensorRT (s8s8) or x86 (u8s8), a calibration cache, or the ranges.")  # fmt: skip
+              help="Q/DQ ONNX for TensorRT (s8s8; its rest in FP16 for strongly typed networks) or x86 (u8s8), "
+                   "a calibration cache, or the ranges.")  # fmt: skip
 @click.option("--dialect", type=click.Choice(_DIALECTS), help="Of json's ranges.  [default: s8s8]")
-@click.option("--trt-version", metavar="DIGITS",
-              help="8503 for 8.5.3: in the cache's header, and of whose parser the model gets the form.")  # fmt: skip
+@click.option("--trt-version", metavar="VERSION",
+              help="8.5.3, or 8503 as a cache's header has it; the model gets the form for its parser.")  # fmt: skip
 @click.option("--trt-algorithm", metavar="NAME", help=f"In the cache's header.  [default: {_TRT_ALGORITHM}]")
 @click.option("-o", "--out", "out", type=click.Path(path_type=Path), required=True, help="The file to write.")
 def calibrate(
@@ -114,11 +116,13 @@ def _form(emit: str, dialect: str | None, trt_version: str | None, trt_algorithm
 
     for option, value, belongs in (
         ("--dialect", dialect, ("json",)),
-        ("--trt-version", trt_version, ("trt-cache", "qdq-s8s8")),
+        ("--trt-version", trt_version, ("trt-cache", "qdq-s8s8", "qdq-s8s8-fp16")),
         ("--trt-algorithm", trt_algorithm, ("trt-cache",)),
     ):
         if value is not None and emit not in belongs:
             raise UsageError(f"goes with --emit {' or '.join(belongs)}, not {emit}", where=option, todo="leave it out")
+    if trt_version is not None and "." in trt_version:
+        trt_version = cache_version(trt_version)
     if emit == "trt-cache":
         if trt_version is None:
             raise UsageError(
@@ -129,4 +133,6 @@ def _form(emit: str, dialect: str | None, trt_version: str | None, trt_algorithm
         return TrtCache(trt_version, trt_algorithm or _TRT_ALGORITHM)
     if emit == "json":
         return Json(Dialect(dialect or Dialect.S8S8))
+    if emit == "qdq-s8s8-fp16":
+        return QDQ(Dialect.S8S8, trt_version or "", "fp16")
     return QDQ(Dialect(emit.removeprefix("qdq-")), trt_version or "")

@@ -161,6 +161,8 @@ def _findings(source: str, python: str, answer: Sequence[Mapping[str, Any]]) -> 
     if source.startswith(".tox/") and Path(source).name not in TOX.values():
         return []  # tox's environments for other purposes have no runtime, and need none
     todo = f"install one there: {python} -m pip install onnxruntime, or see docs/guide/environments.md"
+    if source.startswith(".tox/"):
+        todo = f"tox did not finish it; again: python -m tox run -e {Path(source).name} --notest"
     return [replace(plain, why="no runtime is installed there", todo=todo)]
 
 

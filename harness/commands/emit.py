@@ -10,12 +10,12 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import onnx
 
 from harness.calibration import cache
-from harness.calibration.artefacts import cache_of, cached_tensors
+from harness.calibration.artefacts import cache_of, cached_tensors, with_float16
 from harness.calibration.qdq import tensors_to_observe, write_qdq
 from harness.errors import UsageError, WriteFailed
 from harness.modelfile import read_facts, weighted_nodes
@@ -84,10 +84,12 @@ class QDQ(Form):
 
     :param version: of a TensorRT, as a cache's header has it: the graph gets the form that its parser takes. Empty for
         the model as it is prepared.
+    :param rest: what is not INT8: ``fp32``, or ``fp16`` for strongly typed networks.
     """
 
     dialect: Dialect
     version: str = ""
+    rest: Literal["fp32", "fp16"] = "fp32"
 
     def __post_init__(self) -> None:
         if self.version and not (_WITH_CALIBRATORS.fullmatch(self.version) or _SINCE_11.fullmatch(self.version)):
@@ -109,6 +111,8 @@ class QDQ(Form):
             weights = weights_for("tensorrt", _release(self.version)) if self.version else "int8"
             write_qdq(built_from, nodes, ranges, self.dialect, path, weights)
             graph = onnx.load(path)
+            if self.rest == "fp16":
+                graph = with_float16(graph, built_from)
         for name, value in facts.items():
             text = value if isinstance(value, str) else json.dumps(value)
             graph.metadata_props.add(key=f"harness.{name}", value=text)

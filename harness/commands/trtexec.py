@@ -85,7 +85,7 @@ def trtexec(case_or_model: str, **options: Any) -> None:  # noqa: ANN401 - click
         raise UsageError("it holds a run's numbers beside trtexec's", where="--record", todo="add --run")
     if asked.run_it and asked.build_only:
         raise UsageError("it takes no times, and --run shows some", where="--build-only", todo="leave one of them out")
-    version = asked.trt_version or _version(case)
+    version = _release(asked.trt_version) if asked.trt_version else _version(case)
     entry = _entry(asked, case)
     model = entry.model
     length = asked.length or model.opt
@@ -148,9 +148,26 @@ def read_case(text: str) -> Case | None:
 def _version(case: Case | None) -> str:
     found = _TENSORRT.fullmatch(case.runtime) if case else None
     if found is None:
-        of = f"{case.runtime} is not TensorRT's own" if case else "a model alone does not say"
+        of = "a model alone does not say"
+        if case:
+            rtx = "; TensorRT-RTX's own program is not covered" if case.runtime.startswith("tensorrt-rtx") else ""
+            of = f"{case.runtime} has none{rtx}"
         raise UsageError(f"whose trtexec? {of}", where="--trt-version", todo="name it: --trt-version 8.5.3 or 10.16.1")
     return found[1]
+
+
+def _release(version: str) -> str:
+    """The release that tox has of a version said in short: 8.5.3.1 of 8.5; a cache's header names a release."""
+    from harness.workers.environments import TOX
+
+    if version.upper().startswith("RTX"):
+        raise UsageError(
+            "TensorRT-RTX's own program is not covered", where=f"--trt-version {version}", todo="8.4 to 11.4"
+        )
+    if len(version.split(".")) == len(("major", "minor")):
+        known = (name.removeprefix("tensorrt-") for name in TOX if name.startswith(f"tensorrt-{version}."))
+        return next(known, version)
+    return version
 
 
 def _entry(asked: Asked, case: Case | None) -> Entry:
@@ -175,7 +192,9 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
     from harness.trt_forms import for_parser
 
     model = entry.model
-    precision = Precision(asked.precision or (case.precision if case else Precision.FP32))
+    asks_int8 = asked.route in {Route.CACHE, Route.CALIBRATOR, Route.QDQ} or bool(asked.calib)
+    unsaid = Precision.INT8 if asks_int8 else Precision.FP32
+    precision = Precision(asked.precision or (case.precision if case else unsaid))
     route = _route(asked, case, precision, version)
     layout = layout_from_text(asked.layout or (case.layout if case else "single"), model)
     index = layout.dispatch(length)
@@ -189,7 +208,8 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
         target = (asked.calib if cached else asked.onnx) or f"{model.key}{'.cache' if cached else '.int8.onnx'}"
         onnx, cache = (onnx, target) if cached else (target, "")
         if not Path(target).is_file():
-            made_by = _calibrate(asked, case, layout, cache_version(version), target, cached=cached)
+            qdq = "qdq-s8s8-fp16" if _types_in_the_model(route, version) else "qdq-s8s8"
+            made_by = _calibrate(asked, case, layout, cache_version(version), target, "trt-cache" if cached else qdq)
     elif precision is Precision.FP16 and not asked.onnx and _types_in_the_model(route, version):
         from harness.calibration.artefacts import fp16
 
@@ -263,10 +283,10 @@ def _loaded(asked: Asked, facts: ModelFacts) -> Iterator[tuple[str, str]]:
         yield name, file
 
 
-def _calibrate(asked: Asked, case: Case | None, layout: Layout, version: str, target: str, *, cached: bool) -> str:
+def _calibrate(asked: Asked, case: Case | None, layout: Layout, version: str, target: str, emit: str) -> str:
     """The ``harness calibrate`` that makes an INT8 artefact.
 
-    :param version: as a cache's header has it. :param cached: a cache, not a Q/DQ graph.
+    :param version: as a cache's header has it. :param emit: what it writes.
     """
     calibration = case.calibration if case else None
     several = len(layout.profiles) > 1
@@ -286,7 +306,7 @@ def _calibrate(asked: Asked, case: Case | None, layout: Layout, version: str, ta
         words += ["--method", str(calibration.method), "--policy", calibration.policy.value]
     if several:
         words += ["--layout", asked.layout or (case.layout if case else "")]
-    words += ["--emit", "trt-cache" if cached else "qdq-s8s8", "--trt-version", version]
-    if cached and case is not None and case.route is Route.CALIBRATOR and case.calibration is not None:
+    words += ["--emit", emit, "--trt-version", version]
+    if emit == "trt-cache" and case is not None and case.route is Route.CALIBRATOR and case.calibration is not None:
         words += ["--trt-algorithm", ALGORITHMS[case.calibration.method.name]]
     return shlex.join([*words, "-o", target])

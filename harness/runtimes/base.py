@@ -104,7 +104,20 @@ class Engine(abc.ABC):
         feeds = self._checked(feeds)
         if contexts < 1:
             raise RuntimeFailure("usage", f"{contexts} contexts", todo="1 or more")
-        self._kept[label] = [self.keep_impl(feeds), *(self.keep_more_impl(feeds) for _ in range(contexts - 1))]
+        self._let_go(label)
+        kept = self._kept[label] = [self.keep_impl(feeds)]
+        kept.extend(self.keep_more_impl(feeds) for _ in range(contexts - 1))  # one by one: all that were made are held
+
+    def result(self, label: str) -> dict[str, Any]:
+        """What the last run of a kept feed by :meth:`timed` gave, in its first context.
+
+        :raises RuntimeFailure: ``usage`` when closed, for a label that was never kept, or where a runtime keeps none.
+        """
+        return self.result_impl(self._kept_as(label))
+
+    def _let_go(self, label: str) -> None:
+        for kept in self._kept.pop(label, ()):
+            self.let_go_impl(kept)
 
     def timed(self, label: str, warmup: int, repeats: int) -> dict[str, list[int]]:
         """Durations of ``repeats`` calls on a kept feed after ``warmup`` that are not kept, by each clock, in ns.
@@ -180,7 +193,8 @@ class Engine(abc.ABC):
         """Free the engine. A second call does nothing."""
         if not self._closed:
             self._closed = True
-            self._kept.clear()
+            for label in list(self._kept):
+                self._let_go(label)
             self.close_impl()
 
     def _check_open(self) -> None:
@@ -259,6 +273,12 @@ class Engine(abc.ABC):
             raise RuntimeFailure("usage", f"no feed is kept as {label!r}", todo="keep it first")
         return self._kept[label][0]
 
+    def let_go_impl(self, kept: Any) -> None:  # noqa: B027 - nothing to free is the common case
+        """Free what :meth:`keep_impl` holds."""
+
+    def result_impl(self, kept: Any) -> dict[str, Any]:  # noqa: ARG002
+        raise RuntimeFailure("usage", "this runtime keeps no outputs of timed runs", todo="run the feed")
+
     def layers_impl(self, kept: Any) -> list[dict[str, Any]]:  # noqa: ARG002
         return []
 
@@ -282,12 +302,14 @@ class Runtime(abc.ABC):
     cache: str | None = None
     """Folder for what outlives a process; set by the service."""
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What is here, and what it can do.
+
+        :param options: of builds and loads; with ``device``, it is that one which is described.
 
         ``library, version, device, providers, precisions, routes, can_run, can_build`` and :func:`machine_facts`.
         """
-        return {**machine_facts(), **self.describe_impl()}
+        return {**machine_facts(), **self.describe_impl(options or {})}
 
     def tied_to(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """What an engine built here belongs to, beside its source and these options: it is kept by that, and found.
@@ -327,10 +349,10 @@ class Runtime(abc.ABC):
         return self.load_impl(path, options)
 
     @abc.abstractmethod
-    def describe_impl(self) -> dict[str, Any]: ...
+    def describe_impl(self, options: Mapping[str, Any]) -> dict[str, Any]: ...
 
-    def tied_to_impl(self, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        return {"device": self.describe_impl()["device"]}
+    def tied_to_impl(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {"device": self.describe_impl(options)["device"]}
 
     def lost_impl(self) -> str:
         return ""

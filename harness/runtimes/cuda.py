@@ -54,12 +54,19 @@ class Graph:
         self._executable: ctypes.c_void_p | None = ctypes.c_void_p()
         handle, graph = ctypes.c_void_p(stream.handle), ctypes.c_void_p()
         self._checked("cuStreamBeginCapture_v2", handle, _THREAD_LOCAL)
-        fine = enqueue()
-        self._checked("cuStreamEndCapture", handle, ctypes.byref(graph))
-        if not fine or not graph:
-            raise RuntimeFailure("run", "the engine cannot be captured in a CUDA graph", todo="leave cuda_graph out")
-        self._checked("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), graph, ctypes.c_ulonglong(0))
-        self._driver.cuGraphDestroy(graph)
+        fine = False
+        try:
+            fine = enqueue()
+        finally:  # the stream must not go on capturing
+            code = self._driver.cuStreamEndCapture(handle, ctypes.byref(graph))
+        try:
+            if not fine or code or not graph:
+                what = f"the engine cannot be captured in a CUDA graph (CUDA error {code})"
+                raise RuntimeFailure("run", what, todo="leave cuda_graph out")
+            self._checked("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), graph, ctypes.c_ulonglong(0))
+        finally:
+            if graph:
+                self._driver.cuGraphDestroy(graph)
 
     def launch(self, stream: Any) -> None:
         """Run it on a stream."""

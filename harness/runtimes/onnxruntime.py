@@ -39,7 +39,7 @@ class OnnxRuntime(Runtime):
 
     name = "onnxruntime"
 
-    def describe_impl(self) -> dict[str, Any]:
+    def describe_impl(self, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         import onnxruntime
 
         return {

@@ -130,12 +130,12 @@ class Service:
         self._engines: dict[int, Engine] = {}
         self._next = 1
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, options: dict[str, Any] | None = None) -> dict[str, Any]:
         """Library, version, device and machine; see ``Runtime.describe``.
 
         :raises RuntimeFailure: ``environment``, when the library cannot be used here.
         """
-        return self._runtime.describe()
+        return self._runtime.describe(options)
 
     def machine(self) -> dict[str, Any]:
         """The host of this process as it is now; see ``machine.machine``."""
@@ -241,6 +241,10 @@ class Service:
         :raises RuntimeFailure: ``usage`` for an engine that is closed.
         """
         return self._engine(handle).coverage()
+
+    def result(self, handle: int, label: str) -> dict[str, Any]:
+        """Packed outputs of a kept feed's last timed run; see ``Engine.result``."""
+        return pack_all(self._engine(handle).result(label))
 
     def layers(self, handle: int, label: str = "") -> list[dict[str, Any]]:
         """As ``Engine.layers``.

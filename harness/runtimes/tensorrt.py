@@ -9,6 +9,7 @@ Differences between versions are asked by ``hasattr``, never by number. TensorRT
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -67,9 +68,9 @@ class TensorRt(Runtime):
 
     name = "tensorrt"
 
-    def describe_impl(self) -> dict[str, Any]:
+    def describe_impl(self, options: Mapping[str, Any]) -> dict[str, Any]:
         trt = _imported()
-        cuda = Cuda()
+        cuda = Cuda(int(options.get("device", _DEFAULTS["device"])))
         gpu = cuda.describe()
         flags, creation = trt.BuilderFlag, getattr(trt, "NetworkDefinitionCreationFlag", None)
         routes = []
@@ -133,7 +134,7 @@ class TensorRt(Runtime):
             config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         for index, shapes in enumerate(settings["profiles"]):
             add_profile(builder, network, config, index, shapes, log)
-        timings = self._timing_cache(trt, cuda, config, settings)
+        timings = self._timing_cache(config, settings)
         calibrating, calibrator = _calibration(trt, cuda, builder, network, config, settings)
         try:
             engine = builder.build_serialized_network(network, config)
@@ -162,13 +163,12 @@ class TensorRt(Runtime):
             "calibration": calibrating.facts() if calibrating else None,
         }
 
-    def _timing_cache(self, trt: Any, cuda: Cuda, config: Any, settings: Mapping[str, Any]) -> Path | None:
+    def _timing_cache(self, config: Any, settings: Mapping[str, Any]) -> Path | None:
         """Lay what earlier builds have measured under this one; the file to keep it in."""
         if not settings["timing_cache"] or self.cache is None:
             return None
-        gpu = cuda.describe()
-        parts = [trt.__version__, gpu["name"], gpu["compute_capability"], str(settings["build"])]
-        path = Path(self.cache, "timing", hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24])
+        parts = {**self.tied_to_impl(settings), "build": settings["build"]}
+        path = Path(self.cache, "timing", hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24])
         path.parent.mkdir(parents=True, exist_ok=True)
         known = path.read_bytes() if path.is_file() else b""
         cache = config.create_timing_cache(known)
@@ -264,12 +264,11 @@ def _calibration(
         raise RuntimeFailure("usage", "a calibrator without batches and without a cache", todo="give one of them")
     shapes = settings["calibration_profile"] or (settings["profiles"] or [{}])[0]
     opt = {name: lists[_OPT] for name, lists in shapes.items()}
-    least = {
-        tensor.name: _volume_bytes(opt.get(tensor.name, tensor.shape), DTYPES[tensor.dtype.name])
-        for tensor in map(network.get_input, range(network.num_inputs))
-    }
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    dtypes = {tensor.name: DTYPES[tensor.dtype.name] for tensor in inputs}
+    least = {one.name: _volume_bytes(opt.get(one.name, one.shape), dtypes[one.name]) for one in inputs}
     calibrating = Calibrating(batches, cache)
-    calibrator = new_calibrator(trt, cuda, algorithm, calibrating, least)
+    calibrator = new_calibrator(trt, cuda, algorithm, calibrating, least, dtypes)
     if shapes:  # never left to the default: it is the first profile here, and the last one in Polygraphy
         at_opt = {name: [lists[_OPT]] * 3 + [lists[3 + _OPT]] * 3 if len(lists) > 3 else [lists[_OPT]] * 3
                   for name, lists in shapes.items()}  # fmt: skip

@@ -12,6 +12,7 @@ import numpy as np
 
 from .base import Engine, RuntimeFailure
 from .cuda import Graph
+from .trt_common import narrowed
 from .trt_io import BindingIo, NamedIo, Tensor
 
 if TYPE_CHECKING:
@@ -34,10 +35,17 @@ class Bound:
         self.output_shapes: dict[str, tuple[int, ...]] = {}
         self.ready: tuple[tuple[Tensor, int], ...] = ()  # outputs and their addresses, where their shapes are known
         self.graph: Graph | None = None
+        self.events: tuple[Any, Any] | None = None  # start and end, of a feed with a context of its own
 
     def free(self) -> None:
+        """Give back what it holds on the device; the GPU's context has to be current."""
+        self.forget_graph()
         for buffer in (*self.inputs.values(), *self.outputs.values()):
             buffer.free()
+        self.inputs, self.outputs, self.ready, self.events = {}, {}, (), None
+
+    def forget_graph(self) -> None:
+        """What was captured holds for the shapes that the context had then, and for no others."""
         if self.graph is not None:
             self.graph.free()
             self.graph = None
@@ -46,9 +54,10 @@ class Bound:
 class TensorRtEngine(Engine):
     """One execution context, whose profile and shapes follow what is run.
 
-    Feeds are bound to the device when they are kept. ``timed`` gives ``device_ns``, between two events around the
-    enqueue, and ``wall_ns``, from before the shapes are set until the stream is idle; copies are in neither. The first
-    run after another feed's holds the change of shape and profile.
+    Feeds are bound to the device when they are kept, with memory for their outputs. ``timed`` gives ``device_ns``,
+    between two events around the enqueue, and ``wall_ns``, from before the shapes are set until the stream is idle;
+    copies are in neither. The first run after another feed's holds the change of shape and profile, and with CUDA
+    graphs an eager run and a new capture: a graph holds for the shapes that it was captured at.
     """
 
     def __init__(self, trt: Any, cuda: Cuda, runtime: Any, engine: Any, log: Any, *, cuda_graph: bool) -> None:
@@ -69,7 +78,7 @@ class TensorRtEngine(Engine):
     def adapt_impl(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """int64 where the engine takes int32, as TensorRT 8 and 9 make of every int64 input of an ONNX file."""
         wanted = {one.name: one.dtype for one in self._io.inputs}
-        return {name: _narrowed(name, array, wanted.get(name, "")) for name, array in feeds.items()}
+        return {name: narrowed(name, array, wanted.get(name, "")) for name, array in feeds.items()}
 
     def run_impl(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         with self._cuda.current():
@@ -83,6 +92,10 @@ class TensorRtEngine(Engine):
                 self._active = None
                 bound.free()
 
+    def result_impl(self, kept: Bound) -> dict[str, Any]:
+        with self._cuda.current():
+            return self._fetched(kept)
+
     def burst_impl(self, feeds: Mapping[str, Any], warmup: int, repeats: int) -> list[int]:
         kept = self.keep_impl(feeds)
         try:
@@ -94,27 +107,36 @@ class TensorRtEngine(Engine):
 
     def keep_impl(self, feeds: Mapping[str, Any]) -> Bound:
         with self._cuda.current():
-            return self._bound(feeds, self._context, self._stream)
+            bound = self._ready(self._bound(feeds, self._context, self._stream))
+            self._active = None  # so that its first run is one after a change of shape, whichever was kept last
+            return bound
 
     def keep_more_impl(self, feeds: Mapping[str, Any]) -> Bound:
         """A further context, to run at the same time as the others."""
         with self._cuda.current():
-            return self._bound(feeds, self._new_context(), self._cuda.stream())
+            bound = self._bound(feeds, self._new_context(), self._cuda.stream())
+            bound.events = (self._cuda.event(), self._cuda.event())
+            return self._ready(bound)
+
+    def let_go_impl(self, kept: Bound) -> None:
+        with self._cuda.current():
+            if self._active is kept:
+                self._active = None
+            kept.free()
 
     def timed_impl(self, kept: Bound, warmup: int, repeats: int) -> dict[str, list[int]]:
         device_ns, wall_ns = [], []
-        own = kept.context is not self._context
+        start, end = kept.events or (self._start, self._end)
         with self._cuda.current():
-            start, end = (self._cuda.event(), self._cuda.event()) if own else (self._start, self._end)
             for _ in range(warmup):
-                self._activate(kept)
-                self._enqueue(kept)
+                self._prepare(kept)
+                self._launch(kept)
             kept.stream.synchronize()
             for _ in range(repeats):
                 began = time.perf_counter_ns()
-                self._activate(kept)
+                self._prepare(kept)
                 start.record(kept.stream)
-                self._enqueue(kept)
+                self._launch(kept)
                 end.record(kept.stream)
                 end.synchronize()
                 wall_ns.append(time.perf_counter_ns() - began)
@@ -154,9 +176,12 @@ class TensorRtEngine(Engine):
         with self._cuda.current():
             self._activate(kept)
             kept.context.profiler = Profiler(self._trt)
-            for _ in range(repeats):  # never as a graph: its launch reports no layers
-                self._enqueue_layers(kept)
-                kept.stream.synchronize()
+            try:
+                for _ in range(repeats):  # never as a graph: its launch reports no layers
+                    self._enqueue(kept)
+                    kept.stream.synchronize()
+            finally:
+                kept.context.profiler = None  # or every later run would be profiled, and slower
         return times
 
     def memory_impl(self) -> dict[str, int]:
@@ -170,6 +195,7 @@ class TensorRtEngine(Engine):
     def close_impl(self) -> None:
         with self._cuda.current():
             self._active = None
+            self._io.let_go()
             self._context = self._engine = self._runtime = None
 
     # -- how ----------------------------------------------------------------------------------------------------
@@ -195,7 +221,7 @@ class TensorRtEngine(Engine):
             array = np.ascontiguousarray(feeds[tensor.name])
             if tensor.on_host:
                 bound.host[tensor.name] = array
-            else:
+            if tensor.on_device:
                 bound.inputs[tensor.name] = self._cuda.allocate(array.nbytes)
                 self._cuda.to_device(bound.inputs[tensor.name], array)
         return bound
@@ -205,19 +231,16 @@ class TensorRtEngine(Engine):
         own = bound.context is not self._context
         if self._active is bound or (own and bound.ready):
             return
-        if own or bound.profile != self._profile:
-            if not self._io.choose_profile(bound.context, bound.profile, bound.stream):
-                todo = "before TensorRT 9 every context at work needs a profile of its own"
-                raise RuntimeFailure("run", f"profile {bound.profile} cannot be chosen", "", todo, self._said())
-            bound.stream.synchronize()
-            if not own:
+        bound.forget_graph()
+        if own:
+            self._choose_profile(bound)
+        else:
+            self._active = None  # until all of it is set: an error on the way leaves half of each
+            if bound.profile != self._profile:
+                self._profile = -1
+                self._choose_profile(bound)
                 self._profile = bound.profile
-        for tensor in self._io.inputs:
-            host = bound.host.get(tensor.name)
-            address = host.ctypes.data if host is not None else bound.inputs[tensor.name].address
-            if not self._io.set_input(bound.context, tensor, bound.shapes[tensor.name], address, host):
-                shape = list(bound.shapes[tensor.name])
-                raise RuntimeFailure("run", f"input {tensor.name!r} cannot have shape {shape}", detail=self._said())
+        self._set_inputs(bound)
         if bound.ready:
             for tensor, address in bound.ready:
                 self._io.set_output(bound.context, tensor, address)
@@ -225,6 +248,20 @@ class TensorRtEngine(Engine):
             self._address_outputs(bound)
         if not own:
             self._active = bound
+
+    def _choose_profile(self, bound: Bound) -> None:
+        if not self._io.choose_profile(bound.context, bound.profile, bound.stream):
+            todo = "before TensorRT 9 every context at work needs a profile of its own"
+            raise RuntimeFailure("run", f"profile {bound.profile} cannot be chosen", "", todo, self._said())
+        bound.stream.synchronize()
+
+    def _set_inputs(self, bound: Bound) -> None:
+        for tensor in self._io.inputs:
+            host = bound.host.get(tensor.name)
+            address = bound.inputs[tensor.name].address if tensor.on_device else bound.host[tensor.name].ctypes.data
+            if not self._io.set_input(bound.context, tensor, bound.shapes[tensor.name], address, host):
+                shape = list(bound.shapes[tensor.name])
+                raise RuntimeFailure("run", f"input {tensor.name!r} cannot have shape {shape}", detail=self._said())
 
     def _address_outputs(self, bound: Bound) -> None:
         known = []
@@ -241,22 +278,36 @@ class TensorRtEngine(Engine):
         if len(known) == len(self._io.outputs):
             bound.ready = tuple(known)
 
-    def _enqueue(self, bound: Bound) -> None:
+    def _ready(self, bound: Bound) -> Bound:
+        """With memory for its outputs, where their shapes are known before it runs; all of it freed if that fails."""
+        try:
+            self._activate(bound)
+        except BaseException:  # whatever it is, nobody else has the feed's memory
+            self._active = None
+            bound.free()
+            raise
+        return bound
+
+    def _prepare(self, bound: Bound) -> None:
+        """Make it the feed that runs next; its graph is captured behind an eager run, as capturing asks for."""
+        self._activate(bound)
+        if self._wants_graph and bound.graph is None:
+            self._enqueue(bound)
+            bound.stream.synchronize()
+            bound.graph = Graph(bound.stream, lambda: self._io.enqueue(bound.context, bound.stream))
+
+    def _launch(self, bound: Bound) -> None:
         if bound.graph is not None:
             bound.graph.launch(bound.stream)
-            return
-        self._enqueue_layers(bound)
-        if self._wants_graph:
-            self._capture(bound)
+        else:
+            self._enqueue(bound)
 
-    def _enqueue_layers(self, bound: Bound) -> None:
+    def _enqueue(self, bound: Bound) -> None:
         if not self._io.enqueue(bound.context, bound.stream):
+            refused = self._io.refusal()
+            if refused is not None:
+                raise refused
             raise RuntimeFailure("run", "TensorRT did not run the engine", detail=self._said())
-
-    def _capture(self, bound: Bound) -> None:
-        """The first run was eager, as capturing asks for; what follows is launched as a graph."""
-        bound.stream.synchronize()
-        bound.graph = Graph(bound.stream, lambda: self._io.enqueue(bound.context, bound.stream))
 
     def _fetched(self, bound: Bound) -> dict[str, Any]:
         outputs = {}
@@ -272,11 +323,3 @@ class TensorRtEngine(Engine):
 
 def _facts(tensor: Tensor) -> dict[str, Any]:
     return {"name": tensor.name, "dtype": tensor.dtype, "shape": [None if n < 0 else n for n in tensor.shape]}
-
-
-def _narrowed(name: str, array: Any, wanted: str) -> Any:
-    if wanted != "int32" or getattr(array, "dtype", None) != np.int64:
-        return array
-    if array.size and (array.max() > np.iinfo(np.int32).max or array.min() < np.iinfo(np.int32).min):
-        raise RuntimeFailure("run", f"input {name!r} holds values beyond int32, which this engine takes")
-    return array.astype(np.int32)

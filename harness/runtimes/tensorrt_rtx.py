@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from .base import Engine, Runtime, RuntimeFailure, read_options
-from .cuda import Cuda
+from .cuda import Cuda, lost
 from .probe import against_running, gpus, pycuda, unsupported
 from .rtx_layers import coverage
 from .tensorrt_engine import TensorRtEngine
@@ -26,11 +26,13 @@ _DEFAULTS: dict[str, Any] = {
     "profiles": [],
     "compute_capabilities": None,
     "workspace_bytes": 1 << 30,
+    "tf32": True,
     "device": 0,
     "cuda_graph": False,
     "specialization": "EAGER",
 }
 _WITHOUT_GPU = "SM89"
+_INT8_SINCE = "if it is INT8: matrix products build from TensorRT-RTX 1.5 on, convolutions from 1.7"
 
 
 class TensorRtRtx(Runtime):
@@ -40,7 +42,7 @@ class TensorRtRtx(Runtime):
     input with a varying axis in each. An input whose values decide a shape (a shape tensor) has its values at min,
     opt and max behind its shapes, six lists; where they decide none, they are not used.
     ``compute_capabilities``: names of ``ComputeCapability``, ``["SM89"]``; None is that of the GPU here, SM89 where
-    none is supported. ``workspace_bytes``: 1 GiB.
+    none is supported. ``workspace_bytes``: 1 GiB. ``tf32``: whether FP32 operators may compute in TF32.
 
     Options of a load: ``device``; ``cuda_graph`` as for TensorRT; ``specialization``, when kernels for the shapes at
     hand are compiled. ``EAGER``: within the first run with them. ``LAZY``, the library's own default: in the
@@ -49,7 +51,7 @@ class TensorRtRtx(Runtime):
 
     name = "tensorrt-rtx"
 
-    def describe_impl(self) -> dict[str, Any]:
+    def describe_impl(self, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         import tensorrt_rtx
 
         version = tensorrt_rtx.__version__
@@ -73,6 +75,9 @@ class TensorRtRtx(Runtime):
         """Engines are built for compute capabilities, which are options; where none is given, for the GPU here."""
         return {"gpus": gpus(), "libraries": libraries()}
 
+    def lost_impl(self) -> str:
+        return lost()
+
     def build_impl(self, source: str, target: str, options: Mapping[str, Any]) -> dict[str, Any]:
         import tensorrt_rtx as trt
 
@@ -85,12 +90,16 @@ class TensorRtRtx(Runtime):
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(settings["workspace_bytes"]))
+        if not settings["tf32"]:
+            config.clear_flag(trt.BuilderFlag.TF32)
         _set_capabilities(trt, config, settings["compute_capabilities"] or [_capability_here(trt)])
         for index, shapes in enumerate(settings["profiles"]):
             add_profile(builder, network, config, index, shapes, log)
         engine = builder.build_serialized_network(network, config)
         if engine is None:  # it never raises, and the reason is nowhere but in the log
-            raise refused("the builder refuses this model", source, [*log.errors, *log.warnings])
+            failure = refused("the builder refuses this model", source, [*log.errors, *log.warnings])
+            failure.todo = failure.todo or _INT8_SINCE
+            raise failure
         content = memoryview(engine)
         Path(target).write_bytes(content)
         return {

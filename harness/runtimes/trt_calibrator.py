@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping, Sequence
 import numpy as np
 
 from .base import BatchPlayback, RuntimeFailure
+from .trt_common import narrowed
 
 __all__ = ["CLASSES", "Calibrating", "load_batches", "new_calibrator"]
 
@@ -65,14 +66,14 @@ class Calibrating:
 class _Buffers:
     """Where batches lie: one buffer an input, at least as large as opt, and as the largest batch so far."""
 
-    def __init__(self, cuda: Any, least_bytes: Mapping[str, int]) -> None:
-        self._cuda, self._least = cuda, least_bytes
+    def __init__(self, cuda: Any, least_bytes: Mapping[str, int], dtypes: Mapping[str, str]) -> None:
+        self._cuda, self._least, self._dtypes = cuda, least_bytes, dtypes
         self._held: dict[str, Any] = {}
 
     def copied(self, batch: Mapping[str, Any], names: Sequence[str]) -> list[int]:
         """Addresses, in the order of the names."""
         for name in names:
-            array = np.ascontiguousarray(batch[name])
+            array = np.ascontiguousarray(narrowed(name, batch[name], self._dtypes.get(name, "")))
             known = self._held.get(name)
             wanted = max(array.nbytes, self._least.get(name, 0))
             if known is None or known.size_bytes < wanted:
@@ -90,7 +91,12 @@ class _Buffers:
 
 
 def new_calibrator(
-    trt: Any, cuda: Any, algorithm: str, calibrating: Calibrating, least_bytes: Mapping[str, int]
+    trt: Any,
+    cuda: Any,
+    algorithm: str,
+    calibrating: Calibrating,
+    least_bytes: Mapping[str, int],
+    dtypes: Mapping[str, str],
 ) -> Any:
     """A calibrator object; keep it alive until the build has returned.
 
@@ -99,6 +105,7 @@ def new_calibrator(
     predecessors left there, as in a buffer that only grows.
 
     :param least_bytes: input -> bytes at opt.
+    :param dtypes: input -> numpy's name of what the network takes: int32 where an ONNX file has int64 in TensorRT 8.
     :raises RuntimeFailure: ``usage``: an unknown algorithm, or one that this TensorRT has no class for.
     """
     name = CLASSES.get(algorithm)
@@ -106,7 +113,7 @@ def new_calibrator(
         there = [one for one, cls in CLASSES.items() if hasattr(trt, cls)]
         todo = f"there are {', '.join(there)}" if there else "TensorRT 11 takes Q/DQ models only: route qdq_strong"
         raise RuntimeFailure("usage", f"no calibrator for {algorithm!r}", f"tensorrt {trt.__version__}", todo)
-    buffers = _Buffers(cuda, least_bytes)
+    buffers = _Buffers(cuda, least_bytes, dtypes)
     calibrating.free = buffers.free
     return _class_of(getattr(trt, name), calibrating, buffers)()
 

@@ -9,6 +9,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+import numpy as np
+
 from .base import RuntimeFailure
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "add_profile",
     "dtype_name",
     "libraries",
+    "narrowed",
     "new_log",
     "not_loaded",
     "parse_onnx",
@@ -193,3 +196,15 @@ def libraries() -> tuple[str, ...]:
     """
     found = {(str(one.name).lower(), one.version) for one in distributions()}
     return tuple(sorted(f"{name}=={version}" for name, version in found if name.startswith(("nvidia-", "tensorrt"))))
+
+
+def narrowed(name: str, array: Any, wanted: str) -> Any:
+    """int64 as int32 where the engine takes that, as TensorRT 8 and 9 make of every int64 input of an ONNX file.
+
+    :raises RuntimeFailure: ``run``: a value does not fit.
+    """
+    if wanted != "int32" or getattr(array, "dtype", None) != np.int64:
+        return array
+    if array.size and (array.max() > np.iinfo(np.int32).max or array.min() < np.iinfo(np.int32).min):
+        raise RuntimeFailure("run", f"input {name!r} holds values beyond int32, which this engine takes")
+    return array.astype(np.int32)

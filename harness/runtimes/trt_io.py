@@ -23,6 +23,7 @@ class Tensor:
 
     :param shape: -1 where it varies.
     :param on_host: its values are read on the host, because they decide shapes.
+    :param on_device: they are read on the device; up to 8.4 an input may be both.
     :param index: of its binding in profile 0; unused with named tensors.
     """
 
@@ -30,6 +31,7 @@ class Tensor:
     dtype: str
     shape: tuple[int, ...]
     on_host: bool = False
+    on_device: bool = True
     index: int = 0
 
 
@@ -38,14 +40,18 @@ class NamedIo:
 
     def __init__(self, trt: Any, engine: Any) -> None:
         self._trt, self._engine = trt, engine
-        self._allocators: dict[str, Any] = {}  # TensorRT keeps no reference
+        self._allocators: dict[str, Any] = {}  # of an output, for as long as the context may call it
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
         for i in range(engine.num_io_tensors):
             name = engine.get_tensor_name(i)
             on_host = engine.get_tensor_location(name) == trt.TensorLocation.HOST
             tensor = Tensor(
-                name, dtype_name(engine.get_tensor_dtype(name)), tuple(engine.get_tensor_shape(name)), on_host
+                name,
+                dtype_name(engine.get_tensor_dtype(name)),
+                tuple(engine.get_tensor_shape(name)),
+                on_host,
+                not on_host,
             )
             is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
             (self.inputs if is_input else self.outputs).append(tensor)
@@ -84,6 +90,18 @@ class NamedIo:
         self._allocators[tensor.name] = _new_allocator(self._trt, cuda, buffers, shapes)
         context.set_output_allocator(tensor.name, self._allocators[tensor.name])
 
+    def let_go(self) -> None:
+        """Forget the engine, which is freed with its last holder."""
+        self._engine = None
+
+    def refusal(self) -> RuntimeFailure | None:
+        """Why an allocator gave no memory in the last run, told once: TensorRT itself only says that it got none."""
+        for allocator in self._allocators.values():
+            failure, allocator.failure = allocator.failure, None
+            if failure is not None:
+                return failure  # type: ignore[no-any-return, unused-ignore]
+        return None
+
     def enqueue(self, context: Any, stream: Any) -> bool:
         return bool(context.execute_async_v3(stream.handle))
 
@@ -103,6 +121,7 @@ class BindingIo:
                 dtype_name(engine.get_binding_dtype(i)),
                 tuple(engine.get_binding_shape(i)),
                 bool(engine.is_shape_binding(i)),
+                bool(engine.is_execution_binding(i)),
                 i,
             )
             (self.inputs if engine.binding_is_input(i) else self.outputs).append(tensor)
@@ -118,8 +137,10 @@ class BindingIo:
 
     def choose_profile(self, context: Any, profile: int, stream: Any) -> bool:
         """As :meth:`NamedIo.choose_profile`."""
+        if not context.set_optimization_profile_async(profile, stream.handle):
+            return False
         self._offset = profile * self._each
-        return bool(context.set_optimization_profile_async(profile, stream.handle))
+        return True
 
     def set_input(self, context: Any, tensor: Tensor, shape: Sequence[int], address: int, host: Any) -> bool:
         index = self._offset + tensor.index
@@ -141,6 +162,14 @@ class BindingIo:
             f"tensorrt {self._trt.__version__}",
             "such outputs can be read from TensorRT 8.5 on",
         )
+
+    def let_go(self) -> None:
+        """As :meth:`NamedIo.let_go`."""
+        self._engine = None
+
+    def refusal(self) -> RuntimeFailure | None:
+        """As :meth:`NamedIo.refusal`; nothing is allocated while it runs."""
+        return None
 
     def enqueue(self, context: Any, stream: Any) -> bool:
         return bool(context.execute_async_v2(self._addresses, stream.handle))
@@ -168,11 +197,16 @@ def _new_allocator(trt: Any, cuda: Any, buffers: dict[str, Any], shapes: dict[st
     class Allocator(trt.IOutputAllocator):  # type: ignore[name-defined, misc, unused-ignore]
         def __init__(self) -> None:
             trt.IOutputAllocator.__init__(self)
+            self.failure: RuntimeFailure | None = None
 
         def reallocate_output(self, tensor_name: str, memory: int, size: int, alignment: int) -> int:  # noqa: ARG002
             known = buffers.get(tensor_name)
             if known is None or known.size_bytes < size:
-                buffers[tensor_name] = cuda.allocate(size)
+                try:
+                    buffers[tensor_name] = cuda.allocate(size)
+                except RuntimeFailure as failure:  # C++ above swallows it
+                    self.failure = self.failure or failure
+                    return 0
                 if known is not None:
                     known.free()
             return int(buffers[tensor_name].address)

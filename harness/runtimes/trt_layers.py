@@ -23,10 +23,13 @@ def is_int8(layer: Mapping[str, Any]) -> bool | None:
 
 
 def coverage(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """``{int8, float, operators}``: layers with weights by what they compute in; None where the inspector is silent."""
+    """``{int8, float, operators}``: layers with weights by what they compute in.
+
+    None where the inspector is silent of all of them, or of some while none of the others is INT8.
+    """
     weighted = [one for one in layers if _WEIGHTED.search(f"{one.get('LayerType', '')} {one.get('Name', '')}")]
     said = [is_int8(one) for one in weighted]
-    if not weighted or all(one is None for one in said):
+    if not weighted or (None in said and True not in said):
         return None
     operators: dict[str, int] = {}
     for one in layers:
@@ -36,5 +39,6 @@ def coverage(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _format(tensor: Mapping[str, Any]) -> str:
-    """8.x to 10.x write ``Format/Datatype``, 11 ``Format`` and ``Datatype``."""
-    return f"{tensor.get('Format/Datatype', '')} {tensor.get('Datatype', '')}".strip()
+    """8.x to 10.x write ``Format/Datatype``, 11 ``Format`` and ``Datatype``; where shapes vary it may say "N/A ..."."""
+    written = f"{tensor.get('Format/Datatype', '')} {tensor.get('Datatype', '')}".strip()
+    return "" if written.startswith("N/A") else written

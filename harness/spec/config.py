@@ -50,7 +50,7 @@ from harness.errors import ConfigError, UsageError, close_to
 from harness.spec.hosts import read_host
 from harness.spec.latency import CAUGHT, TOLERATED, LatencyConfig, LatencySettings
 from harness.spec.model import Bounds
-from harness.spec.options import DECIDED, RuntimeOptions
+from harness.spec.options import DECIDED, FAMILIES, RuntimeOptions, families_of
 
 __all__ = [
     "Config",
@@ -256,9 +256,29 @@ def _own_model(root: Path, table: _ModelTable) -> OwnModel:
 
 def _options(tables: dict[str, dict[str, Any]], file: Path, prefix: str) -> RuntimeOptions:
     for pattern, options in tables.items():
+        where = f"{prefix}options.{pattern}"
         for name in sorted(set(options) & set(DECIDED)):
-            raise ConfigError(f"{prefix}options.{pattern}.{name}", where=str(file), todo=DECIDED[name])
+            raise ConfigError(f"{where}.{name} cannot be said here", where=str(file), todo=DECIDED[name])
+        families = families_of(pattern)
+        if not families:
+            close = close_to(pattern, FAMILIES)
+            todo = f"did you mean {close[0]!r}?" if close else f"begin with one of {', '.join(FAMILIES)}"
+            raise ConfigError(f"[{where}]: no runtime is called so", where=str(file), todo=todo)
+        problems = [problem for family in families if (problem := _problem(options, FAMILIES[family]))]
+        if len(problems) == len(families):
+            known = sorted({one.name for family in families for one in msgspec.structs.fields(FAMILIES[family])})
+            todo = f'the options are {", ".join(known)}; quote a name with dots: [options."tensorrt-8.5"]'
+            raise ConfigError(f"[{where}]: {problems[0]}", where=str(file), todo=todo)
     return RuntimeOptions(tuple(tables.items()))
+
+
+def _problem(options: dict[str, Any], struct: type[msgspec.Struct]) -> str:
+    try:
+        msgspec.convert(options, struct)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        return f"{path.strip('`.') + ': ' if path else ''}{what[0].lower() + what[1:].replace('`', '')}"
+    return ""
 
 
 def _latency(table: _LatencyDefaults, file: Path, prefix: str) -> LatencyConfig:

@@ -16,7 +16,7 @@ from harness.spec.routes import calibrates, default_routes, routes_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["DEFAULT_METHOD", "DEFAULT_POLICY", "FULL", "Matrix", "expand", "read_matrix"]
+__all__ = ["DEFAULT_METHOD", "DEFAULT_POLICY", "FULL", "Matrix", "expand", "first_calibrations", "read_matrix"]
 
 DEFAULT_METHOD = "auto"
 DEFAULT_POLICY = Policy.RAGGED
@@ -161,7 +161,35 @@ def expand(
             for calibration, route in itertools.product(calibrations, routes)
             if calibrates(route, calibration)
         ]
-    return list(dict.fromkeys(cases))  # percentile and percentile99.99 are one
+    cases = list(dict.fromkeys(cases))  # percentile and percentile99.99 are one
+    if cases and Precision.INT8 in map(_precision, matrix.precisions) and not any(one.calibration for one in cases):
+        raise _no_int8(matrix, families or {})
+    return cases
+
+
+def first_calibrations(cases: Iterable[Case]) -> list[Case]:
+    """Without all but the first calibration of each INT8 case: of each model, runtime, layout and route."""
+    found: dict[tuple[object, ...], Case] = {}
+    for case in cases:
+        found.setdefault((case.model, case.runtime, case.precision, case.layout, case.route), case)
+    return list(found.values())
+
+
+def _no_int8(matrix: Matrix, families: Mapping[str, tuple[str, str]]) -> UsageError:
+    """Why a matrix that names INT8 has none of it: the route, or what cannot go by it."""
+    routes = ", ".join(matrix.routes)
+    taken = sorted({route.value for family in families.values() for route in routes_of(*family)})
+    if not set(matrix.routes) & set(taken):
+        names = ", ".join(families) or "these runtimes"
+        return UsageError(
+            f"no INT8 case is left: {names} cannot take the routes {routes}", todo=f"take {', '.join(taken)}"
+        )
+    words = f"methods {', '.join(matrix.methods)}; policies {', '.join(matrix.policies)}"
+    return UsageError(
+        f"no INT8 case is left: TensorRT's own calibrators take none of these: {words}",
+        where=f"routes {routes}",
+        todo="for calibrator give --methods entropy or minmax, and --policies pad, truncate, window or reinterpret",
+    )
 
 
 def _route(word: str) -> Route:

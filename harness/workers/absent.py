@@ -78,8 +78,11 @@ def not_installed(environments: Iterable[Environment], pattern: str = "*") -> li
 
 def _command(name: str, tox: str) -> str:
     """From 10.0 on TensorRT's libraries lie on an index that this repository does not name."""
-    index = " (HARNESS_TRT_INDEX has to name the index)" if re.match(r"tensorrt-\d{2}", name) else ""
-    return f"python -m tox run -e {tox} --notest{index}"
+    wants = ["HARNESS_TRT_INDEX to name the index"] if re.match(r"tensorrt-\d{2}", name) else []
+    wants += ["CPython 3.10"] if re.match(r"tensorrt-8", name) else []
+    wants += ["CUDA's headers for pycuda"] if re.match(r"tensorrt-\d", name) else []
+    command = f"python -m tox run -e {tox} --notest"
+    return f"{command} (wants {', '.join(wants)})" if wants else command
 
 
 def _version(name: str) -> str:

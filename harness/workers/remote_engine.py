@@ -78,6 +78,10 @@ class RemoteEngine:
         timed: dict[str, list[int]] = self._call("timed", label, warmup, repeats, deadline_s=deadline_s)
         return timed
 
+    def result(self, label: str) -> dict[str, np.ndarray[Any, Any]]:
+        """Outputs of a kept feed's last timed run; for runtimes whose outputs stay on a device."""
+        return unpack_all(self._call("result", label))
+
     def coverage(self) -> dict[str, Any] | None:
         """``{int8, float, operators}``: weighted operators by what they really compute in; None when unknown."""
         counted: dict[str, Any] | None = self._call("coverage")

@@ -183,7 +183,7 @@ class Worker:
     def describe(self) -> dict[str, Any]:
         """What :meth:`harness.runtimes.base.Runtime.describe` says, once a process."""
         if self._description is None:
-            self._description = dict(self.call("describe"))
+            self._description = dict(self.call("describe", dict(self.environment.options)))
         return dict(self._description)
 
     def put(self, path: Path) -> str:

@@ -181,7 +181,7 @@ def test_no_sample_of_a_profile(refused, model, data):
         ({"policy": "reinterpret"}, "--policy reinterpret: reads samples as TensorRT misreads them"),
         ({"layout": "4-8"}, "'4-8' is no profile and no layout name"),
         ({"samples": "0"}, "0 is not in the range x>=1"),
-        ({"trt-version": "8601"}, "goes with --emit trt-cache or qdq-s8s8, not qdq-u8s8"),
+        ({"trt-version": "8601"}, "goes with --emit trt-cache or qdq-s8s8 or qdq-s8s8-fp16, not qdq-u8s8"),
         ({"length-input": "x=frames"}, "holds no integers"),
     ],
 )

@@ -202,7 +202,9 @@ def test_options_of_the_configuration_hold_unless_the_command_line_says_otherwis
     ("arguments", "expected"),
     [
         (("small",), "whose trtexec?"),
-        (("small-onnxruntime-1.32.0-cpu-fp32-single",), "is not TensorRT's own"),
+        (("small-onnxruntime-1.32.0-cpu-fp32-single",), "onnxruntime-1.32.0-cpu has none"),
+        (("small-tensorrt-rtx-1.7.1.116-fp32-single",), "TensorRT-RTX's own program is not covered"),
+        (("small", "--trt-version", "RTX"), "TensorRT-RTX's own program is not covered"),
         (("smal", "--trt-version", "8.5"), "did you mean 'small'?"),
         (("small", "--trt-version", "8.5", "--layout", "4-6-9,10-15-20"), "no --profile: it came with 9.0"),
         ((CASE, "--trt-version", "11.0"), "it ended with 11.0"),

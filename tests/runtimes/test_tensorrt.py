@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import helper
 
 from harness.runtimes.base import RuntimeFailure
+from harness.runtimes.cuda import Cuda
 from harness.runtimes.tensorrt import TensorRt
 from harness.runtimes.trt_layers import coverage, is_int8
 from tests.fake_tensorrt import GPU, loaded, models
@@ -114,6 +117,100 @@ def test_kept_feeds_are_timed_by_device_and_wall(lab, version):
     np.testing.assert_allclose(engine.run(sample(40))["y"], expected(models.conv(), sample(40)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("version", [BINDINGS, NAMED, TEN])
+def test_the_outputs_of_a_kept_feed_can_be_read(lab, version):
+    engine = lab(version).engine(profiles=THREE)
+    for length in (4, 40):
+        engine.keep(str(length), sample(length))
+    for length in (40, 4, 40):
+        engine.timed(str(length), 0, 1)
+        truth = expected(models.conv(), sample(length))
+        np.testing.assert_allclose(engine.result(str(length))["y"], truth, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("version", [BINDINGS, NAMED, TEN])
+def test_a_feed_that_cannot_be_kept_leaves_the_others_as_they_were(lab, version, monkeypatch):
+    """Its shape and addresses were set already when its outputs found no memory."""
+    engine = lab(version).engine(profiles=[{"x": [[1, 4, 2], [1, 4, 8], [1, 4, 4000]]}])
+    import fake_cuda
+
+    allocate = Cuda.allocate
+
+    def short_of_memory(cuda, size_bytes):
+        if size_bytes > 30_000:
+            raise RuntimeFailure("run", f"{size_bytes} bytes wanted")
+        return allocate(cuda, size_bytes)
+
+    monkeypatch.setattr(Cuda, "allocate", short_of_memory)
+    engine.keep("small", sample(8))
+    engine.timed("small", 0, 1)
+    with pytest.raises(RuntimeFailure, match="48000 bytes wanted"):
+        engine.keep("large", sample(1500))
+    engine.timed("small", 0, 2)
+    truth = expected(models.conv(), sample(8))
+    np.testing.assert_allclose(engine.result("small")["y"], truth, rtol=1e-5, atol=1e-5)
+    assert not fake_cuda.violations
+    with pytest.raises(RuntimeFailure, match="no feed is kept as 'large'"):
+        engine.timed("large", 0, 1)
+
+
+def test_what_is_kept_again_or_closed_is_given_back(lab):
+    one = lab(TEN)
+    cuda = Cuda()
+
+    def free():
+        with cuda.current():
+            return cuda.free_bytes()
+
+    before = free()
+    engine = one.engine(profiles=WIDE)
+    engine.keep("a", sample(64))
+    held = free()
+    for _ in range(3):
+        engine.keep("a", sample(64))
+        engine.timed("a", 0, 1)
+    assert free() == held < before
+    engine.close()
+    assert free() == before
+
+
+class Captured:
+    """A CUDA graph as TensorRT's is: it runs what the context was set to when it was captured, if that still holds."""
+
+    made: ClassVar[list[Captured]] = []
+
+    def __init__(self, _stream, enqueue):
+        self.events, self.enqueue = ["captured"], enqueue
+        assert enqueue()
+        self.made.append(self)
+
+    def launch(self, _stream):
+        assert "freed" not in self.events, "a graph that was freed is launched"
+        self.events.append("launched")
+        assert self.enqueue()
+
+    def free(self):
+        self.events.append("freed")
+
+
+def test_a_graph_is_captured_anew_after_another_shape_and_freed(lab, monkeypatch):
+    engine = lab(TEN).engine(load={"cuda_graph": True})
+    Captured.made = []
+    monkeypatch.setattr("harness.runtimes.tensorrt_engine.Graph", Captured)
+    for length in (8, 24):
+        engine.keep(str(length), sample(length))
+    for length in (8, 24, 8):
+        assert len(engine.timed(str(length), 1, 2)["device_ns"]) == 2
+        truth = expected(models.conv(), sample(length))
+        np.testing.assert_allclose(engine.result(str(length))["y"], truth, rtol=1e-5, atol=1e-5)
+    launches = ["captured", *["launched"] * 3]
+    assert [one.events for one in Captured.made] == [[*launches, "freed"], launches, launches]
+    engine.run(sample(40))
+    assert len(Captured.made) == 3, "what runs once is not captured"
+    engine.close()
+    assert all(one.events[-1] == "freed" for one in Captured.made)
+
+
 def test_several_contexts_at_once(lab):
     engine = lab(TEN).engine()
     engine.keep("both", sample(8), contexts=2)
@@ -180,6 +277,30 @@ def test_ragged_arrays_are_read_as_the_pointer_contract_says(lab):
     facts, _ = one.build(flags=["INT8"], algorithm="MinMaxCalibration", files=one.batches(short[::-1]))
     assert scale(facts, "x") == pytest.approx(5 / 127, rel=1e-6)
     assert not fake_cuda.violations
+
+
+@pytest.mark.parametrize(("version", "dtype"), [(BINDINGS, np.int32), ("8.6", np.int32), (TEN, np.int64)])
+def test_whole_numbers_are_calibrated_on_as_the_network_takes_them(lab, version, dtype):
+    """TensorRT 8 makes int32 of an int64 input: of int64 batches it would read every other word, and half of them."""
+    one = lab(version)
+    ids = np.array([[5] * 4 + [100] * 4], np.int64)
+    table = np.arange(200, dtype=np.float32).reshape(200, 1)
+    content = models.model(
+        [
+            helper.make_node("Gather", ["table", "ids"], ["row"], "gather"),
+            helper.make_node("MatMul", ["row", "w"], ["y"], "product"),
+        ],
+        {"ids": (models.INT64, [1, "T"])},
+        {"y": (models.FLOAT, [1, "T", 2])},
+        {"table": table, "w": np.ones((1, 2), np.float32)},
+    )
+    path = one.folder / "ids.npz"
+    np.savez(path, **{"0:ids": ids})
+    facts, _ = one.build(
+        content, [{"ids": [[1, 8]] * 3}], flags=["INT8"], algorithm="MinMaxCalibration", files={"batches": str(path)}
+    )
+    assert scale(facts, "row") == pytest.approx(100 / 127, rel=1e-6)
+    assert one.runtime.load(str(one.folder / "engine"), {}).inputs()[0]["dtype"] == np.dtype(dtype).name
 
 
 def test_an_exception_in_a_batch_is_the_builds_failure(lab):
@@ -367,6 +488,8 @@ def test_layers_times_and_memory(lab):
     assert [layer["Name"] for layer in layers] == ["conv", "relu"]
     times = engine.layer_times("8", 3)
     assert {name: len(values) for name, values in times.items()} == {"conv": 3, "relu": 3}
+    engine.timed("8", 1, 2)
+    assert {name: len(values) for name, values in times.items()} == {"conv": 3, "relu": 3}, "it is still profiled"
     assert engine.memory()["context_bytes"] >= 0
     assert engine.coverage() == {"int8": 0, "float": 1, "operators": coverage(layers)["operators"]}
     with pytest.raises(RuntimeFailure, match="no feed is kept as 'other'"):
@@ -401,6 +524,7 @@ def test_nothing_after_close(lab):
         ({"Inputs": [{"Format/Datatype": "Row major linear FP32"}], "TacticName": "sm80_xmma_fprop"}, False),
         ({"Inputs": [{"Format": "Linear", "Datatype": "INT8"}]}, True),
         ({"Inputs": [{"Format/Datatype": "N/A due to dynamic shapes"}], "TacticName": "sm80_i8i8_i8i32"}, True),
+        ({"Inputs": [{"Format/Datatype": "N/A due to dynamic shapes"}]}, None),
         ({"Weights": {"Type": "Int8", "Count": 9}}, True),
         ({"Name": "conv"}, None),
     ],
@@ -412,6 +536,8 @@ def test_whether_a_layer_computes_in_int8(layer, said):
 def test_a_layer_list_that_tells_nothing_is_unknown():
     assert coverage([]) is None
     assert coverage([{"Name": "conv1"}, {"Name": "relu"}]) is None
+    some = [{"Name": "conv1"}, {"Name": "conv2", "Weights": {"Type": "Float"}}]
+    assert coverage(some) is None, "the one that is not told may be INT8"
     assert json.dumps(coverage([{"Name": "conv1", "Weights": {"Type": "Int8"}}])) == json.dumps(
         {"int8": 1, "float": 0, "operators": {"unknown": 1}}
     )

@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from harness.errors import ConfigError, UsageError
-from harness.spec.calibration import Calibration, Method, Policy, Precision
-from harness.spec.matrix import DEFAULT_METHOD, DEFAULT_POLICY, FULL, Matrix, expand, read_matrix
+from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
+from harness.spec.matrix import DEFAULT_METHOD, DEFAULT_POLICY, FULL, Matrix, expand, first_calibrations, read_matrix
 
 RUNTIMES = ["onnxruntime-1.32.0-cpu", "tensorrt-rtx-1.7.1.116"]
 
@@ -124,3 +124,38 @@ def test_a_file_is_read_strictly(tmp_path, text, says):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UsageError, match="neither quick, full nor a readable file"):
         read_matrix(str(tmp_path / "none.toml"))
+
+
+OLD, STRONG = "tensorrt-8.5.3.1", "tensorrt-11.4.0.106"
+FAMILIES = {OLD: ("tensorrt", "8.5.3.1"), STRONG: ("tensorrt", "11.4.0.106")}
+
+
+@pytest.mark.parametrize(
+    ("axes", "says"),
+    [
+        ({"routes": ("calibrator",)}, r"calibrators take none of these: methods auto; policies ragged"),
+        ({"routes": ("calibrator",), "methods": ("entropy",)}, "policies ragged"),
+        ({"routes": ("qdq_strong",)}, r"tensorrt-8\.5\.3\.1 cannot take the routes qdq_strong"),
+    ],
+)
+def test_int8_that_was_asked_for_does_not_vanish(axes, says):
+    with pytest.raises(UsageError, match=says):
+        expand(Matrix(**axes), ["vad"], [OLD], {OLD: FAMILIES[OLD]})
+
+
+def test_a_route_that_one_of_the_runtimes_takes_is_enough():
+    cases = expand(Matrix(routes=("qdq_strong",)), ["vad"], FAMILIES, FAMILIES)
+    assert {case.runtime for case in cases if case.calibration} == {STRONG}
+
+
+def test_the_first_calibration_that_can_go_by_each_route():
+    matrix = Matrix(
+        routes=("cache", "calibrator"), methods=("auto", "minmax"), policies=("ragged", "window"), layouts=("single",)
+    )
+    cases = first_calibrations(expand(matrix, ["vad"], [OLD], FAMILIES))
+    found = {case.route: case.calibration for case in cases if case.calibration}
+    assert found == {
+        Route.CACHE: Calibration(Method("auto"), Policy.RAGGED),
+        Route.CALIBRATOR: Calibration(Method("minmax"), Policy.WINDOW),
+    }
+    assert [case.precision for case in cases] == [Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT8]

@@ -42,7 +42,11 @@ def test_a_word_asks_for_what_there_is(word):
         ("tensorrt-8.6", ["tensorrt-8.6.0"], "python -m tox run -e trt86 --notest"),
         ("tensorrt-8.5.3.1", ["tensorrt-8.5.3.1"], "python -m tox run -e trt85 --notest"),
         ("tensorrt-8", ["tensorrt-8.4.1.5", "tensorrt-8.5.3.1", "tensorrt-8.6.0"], "python -m tox run -e trt84"),
-        ("tensorrt-11.4", ["tensorrt-11.4.0.106"], "-e trt114 --notest (HARNESS_TRT_INDEX has to name the index)"),
+        (
+            "tensorrt-11.4",
+            ["tensorrt-11.4.0.106"],
+            "-e trt114 --notest (wants HARNESS_TRT_INDEX to name the index, CUDA's headers for pycuda)",
+        ),
         ("tensorrt-rtx-1.5", ["tensorrt-rtx-1.5.0.114"], "python -m tox run -e rtx15 --notest"),
         ("onnxruntime-1.22", ["onnxruntime-1.22.1-cpu"], "python -m tox run -e ort122 --notest"),
     ],
