@@ -23,6 +23,7 @@ __all__ = [
     "EnvironmentMissing",
     "FetchFailed",
     "HarnessError",
+    "HostLost",
     "LayoutError",
     "LengthOutOfRange",
     "ModelRefused",
@@ -129,6 +130,10 @@ class RunFailed(WorkerError):
 
 class WorkerDied(WorkerError):
     """A worker process ended during a call: signal or exit code, and the tail of its log."""
+
+
+class HostLost(WorkerDied):
+    """The connection to a worker on another host was lost: its case says nothing, and may be run again or elsewhere."""
 
 
 class WorkerHung(WorkerError):

@@ -158,32 +158,37 @@ class Plan:
 
         Without ``--runtime``: this interpreter's, and the newest TensorRT-RTX, if it takes INT8 convolutions (1.7).
 
-        Those that are named, by ``--python`` or in the configuration, are chosen, too. What the configuration names
-        may be missing, unless it is called by its name.
+        Those that are named, by ``--python`` or in the configuration, are chosen, too, also on other hosts. What the
+        configuration names may be missing, unless it is called by its name; a host that cannot be reached is absent.
 
         :raises EnvironmentMissing: an interpreter, or a runtime that is required, is not there; or nothing is known
             by the name of one that is asked for.
         """
         from harness.workers.absent import asked_for
         from harness.workers.environments import configured, find_environments, interpreter, select
+        from harness.workers.places import elsewhere, missed
 
         config = self.config
         extra = [interpreter(name) for name in self.option("pythons")]
         aliases = {e.name: partial(configured, e, config.file) for e in config.environments}
         local = [path for e in config.environments if not e.host and (path := shutil.which(e.python))]
         optional = [str(Path(path).absolute()) for path in local]
-        found = find_environments(self.pytest_config.rootpath, extra, optional)
-        select(found, _split(self.option("--require")), where="--require", aliases=aliases)
+        required, patterns = _split(self.option("--require")), _split(self.option("--runtime"))
+        # What is called by its own name is looked for there alone, and by nothing else.
+        by_name = patterns and all(word in aliases for word in [*patterns, *required, *config.require])
+        far, missing = elsewhere([] if by_name else config.environments, config.file)
+        found = [*find_environments(self.pytest_config.rootpath, extra, optional), *far]
+        select(found, required, where="--require", aliases=aliases)
         select(found, config.require, where=f"require in {config.file}", aliases=aliases)
-        patterns = _split(self.option("--runtime"))
+        unreached = partial(missed, config.environments, missing)
         if patterns:
-            return asked_for(found, patterns, aliases)
+            return asked_for(found, patterns, aliases, unreached)
         named = {sys.executable, *extra, *optional}
         able = [e for e in found if e.can_run or e.can_build]  # TensorRT without a GPU can do nothing
-        rtx = [e for e in able if e.runtime == "tensorrt-rtx"]
+        rtx = [e for e in able if e.runtime == "tensorrt-rtx" and not e.host]
         rtx = [e for e in rtx if _numbers(e.version) >= _RTX_CONVOLUTIONS_SINCE]  # older ones refuse most INT8 models
         newest = sorted(rtx, key=lambda e: _numbers(e.version))[-1:]
-        return [e for e in able if e.python in named or e in newest], []
+        return [e for e in able if e.host or e.python in named or e in newest], unreached("*")
 
     def cases(
         self,

@@ -97,6 +97,7 @@ class Workbench:
         self._artefacts: dict[Case, tuple[Path, ...]] = {}
         self._beside: dict[Case, list[dict[str, Path]]] = {}
         self._described: dict[str, dict[str, Any]] = {}
+        self._machines: dict[str, dict[str, Any]] = {}
         self._taken: dict[tuple[str, str], dict[str, int]] = {}
         self.arm: Case | None = None
         self._references: dict[tuple[str, str], list[Outputs]] = {}
@@ -199,8 +200,17 @@ class Workbench:
     def dialect(self, case: Case) -> Dialect:
         """``u8s8`` where x86 kernels run it, ``s8s8`` for GPUs."""
         environment = self.environment(case)
-        on_cpu = environment.runtime == "onnxruntime" and environment.name.endswith("-cpu")
-        return Dialect.U8S8 if on_cpu and platform.machine() in {"x86_64", "AMD64"} else Dialect.S8S8
+        on_cpu = environment.runtime == "onnxruntime" and environment.name.partition("@")[0].endswith("-cpu")
+        return Dialect.U8S8 if on_cpu and self._architecture(case) in {"x86_64", "AMD64"} else Dialect.S8S8
+
+    def _architecture(self, case: Case) -> str:
+        """Of the host that the case runs on, as :func:`platform.machine` has it."""
+        environment = self.environment(case)
+        if not environment.host:
+            return platform.machine()
+        if environment.name not in self._machines:
+            self.worker(case)
+        return str(self._machines[environment.name]["architecture"])
 
     def calibrated(self, key: str, calibration: Calibration, layout: Layout, dialect: Dialect) -> pipeline.Calibrated:
         """Ranges from the model's calibration corpus; observations are cached by content."""
@@ -381,6 +391,8 @@ class Workbench:
         environment = self.environment(case)
         worker = self.workers.get(environment)
         self._described[environment.name] = {**worker.describe(), **environment.options}
+        if environment.host:  # a record is about the host that the engine was on
+            self._machines[environment.name] = {**worker.machine(), "coordinator": platform.node()}
         return worker
 
     def served(self, case: Case) -> Served:
@@ -517,7 +529,7 @@ class Workbench:
             samples={split: counts for (model, split), counts in self._taken.items() if model == key},
             synthetic=self.entries[key].synthetic,
             verdict=verdict,
-            environment={**host(), **parts},
+            environment={**host(), **self._machines.get(case.runtime, {}), **parts},
         )
         self.run.append(made)
         self.records.append(made)

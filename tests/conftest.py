@@ -16,6 +16,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from tests.loopback import Lacking, Sshd
+
 # Started in the background by a shell, everything below inherits that interrupts are ignored; tests send some.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -147,6 +149,20 @@ def suites(tmp_path_factory):
     made = Suites(tmp_path_factory.mktemp("suites"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory):
+    """A host that ssh reaches: see :class:`tests.loopback.Sshd`."""
+    folder = tmp_path_factory.mktemp("sshd")
+    try:
+        server = Sshd(folder, tmp_path_factory.mktemp("host"))
+    except Lacking as error:
+        if os.environ.get("HARNESS_REQUIRE_SSH") == "1":
+            pytest.fail(f"no ssh to this machine: {error}")
+        pytest.skip(f"no ssh to this machine: {error}")
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="module")

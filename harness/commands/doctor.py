@@ -7,20 +7,20 @@ import json
 import re
 import shutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.commands.console import show
+from harness.commands.health import Finding, Health
 from harness.errors import EnvironmentMissing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from harness.spec.config import Config
-    from harness.workers.absent import Absent
+    from harness.spec.config import Config, EnvironmentConfig
     from harness.workers.environments import Environment
 
 __all__ = ["Finding", "Health", "doctor", "examine"]
@@ -33,62 +33,6 @@ _NO_GPU = (
 )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One runtime in one interpreter, or an interpreter without any.
-
-    :param source: how it was found: ``this interpreter``, ``.tox/trt85``, ``--python``, ``[environments] NAME``.
-    :param python: the interpreter's path. :param python_version: ``3.10.13``; empty where it does not answer.
-    :param runtime: the family, ``tensorrt``; empty where there is none.
-    :param routes: ways that ranges can take into it; :param precisions: ``fp32``, ``fp16``, ``int8``, those with
-        conditions have them in brackets. Both are what the version has, whether or not it can be used here.
-    :param can_build: engines can be built here; :param can_run: they run here.
-    :param why: what is in the way; empty if nothing. :param todo: what to do about it.
-    """
-
-    source: str
-    python: str
-    python_version: str = ""
-    runtime: str = ""
-    version: str = ""
-    routes: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ()
-    can_build: bool = False
-    can_run: bool = False
-    why: str = ""
-    todo: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.runtime}-{self.version}" if self.runtime else "no runtime"
-
-    @property
-    def can(self) -> str:
-        """``build and run``, ``only build``, ``only run`` or ``nothing``."""
-        if self.can_build and self.can_run:
-            return "build and run"
-        return "only build" if self.can_build else "only run" if self.can_run else "nothing"
-
-
-@dataclass(frozen=True)
-class Health:
-    """What :func:`examine` found.
-
-    :param gpus: ``name``, ``compute_capability``, ``driver`` and, where NVML tells, clocks in MHz and ``throttled_by``.
-    :param trtexec: the program's path; empty where it is not on PATH.
-    :param absent: what tox would install and is not there in any interpreter.
-    """
-
-    findings: tuple[Finding, ...]
-    gpus: tuple[Mapping[str, Any], ...]
-    trtexec: str
-    absent: tuple[Absent, ...] = ()
-
-    @property
-    def anything_runs(self) -> bool:
-        return any(finding.can_run for finding in self.findings)
-
-
 @click.command()
 @click.option("--python", "pythons", multiple=True, metavar="PATH", help="An interpreter to look at, too.")
 @click.option("--report", is_flag=True, help="A block of text to paste into an issue: no variables, no home folder.")
@@ -96,8 +40,8 @@ class Health:
 def doctor(pythons: tuple[str, ...], *, report: bool, as_json: bool) -> None:
     """Say what can run here, and what is in the way of the rest.
 
-    Looks at this interpreter, those of .tox and those of the configuration, and starts what claims to work. Ends with
-    0 if any runtime can run engines, with 5 if none can.
+    Looks at this interpreter, those of .tox and those of the configuration, on other hosts, too, and starts what claims
+    to work. Ends with 0 if any runtime can run engines, with 5 if none can.
     """
     from harness.commands.paste import block
     from harness.spec.config import find_config
@@ -132,10 +76,14 @@ def examine(config: Config, extra: Sequence[str] = ()) -> Health:
         source = named.get(python) or _source(python, config.root, configured)
         findings += [_started(one) for one in _findings(source, python, answer)]
         gpus = gpus or next((line["gpus"] for line in answer if line.get("gpus")), [])
+    cards = list(_gpus(gpus))
+    for seen, there in _elsewhere(config):
+        findings += seen
+        cards += there
     findings += _unreachable(config)
     made = {one.source for one in findings}  # also one that cannot be imported
     absent = [a for a in not_installed(map(_environment, findings)) if f".tox/{TOX[a.name]}" not in made]
-    return Health(tuple(findings), tuple(_gpus(gpus)), shutil.which("trtexec") or "", tuple(absent))
+    return Health(tuple(findings), tuple(cards), shutil.which("trtexec") or "", tuple(absent))
 
 
 def _source(python: str, root: Path, configured: Mapping[str, str]) -> str:
@@ -153,13 +101,50 @@ def _unreachable(config: Config) -> Iterator[Finding]:
     for one in config.environments:
         source = f"[environments] {one.name}"
         if one.host:
-            why = f"environments on other hosts ({one.host}) are not supported yet"
-            yield Finding(source, one.python, why=why, todo=f"run harness doctor on {one.host}")
             continue
         try:
             interpreter(one.python)
         except EnvironmentMissing as error:
             yield Finding(source, one.python, why=error.what, todo=error.todo)
+
+
+def _elsewhere(config: Config) -> Iterator[tuple[list[Finding], list[dict[str, Any]]]]:
+    """What is on the other hosts of the configuration, and the GPUs of each host that could be asked."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    far = [one for one in config.environments if one.host]
+    if not far:
+        return
+    with ThreadPoolExecutor(max_workers=min(16, len(far))) as pool:
+        yield from pool.map(_on_host, far)
+
+
+def _on_host(entry: EnvironmentConfig) -> tuple[list[Finding], list[dict[str, Any]]]:
+    from harness.spec.hosts import read_host
+    from harness.workers import ssh
+
+    host = read_host(entry.host)
+    plain = Finding(f"[environments] {entry.name}", entry.python, host=entry.host)
+    try:
+        answer = ssh.probe(host, entry.python, _DEADLINE_S)
+    except EnvironmentMissing as error:
+        return [replace(plain, why=error.what, todo=error.todo)], []
+    gpus: list[Mapping[str, str]] = next((line["gpus"] for line in answer if line.get("gpus")), [])
+    findings = [_started(replace(one, host=entry.host)) for one in _findings(plain.source, entry.python, answer)]
+    told = next((_told_there(one) for one in findings if gpus and (one.can_run or one.can_build)), [])
+    return findings, [{**one, "host": host.label} for one in _gpus(gpus, told)]
+
+
+def _told_there(finding: Finding) -> list[dict[str, Any]]:
+    """What NVML says of a host's GPUs, asked in a worker there."""
+    from harness.errors import HarnessError
+    from harness.workers import Worker
+
+    try:
+        with Worker(_environment(finding), deadline_s=_DEADLINE_S) as worker:
+            return list(worker.machine()["gpus"])
+    except HarnessError:  # it started a moment ago; what is missing is shown as unknown
+        return []
 
 
 def _findings(source: str, python: str, answer: Sequence[Mapping[str, Any]]) -> list[Finding]:
@@ -265,18 +250,24 @@ def _started(finding: Finding) -> Finding:
 def _environment(finding: Finding) -> Environment:
     from harness.workers.environments import Environment
 
-    return Environment(finding.name, finding.python, finding.runtime, finding.version)
+    return Environment(finding.name, finding.python, finding.runtime, finding.version, host=finding.host)
 
 
-def _gpus(found: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
-    """CUDA's GPUs with what NVML says of them, which has an order of its own: they meet by name."""
+def _gpus(
+    found: Sequence[Mapping[str, str]], there: Sequence[Mapping[str, Any]] | None = None
+) -> Iterator[dict[str, Any]]:
+    """CUDA's GPUs with what NVML says of them, which has an order of its own: they meet by name.
+
+    :param there: NVML's answer on another host; None asks on this machine.
+    """
     from harness.measure.host import gpus
 
     try:
-        loaded = re.search(r"\b\d+\.\d+(\.\d+)?\b", _DRIVER.read_text("utf-8", errors="replace"))
+        text = "" if there is not None else _DRIVER.read_text("utf-8", errors="replace")
     except OSError:
-        loaded = None
-    told = {one["name"]: one for one in gpus()}
+        text = ""
+    loaded = re.search(r"\b\d+\.\d+(\.\d+)?\b", text)
+    told = {one["name"]: one for one in (gpus() if there is None else there)}
     for one in found:
         clocks = told.get(one["name"], {})
         yield {
@@ -295,9 +286,10 @@ def _tables(health: Health) -> None:
 
     cards = Table("GPU", "compute capability", "driver", "SM clock", "held down by")
     for gpu in health.gpus:
-        clock = "unknown (pip install nvidia-ml-py)" if gpu["sm_clock_mhz"] is None else f"{gpu['sm_clock_mhz']} MHz"
+        clock = "unknown" if gpu["sm_clock_mhz"] is None else f"{gpu['sm_clock_mhz']} MHz"
         held = ", ".join(gpu["throttled_by"] or [])
-        cards.add_row(gpu["name"], gpu["compute_capability"], gpu["driver"] or "unknown", clock, held)
+        name = f"{gpu['name']} @{gpu['host']}" if "host" in gpu else gpu["name"]
+        cards.add_row(name, gpu["compute_capability"], gpu["driver"] or "unknown", clock, held)
     show(cards if health.gpus else "no GPU: the CUDA driver shows none to this machine's interpreters")
     table = Table("runtime", "can", "routes", "precisions", "Python", "found as")
     for one in health.findings:

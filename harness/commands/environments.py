@@ -28,15 +28,20 @@ def environments(pythons: tuple[str, ...]) -> None:
     from harness.errors import EnvironmentMissing
     from harness.spec.config import find_config
     from harness.workers.environments import configured, find_environments
+    from harness.workers.places import elsewhere
 
     config = find_config()
     optional = [one.python for one in config.environments if not one.host]
     table = Table("environment", "version", "can", "python")
-    for environment in find_environments(config.root, pythons, optional):
+    far, unreached = elsewhere(config.environments, config.file)
+    for environment in [*find_environments(config.root, pythons, optional), *far]:
         table.add_row(environment.name, environment.version, _abilities(environment), environment.python)
     for one in config.environments:
         try:
-            configured(one, config.file)
+            if one.name in unreached:
+                raise unreached[one.name]
+            if not one.host:
+                configured(one, config.file)
         except EnvironmentMissing as error:  # one that is missing is no reason to hide the others
             table.add_row(one.name, "", f"missing: {error.what}", one.python)
     show(table)

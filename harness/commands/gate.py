@@ -77,7 +77,10 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
 
         first = bench(0)
         judged = Gate(first, lambda: bench(1), old, new, settings, told=lambda case, step: note(f"{case}: {step}"))
-        outcome = judged.run()
+        try:
+            outcome = judged.run()
+        finally:
+            run.close()
     findings = allowed.apply(outcome.findings, allowances, today)
     told = report.as_json(outcome, old, new, findings, seed)
     if options["report"]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.paths import cache_dir
 from harness.results.record import fingerprint
+from harness.spec.hosts import read_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +28,22 @@ _SHOWN = ("harness", "commit", "python", "platform", "cpu", "cores_usable", "mem
 def block(health: Health) -> str:
     """Versions, GPUs, every interpreter, and the last lines of the latest workers' logs, fenced for Markdown.
 
-    The environment's variables and the host's name are left out; what else is hidden, see :func:`scrubbed`.
+    The environment's variables and the host's name are left out, and other hosts are numbered; what else is hidden, see
+    :func:`scrubbed`.
     """
-    return "\n".join(["```text", scrubbed("\n".join(_lines(health))), "```"])
+    return "\n".join(["```text", scrubbed(_numbered("\n".join(_lines(health)), health)), "```"])
+
+
+def _numbered(text: str, health: Health) -> str:
+    """Other hosts by number: who may log in where is nobody's business."""
+    hosts = dict.fromkeys(one.host for one in health.findings if one.host)
+    for number, host in enumerate(map(read_host, hosts), 1):
+        user, _, name = host.destination.rpartition("@")
+        for known in sorted({str(host), host.text, host.destination, host.label, name}, key=len, reverse=True):
+            text = re.sub(rf"(?<![\w.-]){re.escape(known)}(?![\w.])", f"host{number}", text)
+        if user:
+            text = re.sub(rf"(?<!\w){re.escape(user)}@", "***@", text)
+    return text
 
 
 def scrubbed(text: str, home: Path | None = None) -> str:

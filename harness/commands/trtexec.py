@@ -33,7 +33,7 @@ _CASE = re.compile(
     rf"(?:-(?P<method>auto|minmax|entropy|mse|percentile[\d.]*)-(?P<policy>{'|'.join(Policy)}))?"
     r"(?:-(?P<route>calibrator|cache|qdq_strong))?-(?P<layout>.+)"
 )
-_TENSORRT = re.compile(r"tensorrt-(\d[\w.]*)")
+_TENSORRT = re.compile(r"tensorrt-(\d[\w.]*)(?:@.*)?")  # on any host
 _PRECISIONS = [precision.value for precision in Precision]
 _ROUTES = [route.value for route in Route]
 

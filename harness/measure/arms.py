@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import UsageError
+from harness.workers.places import place_of
 
 if TYPE_CHECKING:
     from harness.corpus.samples import Feeds
@@ -110,8 +111,8 @@ class Input:
 class Question:
     """Baseline against candidate, on some inputs.
 
-    :raises UsageError: arms of one name, no input, an input that a build has no engine for, or settings that differ
-        (the difference is named).
+    :raises UsageError: arms of one name, no input, an input that a build has no engine for, arms on different hosts or
+        GPUs, or settings that differ (the difference is named).
     """
 
     baseline: Arm
@@ -136,6 +137,7 @@ class Question:
         for arm in (self.baseline, self.candidate):
             for build, one in itertools.product(range(arm.builds), self.inputs):
                 arm.file(build, one.label)
+        self._check_places()
         if self.baseline.process and self.baseline.process == self.candidate.process:
             self._check_one_process()
         ours, theirs = self.baseline.settings, self.candidate.settings
@@ -146,6 +148,22 @@ class Question:
                 f"the two sides run with different settings: {shown}",
                 where=f"{self.baseline.label} against {self.candidate.label}",
                 todo="measure both with the same settings; a difference in them is not the engine's",
+            )
+
+    def _check_places(self) -> None:
+        one, other = place_of(self.baseline.environment), place_of(self.candidate.environment)
+        hosts = [place.host or "this machine" for place in (one, other)]
+        if one.host != other.host:
+            raise UsageError(
+                f"the two sides run on different hosts: {hosts[0]} against {hosts[1]}",
+                where=f"{self.baseline.label} against {self.candidate.label}",
+                todo="take both environments on one host; times of two hosts say nothing about an engine",
+            )
+        if one.device != other.device and "CPU" not in {one.device, other.device}:
+            raise UsageError(
+                f"the two sides run on different devices of {hosts[0]}: {one.device} against {other.device}",
+                where=f"{self.baseline.label} against {self.candidate.label}",
+                todo="take both on one: env:CUDA_VISIBLE_DEVICES of the host, or the option device",
             )
 
     def _check_one_process(self) -> None:

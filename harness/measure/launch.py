@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,9 +58,9 @@ class Launch:
     :param samples: arm -> input -> bursts in block order; a burst is clock -> durations in ns.
     :param cold: arm -> cold start.
     :param seconds: ``starting``, ``warming``, ``measuring``.
-    :param core: the core that all workers were pinned to; None where they were not.
+    :param core: the core, of the workers' host, that all of them were pinned to; None where they were not.
     :param seed: what the order of inputs and arms was drawn from.
-    :param load: the host's load over 1, 5 and 15 minutes when it ended.
+    :param load: the workers' host's load over 1, 5 and 15 minutes when it ended.
     :param build: which build of the engines was measured.
     :param clock: the clock that judges. Only its values were checked; the others are recorded as they came.
     :param unsettled: arms and inputs whose windows did not agree when the time to warm up was over.
@@ -115,7 +116,7 @@ def run_launch(
     In a block inputs come in random order, and for each input the arms in random order: a discarded run, then a burst.
 
     :param build: which build of each arm's engines to load.
-    :param start: makes a worker; for tests, and for workers on other hosts.
+    :param start: makes a worker; for tests, and for other deadlines.
     :raises LaunchLost: a worker died or hung, or a clock misbehaved; nothing of this launch can be used.
     :raises UsageError: the design asks for a clock that is not there.
     """
@@ -141,11 +142,13 @@ def run_launch(
             seconds["warming"] = time.monotonic() - began
 
             began = time.monotonic()
-            samples, slow = _blocks(ready, inputs, repeats, design.blocks, clock, random)
+            slowed = partial(_throttled, workers[arms[0].label])
+            samples, slow = _blocks(ready, inputs, repeats, design.blocks, clock, random, slowed)
             seconds["measuring"] = time.monotonic() - began
+            load = _load(workers[arms[0].label])
         except (WorkerError, DataError) as error:
             raise LaunchLost(str(error)) from error
-    return Launch(samples, cold, seconds, core, seed, os.getloadavg(), build, clock, warm.unsettled, slow)
+    return Launch(samples, cold, seconds, core, seed, load, build, clock, warm.unsettled, slow)
 
 
 def _started(arms: Sequence[Arm], start: Callable[[Arm], Worker], stack: ExitStack) -> dict[str, Worker]:
@@ -164,10 +167,20 @@ def _process(arm: Arm) -> tuple[str, str]:
 
 
 def _pinned(workers: Mapping[str, Worker], random: np.random.Generator) -> int:
-    core = int(random.choice(sorted(os.sched_getaffinity(0))))
+    common = set.intersection(*(set(worker.cores()) for worker in workers.values()))
+    core = int(random.choice(sorted(common)))
     for worker in workers.values():
         worker.pin(core)
     return core
+
+
+def _throttled(worker: Worker) -> list[str]:
+    """Why the GPUs of the workers' host are slow. Asked on this machine without a worker, which is then left alone."""
+    return throttled(worker.machine()["gpus"]) if worker.environment.host else throttled()
+
+
+def _load(worker: Worker) -> tuple[float, ...]:
+    return tuple(worker.machine()["load"]) if worker.environment.host else os.getloadavg()
 
 
 def _loaded(worker: Worker, arm: Arm, inputs: Sequence[Input], build: int) -> tuple[_Ready, float]:
@@ -236,6 +249,7 @@ def _blocks(
     blocks: int,
     clock: Clock,
     random: np.random.Generator,
+    slowed: Callable[[], list[str]],
 ) -> tuple[dict[str, dict[str, list[Burst]]], tuple[str, ...]]:
     """Samples, and why GPUs were slow: asked between blocks, while they are still busy or just were."""
     labels = list(engines)
@@ -250,5 +264,5 @@ def _blocks(
                 checked_burst(burst.get(clock, ()), f"arm {label!r}, input {one.label!r}, block {block}, {clock}")
                 samples[label][one.label].append(burst)
         if clock == "device_ns":
-            slow |= dict.fromkeys(throttled())
+            slow |= dict.fromkeys(slowed())
     return samples, tuple(slow)

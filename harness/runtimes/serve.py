@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import importlib
+import os
 import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
 
 from .base import Engine, Runtime, RuntimeFailure
+from .machine import machine
 from .scratch import Scratch
 from .wire import pack_all, unpack_all
 
@@ -134,6 +136,21 @@ class Service:
         :raises RuntimeFailure: ``environment``, when the library cannot be used here.
         """
         return self._runtime.describe(options)
+
+    def machine(self) -> dict[str, Any]:
+        """The host of this process as it is now; see ``machine.machine``."""
+        return machine()
+
+    def cores(self) -> list[int]:
+        """The cores that the calling thread may run on."""
+        return sorted(os.sched_getaffinity(0))
+
+    def pin(self, core: int) -> None:
+        """Keep the thread that calls and computes, and any that it starts from now on, on one core.
+
+        :raises OSError: the core is not there, or not this process's to use.
+        """
+        os.sched_setaffinity(0, {core})
 
     def has(self, digest: str) -> bool:
         """Whether the file is in the store, whole, so that it need not be sent."""

@@ -11,7 +11,7 @@ are relative to the file. Everything is optional::
 
     [environments]
     trt85 = "/opt/trt85/bin/python"
-    gpu = { python = "python3", host = "user@gpu1" }   # other hosts are not supported yet
+    gpu = { python = "/opt/trt86/bin/python", host = "ssh=user@gpu1" }   # docs/guide/environments.md
 
     [options."tensorrt-8"]               # of builds and loads, for runtimes of this name or whose names begin so
     workspace_bytes = 8589934592
@@ -33,7 +33,7 @@ are relative to the file. Everything is optional::
     overrides = [{ models = ["encoder"], runtimes = ["onnxruntime"], tolerated = 0.03, caught = 0.08 }]
 
 A name under ``[environments]`` is what ``--runtime`` and ``require`` can call it by. One whose interpreter is not
-there, or that is on another host, stops a run only when it is called.
+there, or whose host cannot be reached, stops a run only when it is called.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from harness.errors import ConfigError, close_to
+from harness.errors import ConfigError, UsageError, close_to
+from harness.spec.hosts import read_host
 from harness.spec.latency import CAUGHT, TOLERATED, LatencyConfig, LatencySettings
 from harness.spec.model import Bounds
 from harness.spec.options import DECIDED, FAMILIES, RuntimeOptions, families_of
@@ -141,8 +142,9 @@ class OwnModel:
 class EnvironmentConfig:
     """An interpreter that has a runtime.
 
-    :param python: its path; relative ones with a ``/`` are taken from the configuration's folder.
-    :param host: ``user@host`` for ssh; empty is this machine.
+    :param python: its path; relative ones with a ``/`` are taken from the configuration's folder. On another host it is
+        what the shell there finds; ``~/`` is the home folder there.
+    :param host: ``ssh=user@host`` (:func:`harness.spec.hosts.read_host`); empty is this machine.
     """
 
     name: str
@@ -212,7 +214,7 @@ def read_config(file: Path, passed_over: Path | None = None) -> Config:
         passed_over=passed_over,
         catalogue=root / table.catalogue if table.catalogue else None,
         models=tuple(_own_model(root, model) for model in table.models),
-        environments=tuple(_environment(root, name, value) for name, value in table.environments.items()),
+        environments=tuple(_environment(root, name, value, file) for name, value in table.environments.items()),
         options=_options(table.options, file, prefix),
         results=root / table.results,
         matrix=str(root / table.matrix) if table.matrix.endswith(".toml") else table.matrix,
@@ -309,8 +311,13 @@ def _latency(table: _LatencyDefaults, file: Path, prefix: str) -> LatencyConfig:
     return LatencyConfig(settings(table), overrides)
 
 
-def _environment(root: Path, name: str, value: str | _EnvironmentTable) -> EnvironmentConfig:
+def _environment(root: Path, name: str, value: str | _EnvironmentTable, file: Path) -> EnvironmentConfig:
     table = _EnvironmentTable(python=value) if isinstance(value, str) else value
+    if table.host:
+        try:
+            read_host(table.host)
+        except UsageError as error:
+            raise ConfigError(error.what, where=f"[environments] {name} in {file}", todo=error.todo) from None
     here = "/" in table.python and not table.host
     return EnvironmentConfig(name, str(root / table.python) if here else table.python, table.host)
 

@@ -84,7 +84,8 @@ class RuntimeOptions:
 
 
 def families_of(pattern: str) -> list[str]:
-    """The families whose runtimes a pattern can match; empty for one that matches none."""
+    """The families whose runtimes a pattern can match, on any host; empty for one that matches none."""
+    pattern = pattern.partition("@")[0]
     named = [family for family in FAMILIES if pattern == family or pattern.startswith(f"{family}-")]
     if named:
         return named[:1]  # tensorrt-rtx is no tensorrt

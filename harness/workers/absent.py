@@ -35,6 +35,7 @@ def asked_for(
     environments: Sequence[Environment],
     patterns: Iterable[str],
     aliases: Mapping[str, Callable[[], list[Environment]]] | None = None,
+    unreached: Callable[[str], list[Absent]] = lambda _: [],
 ) -> tuple[list[Environment], list[Absent]]:
     """What ``--runtime`` asks for: environments to run, and runtimes that a run without them has to say so.
 
@@ -43,13 +44,15 @@ def asked_for(
     knows by that word is absent.
 
     :param aliases: see :func:`harness.workers.environments.select`.
+    :param unreached: what a pattern that is no alias asks for on hosts that cannot be used
+        (:func:`harness.workers.places.missed`).
     :raises EnvironmentMissing: a word is neither there nor known to tox, or what it names can do nothing here.
     """
     chosen: dict[str, Environment] = {}
     absent: dict[str, Absent] = {}
     for pattern in patterns:
         there = [] if pattern in (aliases or {}) else [e for e in environments if matches(e, pattern)]
-        known = [] if pattern in (aliases or {}) else not_installed(environments, pattern)
+        known = [] if pattern in (aliases or {}) else [*not_installed(environments, pattern), *unreached(pattern)]
         if there and re.search(r"[*?\[]", pattern):
             able = [e for e in there if e.can_run or e.can_build]
             unable = [Absent(e.name, f"{e.name} ({e.python}) can do nothing here: {e.why}") for e in there]

@@ -12,16 +12,21 @@ import resource
 import signal
 import site
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 
 def redirect_output(log: str) -> None:
-    """Standard output and error to the log, before any native library prints: execnet would share the parent's."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
+    """Standard output and error to the log, before any native library prints: execnet would share the parent's.
+
+    On another host ``log`` is empty: standard error is ssh's there, and ends in a log on the coordinator's side.
+    """
+    if log:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+    os.dup2(2, 1)
     faulthandler.enable(file=2, all_threads=False)
 
 
@@ -49,6 +54,25 @@ def own_packages_only() -> None:
         site.addsitedir(site.getusersitepackages())
 
 
+def wait_for(pid: int, seconds: float = 30.0) -> None:
+    """Let the worker before this one go first: one that was killed gives the GPU's memory back when it is gone."""
+    until = time.monotonic() + seconds
+    while pid and Path("/proc", str(pid)).exists() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def cache_folder(said: str) -> str:
+    """The cache folder: the one that was said, else ``harness.paths.cache_dir`` as it is on this host.
+
+    :raises OSError: it cannot be made.
+    """
+    variable, home = os.environ.get("TRT_INT8_HARNESS_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    own = variable or str(Path(home or Path.home() / ".cache", "trt-int8-harness"))
+    folder = Path(said or own).expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder.resolve())
+
+
 def receive_tree(channel: Any, folder: Path, manifest: dict[str, str]) -> None:
     """Bring ``folder`` to hold the files of the manifest (name to SHA-256), asking only for what it lacks."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,9 +93,11 @@ def receive_tree(channel: Any, folder: Path, manifest: dict[str, str]) -> None:
 def main(channel: Any) -> None:
     """Set this process up, take the code of ``harness.runtimes``, and serve until the coordinator hangs up.
 
-    Over the channel, in this order: in come the settings: ``log`` (path), ``parent`` (process id, 0 for none),
-    ``variables`` (of the environment), ``cache`` (folder), ``tree`` (digest of the code), ``manifest`` (file name ->
-    SHA-256 of it) and ``runtime`` (its name). Out goes ``{pid, python}``. Then the files, see :func:`receive_tree`.
+    Over the channel, in this order: in come the settings: ``log`` (path, empty for standard error), ``parent`` (process
+    id, 0 for none), ``after`` (id of the worker before this one, where it may still be ending), ``variables`` (of the
+    environment), ``cache`` (folder, empty for this host's own), ``tree`` (digest of the code), ``manifest`` (file name
+    -> SHA-256 of it) and ``runtime`` (its name). Out goes ``{pid, python, cache, host}``. Then the files, see
+    :func:`receive_tree`.
     Out goes ``""``, or why the code cannot be imported, which ends it. Then calls, see ``serve.serve``.
 
     :raises OSError: the log or the code cannot be written.
@@ -79,12 +105,15 @@ def main(channel: Any) -> None:
     settings = channel.receive()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's; it ends its workers itself
     redirect_output(settings["log"])
-    tie_to_parent(settings["parent"])
+    tie_to_parent(settings["parent"] or int(os.environ.get("HARNESS_GUARD", "0")))
+    wait_for(settings["after"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is noticed at once, not after gigabytes of core
     own_packages_only()
     os.environ.update(settings["variables"])
-    channel.send({"pid": os.getpid(), "python": sys.version.split()[0]})
-    root = Path(settings["cache"], "code", settings["tree"])
+    cache = cache_folder(settings["cache"])
+    facts = {"pid": os.getpid(), "python": sys.version.split()[0], "cache": cache, "host": os.uname().nodename}
+    channel.send(facts)
+    root = Path(cache, "code", settings["tree"])
     receive_tree(channel, root / "harness_runtimes", settings["manifest"])
     sys.path.insert(0, str(root))
     try:
@@ -93,7 +122,7 @@ def main(channel: Any) -> None:
         channel.send(str(error))
         return
     channel.send("")
-    serve(channel, settings["runtime"], settings["cache"])
+    serve(channel, settings["runtime"], cache)
 
 
 if __name__ == "__channelexec__":

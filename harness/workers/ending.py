@@ -6,10 +6,18 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
+from harness.errors import HostLost, WorkerDied
+from harness.spec.hosts import read_host
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["how", "log_tail", "what_to_do"]
+    from harness.workers.environments import Environment
+
+__all__ = ["LOST", "died", "how", "log_tail", "of_ssh", "what_to_do"]
+
+LOST = 255
+"""What ssh ends with when the connection did: its own failures, and a server that is gone (ssh(1))."""
 
 _LOG_TAIL_LINES = 20
 _NOISE = re.compile(
@@ -27,6 +35,32 @@ def how(code: int | None) -> str:
         except ValueError:
             return f"signal {-code}"
     return f"exit code {code}"
+
+
+def died(environment: Environment, where: str, code: int | None, log: Path) -> WorkerDied:
+    """What to say of a worker that ended by itself, or whose host went away.
+
+    :param code: its process's return code; on another host, ssh's.
+    """
+    tail = log_tail(log)
+    if environment.host and code == LOST:
+        host = read_host(environment.host)
+        last = tail.splitlines()[-1] if tail else "ssh ended without a word"
+        return HostLost(
+            f"the connection to {host.label} was lost: {last}",
+            where=where,
+            todo=f"see whether it is there: {host} true; the worker there ends by itself; the log is {log}",
+            detail=tail,
+        )
+    if environment.host:
+        code = of_ssh(code)
+    return WorkerDied(f"the worker ended with {how(code)}", where=where, todo=what_to_do(code, log), detail=tail)
+
+
+def of_ssh(code: int | None) -> int | None:
+    """The return code of a process on another host, of ssh's: a guard there tells signals as 128 and their number."""
+    last = max(signal.Signals)
+    return 128 - code if code is not None and 128 < code <= 128 + last else code
 
 
 def what_to_do(code: int | None, log: Path) -> str:

@@ -19,6 +19,8 @@ from harness.errors import EnvironmentMissing
 from harness.paths import cache_dir
 from harness.runtimes import probe as probe_program
 from harness.runtimes.serve import RUNTIMES
+from harness.spec.hosts import read_host
+from harness.workers import ssh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -68,11 +70,12 @@ _PROBE_DEADLINE_S = 60.0
 class Environment:
     """An interpreter and the one runtime that is used in it.
 
-    :param name: ``onnxruntime-1.32.0-cpu``, ``tensorrt-rtx-1.7.1.116``; what ``--runtime`` selects by.
+    :param name: ``onnxruntime-1.32.0-cpu``, ``tensorrt-rtx-1.7.1.116``, ``tensorrt-8.6.0@gpu1``; what ``--runtime``
+        selects by.
     :param python: the interpreter's path, symbolic links kept: they are how a virtual environment knows itself.
     :param runtime: ``onnxruntime``, ``tensorrt-rtx``: the family, see ``harness/runtimes``.
     :param options: laid under the options of every build and load.
-    :param host: reserved for ssh; empty is this machine.
+    :param host: as the configuration has it (:func:`harness.spec.hosts.read_host`); empty is this machine.
     :param can_run: whether engines run here, or are only built.
     :param can_build: whether engines can be built here; TensorRT builds where its GPU is.
     :param why: what is in the way of running them; empty if nothing.
@@ -125,16 +128,13 @@ def configured(entry: EnvironmentConfig, file: Path | None = None) -> list[Envir
     """The environments of one entry of ``[environments]``, all that its interpreter has.
 
     :param file: the configuration, for messages.
-    :raises EnvironmentMissing: it is on another host, or its interpreter is not there or has no runtime.
+    :raises EnvironmentMissing: its interpreter is not there or has no runtime, or its host cannot be reached.
     """
     where = f"[environments] {entry.name}" + (f" in {file}" if file else "")
-    if entry.host:
-        raise EnvironmentMissing(
-            f"environments on other hosts ({entry.host}) are not supported yet",
-            where=where,
-            todo="run on that host, or name an interpreter of this machine",
-        )
     try:
+        if entry.host:
+            host = read_host(entry.host)
+            return _strictly(entry.python, ssh.probe(host, entry.python, _PROBE_DEADLINE_S), entry.host)
         python = interpreter(entry.python)
         return _strictly(python, probe([python])[0])
     except EnvironmentMissing as error:
@@ -152,7 +152,9 @@ def select(
     """The environments that any pattern names; without patterns, all.
 
     A pattern is a family (``onnxruntime``), the start of a name up to a dot or a dash (``tensorrt-rtx-1.7``), or a
-    shell pattern (``*-cpu``). What can neither run nor build is chosen beside others that can, and not alone.
+    shell pattern (``*-cpu``). Behind an ``@`` may stand a host, or a shell pattern of hosts (``tensorrt-8@gpu*``);
+    without one all of them are meant, and this machine. What can neither run nor build is chosen beside others that
+    can, and not alone.
 
     :param where: what the patterns were given to, for the message.
     :param aliases: names that a configuration gives, each with what finds its environments.
@@ -263,34 +265,35 @@ def _answer(process: subprocess.Popen[str], deadline: float) -> list[dict[str, A
     return answer
 
 
-def _strictly(python: str, answer: Sequence[Mapping[str, Any]]) -> list[Environment]:
-    environments = _environments(python, answer)
+def _strictly(python: str, answer: Sequence[Mapping[str, Any]], host: str = "") -> list[Environment]:
+    environments = _environments(python, answer, host)
     if not environments:
         said = "\n".join(f"{line['runtime']}: {line['error']}" for line in answer if "error" in line)
         raise EnvironmentMissing(
-            "no runtime can be imported there", where=python, todo=f"install one: {INSTALL}", detail=said
+            "no runtime can be imported there",
+            where=f"{read_host(host)}, {python}" if host else python,
+            todo="install one there" if host else f"install one: {INSTALL}",
+            detail=said,
         )
     return environments
 
 
-def _environments(python: str, answer: Sequence[Mapping[str, Any]]) -> list[Environment]:
+def _environments(python: str, answer: Sequence[Mapping[str, Any]], host: str = "") -> list[Environment]:
+    at = f"@{read_host(host).name}" if host else ""
     environments = []
     for line in answer:
         if "version" not in line or line["runtime"] not in RUNTIMES:
             continue
         runtime, version = line["runtime"], line["version"]
         if runtime != "onnxruntime":
-            can_run, can_build = bool(line.get("can_run", True)), bool(line.get("build", True))
-            why = str(line.get("why", ""))
-            name = f"{runtime}-{version}"
-            environments.append(
-                Environment(name, python, runtime, version, can_run=can_run, can_build=can_build, why=why)
-            )
+            can = bool(line.get("can_run", True)), bool(line.get("build", True)), str(line.get("why", ""))
+            environments.append(Environment(f"{runtime}-{version}{at}", python, runtime, version, {}, host, *can))
             continue
-        environments.append(Environment(f"{runtime}-{version}-cpu", python, runtime, version))
-        if "CUDAExecutionProvider" in line["providers"] and _has_gpu():
+        environments.append(Environment(f"{runtime}-{version}-cpu{at}", python, runtime, version, host=host))
+        has_gpu = bool(line.get("gpus")) if host else _has_gpu()
+        if "CUDAExecutionProvider" in line["providers"] and has_gpu:
             options = {"provider": "CUDAExecutionProvider"}
-            environments.append(Environment(f"{runtime}-{version}-cuda", python, runtime, version, options))
+            environments.append(Environment(f"{runtime}-{version}-cuda{at}", python, runtime, version, options, host))
     return environments
 
 
@@ -302,11 +305,17 @@ def _has_gpu() -> bool:
 
 def matches(environment: Environment, pattern: str) -> bool:
     """Whether a pattern of :func:`select` names the environment."""
-    if pattern == environment.runtime or fnmatchcase(environment.name, pattern):
+    if fnmatchcase(environment.name, pattern):
+        return True
+    pattern, at, place = pattern.partition("@")
+    name, _, host = environment.name.partition("@")
+    if at and not (host and fnmatchcase(host, place)):
+        return False
+    if pattern == environment.runtime or fnmatchcase(name, pattern):
         return True
     # "tensorrt" is a family of its own, not the start of "tensorrt-rtx".
     longer = pattern.startswith(environment.runtime + "-")
-    return longer and environment.name.startswith((pattern + ".", pattern + "-"))
+    return longer and name.startswith((pattern + ".", pattern + "-"))
 
 
 def is_named(name: str, pattern: str) -> bool:

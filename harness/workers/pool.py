@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from harness.errors import WorkerDied, WorkerHung
+from harness.errors import HostLost, WorkerDied, WorkerHung
 from harness.workers.engines import key_of
 from harness.workers.worker import Worker
 
@@ -57,9 +57,10 @@ class Workers:
     ) -> tuple[dict[str, Any], Path]:
         """:meth:`Worker.build` in a living worker; a build that ended its worker is not tried again.
 
-        Several tests ask for the same engine. One whose build hangs would cost the deadline each time.
+        Several tests ask for the same engine. One whose build hangs would cost the deadline each time. A host that was
+        lost meanwhile says nothing of the build, which is tried again when it is asked for again.
 
-        :raises WorkerDied, WorkerHung: it ended the worker, now or earlier.
+        :raises WorkerDied, WorkerHung: it ended the worker, now or earlier. :raises HostLost: as :meth:`Worker.call`.
         :raises HarnessError: as :meth:`Worker.build`.
         """
         beside = {role: str(path) for role, path in (files or {}).items()}
@@ -70,6 +71,8 @@ class Workers:
             raise earlier
         try:
             return self.get(environment).build(source, options, files=files)
+        except HostLost:
+            raise
         except (WorkerDied, WorkerHung) as error:
             todo = f"it was not tried again in this run; {error.todo}"
             self._fatal[key] = partial(type(error), error.what, where=error.where, todo=todo, detail=error.detail)

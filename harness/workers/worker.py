@@ -6,8 +6,6 @@ import hashlib
 import itertools
 import json
 import os
-import re
-import shlex
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -29,7 +27,7 @@ from harness.errors import (
 )
 from harness.paths import cache_dir, written
 from harness.runtimes.scratch import sweep
-from harness.workers import bootstrap, ending, engines, store
+from harness.workers import bootstrap, ending, engines, here, ssh, store
 from harness.workers.remote_engine import RemoteEngine
 from harness.workers.signs import check_signs
 
@@ -56,10 +54,13 @@ class Worker:
     (:class:`WorkerDied`, with signal or exit code and the end of its log). After either, calls are refused until
     :meth:`restart`. Not for use by two threads at a time.
 
+    An environment with a ``host`` has its worker there, started by ssh (:mod:`harness.workers.ssh`). It has that host's
+    cache folder, and is sent what it lacks there; its log is here.
+
     :param log_dir: where its output is kept; without one, in the cache, and removed again when it ends well.
     :param deadline_s: for every call that does not name its own.
     :param cache: the worker's own cache folder, when it is not the coordinator's: files are then sent to it.
-    :raises EnvironmentMissing: the interpreter is not there, or lacks numpy.
+    :raises EnvironmentMissing: the interpreter is not there, or lacks numpy; or its host cannot be reached.
     """
 
     def __init__(
@@ -69,12 +70,12 @@ class Worker:
         deadline_s: float = 60.0,
         cache: Path | None = None,
     ) -> None:
-        if environment.host:
-            raise EnvironmentMissing("workers on other hosts are not supported yet", where=environment.host)
         self.environment, self.deadline_s = environment, deadline_s
-        self._own_cache = cache
-        self._cache = (cache or cache_dir()).resolve()
+        # One that shares the coordinator's cache has files by being told their names.
+        self._shares_cache = cache is None and not environment.host
+        self._asked_cache = "" if cache is None and environment.host else str((cache or cache_dir()).absolute())
         self._log_dir = log_dir
+        self.pid = 0
         self.generation = 0
         self._ended: WorkerError | None = None
         self._start()
@@ -114,16 +115,10 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder.resolve() / f"{self.environment.name}-{os.getpid()}-{next(_serial)}.log"
         self._group = execnet.Group()
-        # -I: neither PYTHONPATH nor the current folder is on the worker's path. execnet splits its text at "//".
-        python = shlex.quote(re.sub("//+", "/", self.environment.python))
-        try:
-            gateway = self._group.makegateway(f"popen//python={python} -I")
-        except (OSError, EOFError, AssertionError) as error:  # execnet asserts that the first byte is its own
-            said = str(error) or "it answers something else than Python does"
-            raise EnvironmentMissing(
-                f"the interpreter does not start: {said}",
-                where=f"{self.environment.name} ({self.environment.python})",
-            ) from error
+        if self.environment.host:
+            gateway = ssh.gateway(self.environment, self.log, self._group, _START_DEADLINE_S)
+        else:
+            gateway = here.gateway(self.environment, self._group)
         # execnet offers no other way to the process, its kill and its exit code
         self._io = cast("Any", gateway._io)  # noqa: SLF001
         self._process: subprocess.Popen[bytes] = self._io.popen
@@ -136,17 +131,20 @@ class Worker:
         tree, files = store.code_tree()
         # The kernel's death signal follows the thread that started the process: only the main one lives long.
         in_main_thread = threading.current_thread() is threading.main_thread()
+        there = bool(self.environment.host)
         settings = {
-            "log": str(self.log),
-            "parent": os.getpid() if in_main_thread else 0,
+            "log": "" if there else str(self.log),
+            "parent": os.getpid() if in_main_thread and not there else 0,
+            "after": self.pid if there else 0,
             "variables": _THREADS,
-            "cache": str(self._cache),
+            "cache": self._asked_cache,
             "tree": tree,
             "manifest": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
             "runtime": self.environment.runtime,
         }
         self._channel.send(settings)
-        self.pid: int = self._channel.receive()["pid"]
+        started = self._channel.receive()
+        self.pid, self.host, self._cache = int(started["pid"]), str(started["host"]), Path(started["cache"])
         self._channel.send({name: files[name] for name in self._channel.receive()})
         problem = self._channel.receive()
         if problem:
@@ -162,14 +160,25 @@ class Worker:
         self._process.wait()
 
     def pin(self, core: int) -> None:
-        """Keep the thread that computes, and any that it starts from now on, on one core.
+        """Keep the thread that computes, and any that it starts from now on, on one core of the worker's host.
 
         :raises WorkerDied: the process is gone.
         """
+        if self.environment.host:
+            self.call("pin", core)
+            return
         try:
             os.sched_setaffinity(self.pid, {core})
         except ProcessLookupError as error:
             raise WorkerDied("it was gone before it was pinned", where=self.environment.name) from error
+
+    def cores(self) -> list[int]:
+        """The cores that it may run on, by the numbers of its host."""
+        return list(self.call("cores")) if self.environment.host else sorted(os.sched_getaffinity(0))
+
+    def machine(self) -> dict[str, Any]:
+        """Its host as it is now: :func:`harness.runtimes.machine.machine`, asked there."""
+        return dict(self.call("machine"))
 
     def describe(self) -> dict[str, Any]:
         """What :meth:`harness.runtimes.base.Runtime.describe` says, once a process."""
@@ -188,7 +197,7 @@ class Worker:
             digest = store.file_digest(path)
         except OSError as error:
             raise BuildFailed(f"cannot be read: {error.strerror or error}", where=str(path)) from error
-        if self._own_cache is None:
+        if self._shares_cache:
             try:
                 store.keep(path, digest)
             except OSError as error:
@@ -298,6 +307,7 @@ class Worker:
         :param on: the file that it is about, for messages.
         :raises HarnessError: what :func:`harness.errors.from_remote` makes of the worker's answer.
         :raises WorkerHung: no answer within the deadline. :raises WorkerDied: the process ended, now or earlier.
+        :raises HostLost: the connection to its host did.
         """
         if self._ended is not None:
             raise WorkerDied(f"the worker has ended earlier: {self._ended}", todo="restart it, or start a new one")
@@ -359,21 +369,16 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._io.kill()
         self._hang_up(patience_s=0.5)
-        sweep(str(self._cache))
-        tail = ending.log_tail(self.log)
+        if not self.environment.host:  # there the next worker does it
+            sweep(self._asked_cache)
         if deadline_s is not None:
             return WorkerHung(
                 f"no answer within {deadline_s:g} s; the worker was killed",
                 where=where,
                 todo=f"allow it more time, or see {self.log}",
-                detail=tail,
+                detail=ending.log_tail(self.log),
             )
-        return WorkerDied(
-            f"the worker ended with {ending.how(self._process.returncode)}",
-            where=where,
-            todo=ending.what_to_do(self._process.returncode, self.log),
-            detail=tail,
-        )
+        return ending.died(self.environment, where, self._process.returncode, self.log)
 
     def _error(self, data: Mapping[str, str], on: str) -> HarnessError:
         """The worker knows files by digest; its message should name what the caller gave."""

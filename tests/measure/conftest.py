@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +52,7 @@ class FakeEngine:
 class FakeWorker:
     def __init__(self, lab, arm):
         self.lab, self.arm, self.files = lab, arm, []
+        self.environment = arm.environment
 
     def __enter__(self):
         self.lab.open += 1
@@ -58,6 +60,12 @@ class FakeWorker:
 
     def __exit__(self, *_):
         self.lab.open -= 1
+
+    def cores(self):
+        return sorted(os.sched_getaffinity(0))
+
+    def machine(self):
+        return self.lab.machine
 
     def pin(self, core):
         self.lab.pinned.append((self.arm.label, core))
@@ -87,7 +95,7 @@ class Lab(SimpleNamespace):
         super().__init__(
             random=np.random.default_rng(seed), launch_sd=0.004, block_sd=0.005, null_effect=0.0, times={},
             clocks=("wall_ns", "cpu_ns"), open=0, calls=[], started=[],
-            kept=[], loaded=[], pinned=[], trouble=_none,
+            kept=[], loaded=[], pinned=[], trouble=_none, machine={},
         )  # fmt: skip
 
     def start(self, arm):

@@ -54,6 +54,28 @@ def test_sides_are_built_equally_often():
         Question(rebuilt, arm("new"), ONE)
 
 
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "said"),
+    [
+        ("", "ssh=gpu1", "different hosts: this machine against gpu1"),
+        ("ssh=me@gpu1", "ssh=me@gpu2", "different hosts: gpu1 against gpu2"),
+        ("ssh=gpu1", "ssh=-p 2222 gpu1", "different hosts: gpu1 against gpu1-2222"),
+        ("ssh=gpu1", "ssh=gpu1//env:CUDA_VISIBLE_DEVICES=1", "different devices of gpu1: GPU 0 against GPU 1"),
+    ],
+)
+def test_both_sides_run_on_one_host_and_gpu(baseline, candidate, said):
+    one, other = (replace(ENVIRONMENT, runtime="tensorrt", host=host) for host in (baseline, candidate))
+    with pytest.raises(UsageError, match=said) as caught:
+        Question(replace(arm("old"), environment=one), replace(arm("new"), environment=other), ONE)
+    assert "old against new" in caught.value.where
+
+
+@pytest.mark.parametrize("candidate", ["ssh=gpu1", "ssh=other@gpu1", "ssh=gpu1//env:LD_LIBRARY_PATH=/opt/trt10/lib"])
+def test_two_environments_of_one_host_are_compared(candidate):
+    one, other = (replace(ENVIRONMENT, runtime="tensorrt", host=host) for host in ("ssh=gpu1", candidate))
+    assert Question(replace(arm("old"), environment=one), replace(arm("new"), environment=other), ONE)
+
+
 def test_one_process_has_one_environment():
     other = replace(ENVIRONMENT, name="fake-2")
     with pytest.raises(UsageError, match="fake-1 and fake-2 in one process"):

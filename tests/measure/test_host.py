@@ -157,11 +157,6 @@ def test_without_a_driver_there_are_no_gpus(monkeypatch):
     assert gpus() == []
 
 
-def test_without_pynvml_there_are_no_gpus(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert gpus() == []
-
-
 @pytest.mark.parametrize("reasons", [["idle"], ["application clocks"], [], None])
 def test_idle_and_locked_clocks_are_no_throttling(reasons):
     assert throttled([{"throttled_by": reasons}]) == []

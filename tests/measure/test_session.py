@@ -23,7 +23,7 @@ from harness.stats.sequential import PowerSpending, look_confidence
 from harness.stats.verdict import Margins
 from harness.workers import Worker, find_environments
 
-from .conftest import Lab, arm, question
+from .conftest import ENVIRONMENT, Lab, arm, question
 
 FEED = {"x": np.zeros(1, np.float32)}
 FAST = Design(warm_ms=0.0, blocks=12)
@@ -93,6 +93,20 @@ def test_throttled_clocks_make_a_session_on_a_device_invalid(lab, monkeypatch):
     assert outcome.verdict.why == "GPU 0 is throttled: hardware thermal"
     assert outcome.launches[0].throttled == ("GPU 0 is throttled: hardware thermal",)
     assert set(open_then) == {3}
+
+
+def test_load_and_throttling_are_those_of_the_workers_host(lab, monkeypatch):
+    monkeypatch.setattr(launch.os, "getloadavg", None)
+    lab.clocks = ("wall_ns", "device_ns")
+    gpus = [{"throttled_by": ["idle"]}, {"throttled_by": ["hardware thermal"]}]
+    lab.machine = {"load": [7.0, 8.0, 9.0], "gpus": gpus}
+    there = replace(ENVIRONMENT, host="ssh=gpu1")
+    sides = (replace(side, environment=there) for side in (arm("baseline"), arm("candidate")))
+    question = Question(*sides, (Input("8", 8, FEED),))
+    outcome = run_session(question, Design(looks=(2,), warm_ms=0.0, blocks=4), Margins(), 1, start=lab.start)
+    assert outcome.verdict.word == "invalid"
+    assert outcome.verdict.why == "GPU 1 is throttled: hardware thermal"
+    assert [one.load for one in outcome.launches] == [(7.0, 8.0, 9.0)] * 2
 
 
 def test_a_worker_that_dies_costs_its_launch_and_no_more(lab):

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness import runtimes
-from harness.workers import bootstrap
+from harness.workers import bootstrap, guard
 
-FILES = [*sorted(Path(runtimes.__file__).parent.glob("*.py")), Path(bootstrap.__file__)]
+FILES = [*sorted(Path(runtimes.__file__).parent.glob("*.py")), Path(bootstrap.__file__), Path(guard.__file__)]
 AT_THE_TOP = sys.stdlib_module_names | {"numpy"}
-LAZILY = AT_THE_TOP | {"onnxruntime", "tensorrt_rtx", "tensorrt", "pycuda", "harness_runtimes"}
+LAZILY = AT_THE_TOP | {"onnxruntime", "tensorrt_rtx", "tensorrt", "pycuda", "pynvml", "harness_runtimes"}
 
 
 def _imported(nodes) -> set[str]:

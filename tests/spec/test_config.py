@@ -18,7 +18,7 @@ require = ["tensorrt-*"]
 [environments]
 trt85 = "envs/trt85/bin/python"
 found = "python3.10"
-gpu = { python = "/usr/bin/python3", host = "me@gpu1" }
+gpu = { python = "/usr/bin/python3", host = "ssh=me@gpu1" }
 [[models]]
 path = "a.onnx"
 axes = ["x:1=n"]
@@ -54,7 +54,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
     assert [(e.name, e.python, e.host) for e in config.environments] == [
         ("trt85", str(tmp_path / "envs/trt85/bin/python"), ""),
         ("found", "python3.10", ""),
-        ("gpu", "/usr/bin/python3", "me@gpu1"),
+        ("gpu", "/usr/bin/python3", "ssh=me@gpu1"),
     ]
     (model,) = config.models
     assert model.path == tmp_path / "a.onnx"

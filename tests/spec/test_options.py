@@ -55,6 +55,21 @@ def test_what_the_case_decides_is_no_option(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("tensorrt-8", True), ("tensorrt-8.6.0", True), ("tensorrt-8.6.0@gpu1", True), ("tensorrt-8@gpu*", True),
+        ("tensorrt@gpu1", True), ("*@gpu1", True), ("tensorrt-8.6.0@gpu2", False), ("tensorrt-10", False),
+    ],
+)  # fmt: skip
+def test_a_pattern_without_a_host_fits_on_every_host(pattern, fits):
+    assert matches("tensorrt-8.6.0@gpu1", [pattern]) is fits
+
+
+def test_a_pattern_with_a_host_fits_nothing_here():
+    assert not matches("tensorrt-8.6.0", ["tensorrt-8.6.0@*"])
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ('[options."tensorrt-8"]\nworkspace = 4', r"unknown field `?workspace.*the options are cuda_graph, device"),
@@ -83,6 +98,8 @@ def test_options_are_checked_when_the_file_is_read(tmp_path, text, says):
         '[options."tensorrt-*"]\nworkspace_bytes = 1',
         '[options."*-cpu"]\nthreads = 2',
         '[options."*"]\ndevice = 1',
+        '[options."tensorrt@gpu1"]\ndevice = 1',
+        '[options."tensorrt-8.6@gpu*"]\ncuda_graph = true',
         "[options.tensorrt-rtx]\ncompute_capabilities = ['SM120']",
     ],
 )

@@ -161,3 +161,29 @@ def test_a_named_interpreter_must_be_there_and_have_a_runtime(tmp_path, bad_libr
         find_environments(tmp_path, [python])
     assert "libcudnn" in caught.value.detail
     assert caught.value.where == python
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("tensorrt", ["tensorrt-8.6.0", "tensorrt-8.6.0@gpu1", "tensorrt-10.3.0@gpu2"]),
+        ("tensorrt-8", ["tensorrt-8.6.0", "tensorrt-8.6.0@gpu1"]),
+        ("tensorrt-8.6.0", ["tensorrt-8.6.0", "tensorrt-8.6.0@gpu1"]),
+        ("tensorrt-8.6.0@gpu1", ["tensorrt-8.6.0@gpu1"]),
+        ("tensorrt-8@gpu*", ["tensorrt-8.6.0@gpu1"]),
+        ("tensorrt@gpu2", ["tensorrt-10.3.0@gpu2"]),
+        ("*@gpu1", ["tensorrt-8.6.0@gpu1", "onnxruntime-1.32.0-cpu@gpu1"]),
+        ("*@*", ["tensorrt-8.6.0@gpu1", "tensorrt-10.3.0@gpu2", "onnxruntime-1.32.0-cpu@gpu1"]),
+        ("*-cpu", ["onnxruntime-1.32.0-cpu", "onnxruntime-1.32.0-cpu@gpu1"]),
+    ],
+)
+def test_hosts_are_selected_behind_an_at(pattern, names):
+    hosts = {"gpu1": "ssh=me@gpu1", "gpu2": "ssh=me@gpu2", "": ""}
+    every = [
+        Environment(name, "python", name.partition("-")[0], "1", host=hosts[name.partition("@")[2]])
+        for name in (
+            "tensorrt-8.6.0", "tensorrt-8.6.0@gpu1", "tensorrt-10.3.0@gpu2",
+            "onnxruntime-1.32.0-cpu", "onnxruntime-1.32.0-cpu@gpu1",
+        )
+    ]  # fmt: skip
+    assert [e.name for e in select(every, [pattern])] == names
