@@ -220,7 +220,11 @@ def test_python(document):
 
 def test_options_named_in_text():
     """Every ``--option`` in backquotes exists somewhere."""
-    known = {option for command in cli.commands.values() for parameter in command.params for option in parameter.opts}
+    every = [
+        *cli.commands.values(),
+        *(sub for command in cli.commands.values() for sub in getattr(command, "commands", {}).values()),
+    ]
+    known = {option for command in every for parameter in command.params for option in parameter.opts}
     plugin = (ROOT / "harness" / "plugin.py").read_text(encoding="utf-8")
     known |= set(re.findall(r"\"(--[a-z-]+)\"", plugin))
     # Polygraphy's, trtexec's, pytest-benchmark's
