@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["matches"]
+__all__ = ["fits", "matches"]
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of them fits; an empty sequence fits everything.
+    """Whether one of them fits; an empty sequence fits everything."""
+    return not patterns or any(fits(name, one) for one in patterns)
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether a pattern names a model or an environment.
 
     ``tensorrt-10`` is the start of ``tensorrt-10.3.0`` by its version, and not of ``tensorrt-101``; ``tensorrt`` is
     not the start of ``tensorrt-rtx-1.7.1``, which is another runtime.
     """
-    return not patterns or any(fnmatchcase(name, one) or _starts(name, one) for one in patterns)
-
-
-def _starts(name: str, start: str) -> bool:
-    rest = name.removeprefix(start)
+    if fnmatchcase(name, pattern):
+        return True
+    rest = name.removeprefix(pattern)
     if rest == name or not rest.startswith(("-", ".")):
         return False
-    return not (start == "tensorrt" and rest.startswith("-rtx"))
+    return not (pattern == "tensorrt" and rest.startswith("-rtx"))
