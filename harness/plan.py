@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -38,10 +37,6 @@ _OWN |= {"--pad": "pad", "--constant": "constant", "--score": "score", "--output
 
 
 _RTX_CONVOLUTIONS_SINCE = (1, 7)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
 def _split(words: list[str]) -> list[str]:
@@ -164,6 +159,7 @@ class Plan:
         :raises EnvironmentMissing: an interpreter, or a runtime that is required, is not there; or nothing is known
             by the name of one that is asked for.
         """
+        from harness.spec.versions import numbers_of
         from harness.workers.absent import asked_for
         from harness.workers.environments import configured, find_environments, interpreter, select
         from harness.workers.places import elsewhere, missed
@@ -185,9 +181,9 @@ class Plan:
             return asked_for(found, patterns, aliases, unreached)
         named = {sys.executable, *extra, *optional}
         able = [e for e in found if e.can_run or e.can_build]  # TensorRT without a GPU can do nothing
-        rtx = [e for e in able if e.runtime == "tensorrt-rtx" and not e.host]
-        rtx = [e for e in rtx if _numbers(e.version) >= _RTX_CONVOLUTIONS_SINCE]  # older ones refuse most INT8 models
-        newest = sorted(rtx, key=lambda e: _numbers(e.version))[-1:]
+        rtx = {numbers_of(e.version): e for e in able if e.runtime == "tensorrt-rtx" and not e.host}
+        rtx = {version: e for version, e in rtx.items() if version >= _RTX_CONVOLUTIONS_SINCE}  # most INT8 builds there
+        newest = [rtx[max(rtx)]] if rtx else []
         return [e for e in able if e.host or e.python in named or e in newest], unreached("*")
 
     def cases(

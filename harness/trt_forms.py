@@ -17,7 +17,6 @@ What is done, and for which versions (``docs/tensorrt-notes.md`` has the sources
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +27,7 @@ from harness import trt_planes
 from harness.errors import BuildFailed
 from harness.onnx_facts import is_whole
 from harness.paths import cache_dir, written
+from harness.spec.versions import numbers_of
 from harness.trt_layer_norm import layer_norm_primitives
 from harness.trt_planes import convolutions_2d, fresh, names_in
 
@@ -79,7 +79,7 @@ def for_parser(path: Path, runtime: str, version: str, model: Model, facts: Mode
     if runtime != "tensorrt" or not _may_change(facts, model, version):
         return path
     keep = {(axis.input, axis.dim) for axis in model.axes}
-    steps = [name for name, since in _STEPS.items() if since is None or _numbers(version) < since]
+    steps = [name for name, since in _STEPS.items() if since is None or numbers_of(version)[:2] < since]
     digest = hashlib.sha256(path.read_bytes())
     digest.update("\0".join([str(FORM_VERSION), onnx.__version__, *steps, *map(str, sorted(keep))]).encode())
     target = cache_dir("artefacts") / f"{digest.hexdigest()[:32]}.onnx"
@@ -102,7 +102,7 @@ def weights_for(runtime: str, version: str) -> Weights:
     The guide of TensorRT 8 asks for FP32. 8.6.0 took INT8 ones in chains of convolutions and matrix products, and
     failed in its graph compiler over those of a transformer.
     """
-    return "float" if runtime == "tensorrt" and _numbers(version) < _INT8_WEIGHTS_SINCE else "int8"
+    return "float" if runtime == "tensorrt" and numbers_of(version)[:2] < _INT8_WEIGHTS_SINCE else "int8"
 
 
 def aliases(path: Path) -> dict[str, str]:
@@ -215,7 +215,7 @@ def _may_change(facts: ModelFacts, model: Model, version: str) -> bool:
     """Whether reading the file could find something to do: a large file is not read for nothing."""
     operators = {name for name, _ in facts.op_counts}
     keep = {(axis.input, axis.dim) for axis in model.axes}
-    numbers = _numbers(version)
+    numbers = numbers_of(version)[:2]
     return (
         "Squeeze" in operators
         or any(
@@ -226,10 +226,6 @@ def _may_change(facts: ModelFacts, model: Model, version: str) -> bool:
         or (numbers < _NO_CACHES_SINCE and bool(operators & {"Conv", "ConvTranspose"}))
         or (numbers < _LAYER_NORM_SINCE and "LayerNormalization" in operators)
     )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
 def _outputs(path: Path, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

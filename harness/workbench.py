@@ -279,15 +279,14 @@ class Workbench:
         environment = self.environment(case)
         weights = trt_forms.weights_for(environment.runtime, environment.version)
         made = tuple(artefacts.int8(prepared, ranges, dialect, weights) for ranges in named)
-        strong = environment.runtime.startswith("tensorrt") and (
-            case.route is Route.QDQ_STRONG or not self._by_flags(case)
-        )
+        strong = environment.runtime.startswith("tensorrt") and not self._by_flags(case)
         return tuple(artefacts.beside_fp16(path) for path in made) if strong else made
 
     def _by_flags(self, case: Case) -> bool:
         """Whether the builder chooses precisions by flags, and not the types in the model."""
         environment = self.environment(case)
-        return environment.runtime == "tensorrt" and Route.QDQ in routes_of(environment.runtime, environment.version)
+        weak = Route.QDQ in routes_of(environment.runtime, environment.version) and case.route is not Route.QDQ_STRONG
+        return environment.runtime == "tensorrt" and weak
 
     def calibration_files(self, case: Case) -> list[dict[str, Path]]:
         """What a TensorRT build of each engine reads beside the model: a cache of our ranges, or batches."""
@@ -343,7 +342,7 @@ class Workbench:
         """FP32 is FP32, where TensorRT would compute in TF32. What is not INT8 beside INT8 is FP16."""
         if case.precision is Precision.FP32:
             return ["-TF32"]  # no precision of a type: strongly typed networks heed it, too
-        if not self._by_flags(case) or case.route is Route.QDQ_STRONG:
+        if not self._by_flags(case):
             return []
         return {Precision.FP16: ["FP16"], Precision.INT8: ["INT8", "FP16"]}[case.precision]
 

@@ -79,6 +79,8 @@ class Suites:
             "PYTEST_ADDOPTS",
             "PYTEST_XDIST_WORKER",
             "PYTEST_CURRENT_TEST",
+            "CI",  # pytest words its summary otherwise there
+            "BUILD_NUMBER",
         ):
             self.environ.pop(name, None)
 

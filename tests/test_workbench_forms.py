@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from harness.calibration.cache import CalibrationCache
 from harness.corpus.own import own_entry
@@ -17,7 +17,7 @@ from harness.spec.case import Case
 from harness.trt_forms import aliases
 from harness.workbench import Workbench
 from harness.workers import Environment, Workers
-from tests.fake_tensorrt import interpreter
+from tests.fake_tensorrt import interpreter, models
 
 MINMAX = Calibration(Method("minmax"), Policy.RAGGED)
 PADDED = Calibration(Method("minmax"), Policy.PAD)
@@ -29,23 +29,8 @@ def bench(tmp_path, monkeypatch):
     """A convolution and a product over x float32 [N, 4, T], data, and environments of which OLD is the stand-in."""
     monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path / "cache"))
     random = np.random.default_rng(0)
-    weights = {"w": random.normal(size=(8, 4, 3)), "m": random.normal(size=(8, 5))}
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1]),
-            helper.make_node("Relu", ["c"], ["r"], "relu"),
-            helper.make_node("Transpose", ["r"], ["t"], "turn", perm=[0, 2, 1]),
-            helper.make_node("MatMul", ["t", "m"], ["y"], "product"),
-        ],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, "T"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", "T", 5])],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
-    (tmp_path / "data").mkdir()
-    for length in (5, 8, 11, 14, 20, 30):
-        np.savez(tmp_path / "data" / f"{length}.npz", x=random.normal(size=(1, 4, length)).astype(np.float32))
+    (tmp_path / "m.onnx").write_bytes(models.conv_and_product(random))
+    models.write_samples(tmp_path / "data", random)
     entry = own_entry(tmp_path / "m.onnx", axes=["x:2=n"], range_="4:8:32", data=tmp_path / "data")
     python = str(interpreter("8.5", tmp_path / "venv"))
     environments = {

@@ -221,7 +221,9 @@ def _precisions(runtime: str, version: str) -> tuple[str, ...]:
         return ("fp32", "fp16 (computed in fp32 on a CPU)", "int8")
     if runtime != "tensorrt-rtx":
         return _PRECISIONS
-    release = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    from harness.spec.versions import numbers_of
+
+    release = numbers_of(version)[:2]
     if release < (1, 5):
         return ("fp32", "fp16")
     return _PRECISIONS if release >= (1, 7) else ("fp32", "fp16", "int8 (matrix products)")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Any, Mapping
@@ -101,9 +102,7 @@ class TensorRtEngine(Engine):
         try:
             return self.timed_impl(kept, warmup, repeats)["device_ns"]
         finally:
-            with self._cuda.current():
-                self._active = None
-                kept.free()
+            self.let_go_impl(kept)
 
     def keep_impl(self, feeds: Mapping[str, Any]) -> Bound:
         with self._cuda.current():
@@ -280,12 +279,10 @@ class TensorRtEngine(Engine):
 
     def _ready(self, bound: Bound) -> Bound:
         """With memory for its outputs, where their shapes are known before it runs; all of it freed if that fails."""
-        try:
+        with contextlib.ExitStack() as undone:
+            undone.callback(bound.free)
             self._activate(bound)
-        except BaseException:  # whatever it is, nobody else has the feed's memory
-            self._active = None
-            bound.free()
-            raise
+            undone.pop_all()
         return bound
 
     def _prepare(self, bound: Bound) -> None:

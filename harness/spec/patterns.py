@@ -8,29 +8,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["matches"]
+__all__ = ["fits", "matches"]
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of them fits; an empty sequence fits everything.
+    """Whether one of them fits; an empty sequence fits everything."""
+    return not patterns or any(fits(name, one) for one in patterns)
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether a pattern names a model or an environment.
 
     ``tensorrt-10`` is the start of ``tensorrt-10.3.0`` by its version, and not of ``tensorrt-101``; ``tensorrt`` is
     not the start of ``tensorrt-rtx-1.7.1``, which is another runtime. What says no host fits on every host:
     ``tensorrt-10`` fits ``tensorrt-10.3.0@gpu1``, and so does ``tensorrt-10@gpu*``.
     """
+    if fnmatchcase(name, pattern):
+        return True
     plain, _, host = name.partition("@")
-    return not patterns or any(fnmatchcase(name, one) or _fits(plain, host, one) for one in patterns)
-
-
-def _fits(plain: str, host: str, pattern: str) -> bool:
     runtime, at, place = pattern.partition("@")
     if at and not (host and fnmatchcase(host, place)):
         return False
-    return fnmatchcase(plain, runtime) or _starts(plain, runtime)
-
-
-def _starts(name: str, start: str) -> bool:
-    rest = name.removeprefix(start)
-    if rest == name or not rest.startswith(("-", ".")):
+    if fnmatchcase(plain, runtime):
+        return True
+    rest = plain.removeprefix(runtime)
+    if rest == plain or not rest.startswith(("-", ".")):
         return False
-    return not (start == "tensorrt" and rest.startswith("-rtx"))
+    return not (runtime == "tensorrt" and rest.startswith("-rtx"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from harness.spec.calibration import Policy, Route
+from harness.spec.versions import numbers_of
 
 if TYPE_CHECKING:
     from harness.spec.calibration import Calibration
@@ -26,7 +26,7 @@ def routes_of(runtime: str, version: str) -> tuple[Route, ...]:
     """
     if runtime != "tensorrt":
         return (Route.QDQ,)
-    major = _numbers(version)[0]
+    major = numbers_of(version)[0]
     if major >= _NO_CALIBRATORS_SINCE:
         return (Route.QDQ_STRONG,)
     weak = (Route.CACHE, Route.QDQ, Route.CALIBRATOR)
@@ -48,9 +48,5 @@ def calibrates(route: Route, calibration: Calibration) -> bool:
 
 def cache_version(version: str) -> str:
     """As a cache's header writes a version: ``8503`` for 8.5.3.1, ``101600`` for 10.16.0."""
-    major, minor, patch, *_ = (*_numbers(version), 0, 0)
+    major, minor, patch, *_ = (*numbers_of(version), 0, 0)
     return f"{major}{minor}{patch:02}" if major < 10 else f"{major}{minor:02}{patch:02}"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:4])

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.workers.environments import TOX, is_named, matches, select
+from harness.spec.patterns import fits
+from harness.workers.environments import TOX, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,7 +52,7 @@ def asked_for(
     chosen: dict[str, Environment] = {}
     absent: dict[str, Absent] = {}
     for pattern in patterns:
-        there = [] if pattern in (aliases or {}) else [e for e in environments if matches(e, pattern)]
+        there = [] if pattern in (aliases or {}) else [e for e in environments if fits(e.name, pattern)]
         known = [] if pattern in (aliases or {}) else [*not_installed(environments, pattern), *unreached(pattern)]
         if there and re.search(r"[*?\[]", pattern):
             able = [e for e in there if e.can_run or e.can_build]
@@ -72,7 +73,7 @@ def not_installed(environments: Iterable[Environment], pattern: str = "*") -> li
     return [
         Absent(name, f"{name} is not installed: {_command(name, tox)}")
         for name, tox in TOX.items()
-        if is_named(name, pattern) and _version(name) not in there
+        if fits(name, pattern) and _version(name) not in there
     ]
 
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from harness.paths import cache_dir
 from harness.runtimes import probe as probe_program
 from harness.runtimes.serve import RUNTIMES
 from harness.spec.hosts import read_host
+from harness.spec.patterns import fits
 from harness.workers import ssh
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ __all__ = [
     "find_environments",
     "installs",
     "interpreter",
-    "is_named",
-    "matches",
     "probe",
     "pythons_of",
     "select",
@@ -166,7 +164,7 @@ def select(
         return list(environments)
     chosen: dict[str, Environment] = {}
     for pattern in patterns:
-        matching = aliases[pattern]() if pattern in aliases else [e for e in environments if matches(e, pattern)]
+        matching = aliases[pattern]() if pattern in aliases else [e for e in environments if fits(e.name, pattern)]
         if not matching:
             raise EnvironmentMissing(
                 f"no runtime matches {pattern!r}",
@@ -189,7 +187,7 @@ def installs(pattern: str) -> str:
 
     Another release of a version that tox has (``tensorrt-8.5.1``) is answered with that version's own environment.
     """
-    wanted = {name: tox for name, tox in TOX.items() if is_named(name, pattern)}
+    wanted = {name: tox for name, tox in TOX.items() if fits(name, pattern)}
     if not wanted and (version := re.match(r"(.+-\d+\.\d+)\.", pattern)):
         wanted = {name: tox for name, tox in TOX.items() if name.startswith(version[1] + ".")}
     if len(wanted) == 1:
@@ -301,27 +299,6 @@ def _has_gpu() -> bool:
     # Asked of the file system each time: a driver comes and goes without a change in any site-packages, and
     # loading libcuda is a worker's business.
     return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
-
-
-def matches(environment: Environment, pattern: str) -> bool:
-    """Whether a pattern of :func:`select` names the environment."""
-    if fnmatchcase(environment.name, pattern):
-        return True
-    pattern, at, place = pattern.partition("@")
-    name, _, host = environment.name.partition("@")
-    if at and not (host and fnmatchcase(host, place)):
-        return False
-    if pattern == environment.runtime or fnmatchcase(name, pattern):
-        return True
-    # "tensorrt" is a family of its own, not the start of "tensorrt-rtx".
-    longer = pattern.startswith(environment.runtime + "-")
-    return longer and name.startswith((pattern + ".", pattern + "-"))
-
-
-def is_named(name: str, pattern: str) -> bool:
-    """Whether an environment of that name, which is not there, would be chosen by the pattern."""
-    family = next(family for family in sorted(RUNTIMES, reverse=True) if name.startswith(family + "-"))
-    return matches(Environment(name, "", family, ""), pattern)
 
 
 def _devices() -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 from harness.calibration.cache import CalibrationCache
 from harness.cli import main
@@ -20,7 +20,7 @@ from harness.runtimes.tensorrt import TensorRt
 from harness.spec.config import find_config
 from harness.workbench import Workbench
 from harness.workers import Environment
-from tests.fake_tensorrt import loaded
+from tests.fake_tensorrt import loaded, models
 
 PROFILES = [{"x": [[1, 4, 4], [1, 4, 8], [1, 4, 32]]}]
 OLD, NEW = "8.5.3.1", "10.16.1.11"
@@ -32,25 +32,8 @@ FORM, SCALES = [8, 4, 3, 1], {"x", "x_2d", "c", "t", "y"}
 def project(cache, tmp_path, monkeypatch):
     """A convolution and a product over x float32 [N, 4, T] as a configured model, with its data."""
     random = np.random.default_rng(0)
-    weights = {"w": random.normal(size=(8, 4, 3)), "m": random.normal(size=(8, 5))}
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1]),
-            helper.make_node("Relu", ["c"], ["r"], "relu"),
-            helper.make_node("Transpose", ["r"], ["t"], "turn", perm=[0, 2, 1]),
-            helper.make_node("MatMul", ["t", "m"], ["y"], "product"),
-        ],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, "T"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", "T", 5])],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
-    )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "mine.onnx"
-    )
-    (tmp_path / "data").mkdir()
-    for length in (5, 8, 11, 14, 20, 30):
-        np.savez(tmp_path / "data" / f"{length}.npz", x=random.normal(size=(1, 4, length)).astype(np.float32))
+    (tmp_path / "mine.onnx").write_bytes(models.conv_and_product(random))
+    models.write_samples(tmp_path / "data", random)
     (tmp_path / "harness.toml").write_text(
         '[[models]]\npath = "mine.onnx"\naxes = ["x:2=frames"]\nrange = "4:8:32"\ndata = "data"\n'
     )

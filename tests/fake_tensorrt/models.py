@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 C, OUT = 4, 8
@@ -39,6 +42,26 @@ def matmul() -> bytes:
     weight = np.random.default_rng(0).normal(size=(C, OUT)).astype(np.float32)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
     return model(nodes, {"x": (FLOAT, ["T", C])}, {"y": (FLOAT, ["T", OUT])}, {"w": weight})
+
+
+def conv_and_product(random: np.random.Generator) -> bytes:
+    """x [N, 4, T] -> Conv, Relu, Transpose, MatMul -> y [N, T, 5]: one operator of each kind, its batch open."""
+    weights = {"w": random.normal(size=(OUT, C, 3)), "m": random.normal(size=(OUT, 5))}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1]),
+        helper.make_node("Relu", ["c"], ["r"], "relu"),
+        helper.make_node("Transpose", ["r"], ["t"], "turn", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["t", "m"], ["y"], "product"),
+    ]
+    floats = {name: value.astype(np.float32) for name, value in weights.items()}
+    return model(nodes, {"x": (FLOAT, ["N", C, "T"])}, {"y": (FLOAT, ["N", "T", 5])}, floats)
+
+
+def write_samples(folder: Path, random: np.random.Generator) -> None:
+    """Six samples ``x`` float32 [1, 4, length] of six lengths, an ``.npz`` each, in a new folder."""
+    folder.mkdir()
+    for length in (5, 8, 11, 14, 20, 30):
+        np.savez(folder / f"{length}.npz", x=random.normal(size=(1, C, length)).astype(np.float32))
 
 
 def nonzero() -> bytes:

@@ -6,10 +6,8 @@ HARNESS_TEST_TRT_PYTHON=.tox/trt86/bin/python pytest tests/workers/test_faults_o
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from onnx import helper
 from harness.errors import BuildFailed, WorkerDied, WorkerHung
 from harness.spec.config import find_config
 from harness.workers import Worker, Workers, find_environments, store
+from tests.builders import kill_in_the_middle
 from tests.fake_tensorrt import models
 
 PYTHON = os.environ.get("HARNESS_TEST_TRT_PYTHON", "")
@@ -89,14 +88,8 @@ def test_a_stump_of_an_engine_is_told_and_the_worker_goes_on(environment, source
 
 
 def test_a_killed_builder_leaves_nothing_and_the_next_one_builds(environment, deep, cache):
-    def kill():
-        while not list((cache / "scratch").glob("worker.*/*/")):
-            time.sleep(0.005)
-        os.kill(worker.pid, signal.SIGKILL)
-
     with Worker(environment, deadline_s=120) as worker:
-        killer = threading.Thread(target=kill)
-        killer.start()
+        killer = kill_in_the_middle(worker, cache)
         with pytest.raises(WorkerDied, match="SIGKILL"):
             worker.build(deep, PROFILES)
         killer.join()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ from harness.errors import (
     WriteFailed,
 )
 from harness.workers import Environment, Worker, Workers, engines, store
+from tests.builders import building, kill_in_the_middle
 from tests.fake_tensorrt import GPU, interpreter, models, resettle
 
 VERSION = "8.6"
@@ -344,27 +343,6 @@ def test_facts_that_cannot_be_written_leave_no_stump(cache):
 
 
 # The builder ends in the middle
-
-
-def building(worker, cache, deadline_s=20.0):
-    """The folder in which a build of this worker is half done."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        found = [path for path in (cache / "scratch").glob("worker.*/*") if path.is_dir()]
-        if found:
-            return found[0]
-        time.sleep(0.005)
-    raise AssertionError("no build has begun")
-
-
-def kill_in_the_middle(worker, cache, number=signal.SIGKILL):
-    def kill():
-        (building(worker, cache) / "engine").write_bytes(b"half an engine")
-        os.kill(worker.pid, number)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    return thread
 
 
 def test_a_killed_builder_leaves_nothing_and_the_next_one_builds(lab, conv, cache):

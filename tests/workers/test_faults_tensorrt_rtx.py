@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import threading
-import time
 
 import numpy as np
 import onnx
@@ -15,6 +11,7 @@ from onnx import helper
 
 from harness.errors import BuildFailed, WorkerDied, WorkerHung
 from harness.workers import Worker, Workers, find_environments, store
+from tests.builders import kill_in_the_middle
 from tests.fake_tensorrt import models
 
 PROFILES = {"profiles": [{"x": [[1, 4, 4], [1, 4, 64], [1, 4, 512]]}]}
@@ -137,14 +134,8 @@ def deep(tmp_path, save):
 
 
 def test_a_killed_builder_leaves_nothing_and_the_next_one_builds(environment, deep, cache):
-    def kill():
-        while not list((cache / "scratch").glob("worker.*/*/")):
-            time.sleep(0.005)
-        os.kill(worker.pid, signal.SIGKILL)
-
     with Worker(environment, deadline_s=60) as worker:
-        killer = threading.Thread(target=kill)
-        killer.start()
+        killer = kill_in_the_middle(worker, cache)
         with pytest.raises(WorkerDied, match="SIGKILL"):
             worker.build(deep, PROFILES)
         killer.join()
