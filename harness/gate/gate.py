@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime
@@ -15,8 +16,8 @@ from harness.gate.builds import Built, compare_builds
 from harness.gate.findings import Finding, overall
 from harness.gate.latency import compare_latency
 from harness.gate.pairs import pair_up
+from harness.gate.stages import flagged, settled
 from harness.spec.shapes import length_buckets
-from harness.stats.multiple import holm_adjusted
 from harness.workbench import bucket_name
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from harness.gate.findings import Word
     from harness.gate.pairs import Pair, Pairs
+    from harness.measure.session import Outcome as Session
     from harness.served import Outputs
     from harness.spec.case import Case
     from harness.workbench import Workbench
@@ -78,7 +80,8 @@ class Gate:
 
     :param bench: has both environments; its matrix says which cases, how many samples and launches.
     :param again: another workbench with the next seed, for the second stage: other samples, other orders.
-    :param told: hears of each step: pair, step, seconds so far.
+    :param told: hears of each step: pair and step.
+    :param heard: is given each latency session with its pair and stage.
     """
 
     def __init__(
@@ -89,8 +92,10 @@ class Gate:
         candidate: Environment,
         settings: Settings,
         told: Callable[[str, str], None] = lambda *_: None,
+        heard: Callable[[Pair, int, Session], None] = lambda *_: None,
     ) -> None:
-        self._bench, self._again, self._settings, self._told = bench, again, settings, told
+        self._bench, self._again, self._settings = bench, again, settings
+        self._told, self._heard = told, heard
         self.baseline, self.candidate = baseline, candidate
         self.pairs = pair_up(bench.matrix, bench.entries, baseline, candidate)
         self._oracles: dict[str, list[Outputs]] = {}
@@ -105,20 +110,18 @@ class Gate:
             started = time.monotonic()
             first += self._compared(self._bench, pair, 1, share)
             left -= time.monotonic() - started
-        flagged = [finding for finding in first if finding.blocks]
-        final = self._settled(first, flagged, self._settings.alpha)
-        return Outcome(self.pairs, tuple(final), tuple(flagged), self._settings, time.monotonic() - began)
+        final = self._settled(first, self._settings.alpha)
+        return Outcome(self.pairs, tuple(final), tuple(flagged(first)), self._settings, time.monotonic() - began)
 
     def judge(self, pair: Pair) -> list[Finding]:
         """One pair by itself, both stages: believed at alpha over the number of pairs (Bonferroni)."""
         share = self._settings.budget_s * (1 - _SECOND_STAGE) / len(self.pairs.both)
         first = self._compared(self._bench, pair, 1, max(_LEAST_SESSION_S, share))
-        flagged = [finding for finding in first if finding.blocks]
-        return self._settled(first, flagged, self._settings.alpha / len(self.pairs.both))
+        return self._settled(first, self._settings.alpha / len(self.pairs.both))
 
-    def _settled(self, first: Sequence[Finding], flagged: Sequence[Finding], alpha: float) -> list[Finding]:
-        keys = {finding.key for finding in flagged}
-        return [*(one for one in first if one.key not in keys), *(self._confirmed(flagged, alpha) if flagged else ())]
+    def _settled(self, first: Sequence[Finding], alpha: float) -> list[Finding]:
+        asked = flagged(first)
+        return settled(first, self._asked_again(asked) if asked else (), alpha)
 
     # -- stages -------------------------------------------------------------------------------------------------
 
@@ -137,27 +140,24 @@ class Gate:
             found += self._accuracy(bench, pair, stage)
         if runs and "latency" in asked:
             self._told(pair.name, "latency")
-            found += compare_latency(bench, pair, stage, seconds)
+            found += compare_latency(bench, pair, stage, seconds, partial(self._heard, pair, stage))
         return found
 
-    def _confirmed(self, flagged: Sequence[Finding], alpha: float) -> list[Finding]:
-        """The flagged findings asked again; what is no regression twice, or not at alpha over all, does not block."""
+    def _asked_again(self, asked: Sequence[Finding]) -> list[Finding]:
+        """The second stage: the pairs of these findings, on samples, builds and orders of its own."""
         bench = self._again()
         try:
-            names = list(dict.fromkeys(finding.case for finding in flagged))
+            names = list(dict.fromkeys(finding.case for finding in asked))
             pairs = {pair.name: pair for pair in self.pairs.both}
             share = max(_LEAST_SESSION_S, self._settings.budget_s * _SECOND_STAGE / len(names))
-            found: dict[tuple[str, str, str], Finding] = {}
+            found: list[Finding] = []
             for name in names:
-                aspects = {finding.aspect for finding in flagged if finding.case == name}
+                aspects = {finding.aspect for finding in asked if finding.case == name}
                 self._oracles.clear()
-                for finding in self._compared(bench, pairs[name], 2, share, aspects):
-                    found[finding.key] = finding
+                found += self._compared(bench, pairs[name], 2, share, aspects)
+            return found
         finally:
             bench.close()
-        again = [found.get(one.key) or _not_asked(one) for one in flagged]
-        adjusted = holm_adjusted([1.0 if one.p is None else one.p for one in again])
-        return [_final(*both, alpha) for both in zip(flagged, again, adjusted, strict=True)]
 
     # -- one side -----------------------------------------------------------------------------------------------
 
@@ -208,18 +208,3 @@ def _sum(counts: Sequence[dict[str, Any] | None], name: str) -> int | None:
     """Over the engines of one build; None where one of them does not tell."""
     known = [count[name] for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
-
-
-def _not_asked(first: Finding) -> Finding:
-    """The second stage had nothing to say of it: its length bucket had no sample, say."""
-    return replace(first, word="inconclusive", why="the second stage did not come to it", p=1.0, stage=2)
-
-
-def _final(first: Finding, second: Finding, adjusted: float, alpha: float) -> Finding:
-    said = f"{second.why}; stage 1: {first.why}"
-    if second.word == "regression" and adjusted <= alpha:
-        return replace(second, why=f"confirmed (p = {adjusted:.2g} over all): {said}", p=adjusted)
-    if second.word == "regression":
-        why = f"worse twice, but not at {alpha:.2g} over all (p = {adjusted:.2g}): {said}"
-        return replace(second, word="inconclusive", why=why, p=adjusted)
-    return replace(second, why=f"not confirmed: {said}", p=adjusted)

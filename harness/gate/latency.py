@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,28 +12,35 @@ from harness.latency import design_of, margins_of
 from harness.measure.arms import Question
 from harness.measure.session import TRAFFIC, run_session
 from harness.stats.multiple import regression_p
+from harness.stats.tails import TooSmall, quantile_order_statistic
 from harness.stats.verdict import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harness.gate.pairs import Pair
     from harness.measure.session import Outcome
     from harness.spec.case import Case
     from harness.stats.estimate import Estimate
+    from harness.stats.location import Interval
     from harness.stats.verdict import Margins
     from harness.workbench import Workbench
 
-__all__ = ["compare_latency"]
+__all__ = ["compare_latency", "findings_of"]
 
+_LONGER_TAIL = 0.1
+"""Growth of p95 that is worth a word, as a ratio minus 1, between the near ends of the two intervals."""
 _SLOWER_START = 0.5
 """Growth of a cold start that is worth a word, as a ratio minus 1: it is measured once a launch."""
 
 
-def compare_latency(bench: Workbench, pair: Pair, stage: int, seconds: float) -> list[Finding]:
-    """Findings for the traffic, for each length bucket, and for the cold start.
+def compare_latency(
+    bench: Workbench, pair: Pair, stage: int, seconds: float, heard: Callable[[Outcome], None] = lambda _: None
+) -> list[Finding]:
+    """Findings for the traffic, for each length bucket, its tail, and for the cold start.
 
     :param seconds: no launch is begun after so many.
+    :param heard: is given the session.
     """
     settings = bench.latency.settings(pair.candidate.model, pair.candidate.runtime)
     margins = margins_of(settings)
@@ -43,6 +51,12 @@ def compare_latency(bench: Workbench, pair: Pair, stage: int, seconds: float) ->
         outcome = run_session(question, design, margins, bench.seed + stage - 1, start=bench.fresh)
     except (BuildFailed, RunFailed, WorkerDied, WorkerHung) as error:
         return [Finding(pair.name, "latency", "invalid", f"cannot be timed: {error}", TRAFFIC, stage=stage)]
+    heard(outcome)
+    return findings_of(pair, outcome, margins, stage)
+
+
+def findings_of(pair: Pair, outcome: Outcome, margins: Margins, stage: int) -> list[Finding]:
+    """What one session says; its arms are named by their runtimes."""
     return list(_told(pair, outcome, margins, stage))
 
 
@@ -59,7 +73,25 @@ def _told(pair: Pair, outcome: Outcome, margins: Margins, stage: int) -> Iterato
     for label, estimate in outcome.per_input.items():
         verdict = judge(estimate, margins)
         yield finding(verdict.word, verdict.why, label, estimate)
+        yield from _tail(pair, outcome, label, stage)
     yield from _cold(pair, outcome, stage)
+
+
+def _tail(pair: Pair, outcome: Outcome, label: str, stage: int) -> Iterator[Finding]:
+    """The 95th percentile at one length, by the clock that a user waits by; nothing where there are too few runs."""
+    old, new = (_p95(outcome, case, label) for case in (pair.baseline, pair.candidate))
+    if isinstance(old, TooSmall) or isinstance(new, TooSmall):
+        return
+    word: Any = "minor" if new.low > (1 + _LONGER_TAIL) * old.high else "pass"
+    before, now = (f"{one.point / 1e6:.3g} ms [{one.low / 1e6:.3g}, {one.high / 1e6:.3g}]" for one in (old, new))
+    values = {"baseline_ms": old.point / 1e6, "candidate_ms": new.point / 1e6}
+    yield Finding(pair.name, "tail", word, f"p95 {before} before, {now} now", label, stage=stage, values=values)
+
+
+def _p95(outcome: Outcome, case: Case, label: str) -> Interval | TooSmall:
+    clock = "device_ns" if outcome.clock == "device_ns" else "wall_ns"
+    bursts = itertools.chain.from_iterable(launch.samples[case.runtime][label] for launch in outcome.launches)
+    return quantile_order_statistic([value for burst in bursts for value in burst[clock]], 0.95, 0.95)
 
 
 def _cold(pair: Pair, outcome: Outcome, stage: int) -> Iterator[Finding]:

@@ -162,6 +162,7 @@ def run_session(
     gains: Mapping[str, float] | None = None,
     start: Callable[[Arm], Worker] | None = None,
     on_launch: Callable[[int, str], None] | None = None,
+    measure: Callable[..., Launch] = run_launch,
 ) -> Outcome:
     """Measure a candidate against a baseline.
 
@@ -174,12 +175,14 @@ def run_session(
         confidence, 0.90 two-sided or more: one-sided 0.95.
     :param start: makes a worker for an arm.
     :param on_launch: told the number of launches so far and what is known.
+    :param measure: what makes a launch, called as :func:`harness.measure.launch.run_launch` is; a simulation draws them
+        from recorded ones.
     :raises UsageError: a gain of an input that is not there.
     """
     gains = dict(gains or {})
     for label in set(gains) - {TRAFFIC, *(one.label for one in question.inputs)}:
         raise UsageError(f"a gain at {label!r}, which is no input", where=question.candidate.label)
-    running = _Running(question, design, margins, gains, seed)
+    running = _Running(question, design, margins, gains, seed, measure)
     stopped_by = ""
     while not stopped_by:
         launch = running.launch(start)
@@ -193,8 +196,10 @@ class _Running:
     """A session that goes on: what it has seen, and what that says."""
 
     def __init__(
-        self, question: Question, design: Design, margins: Margins, gains: Mapping[str, float], seed: int
-    ) -> None:
+        self, question: Question, design: Design, margins: Margins, gains: Mapping[str, float], seed: int,
+        measure: Callable[..., Launch],
+    ) -> None:  # fmt: skip
+        self._measure = measure
         self.question, self.design, self.margins, self.gains, self.seed = question, design, margins, gains, seed
         # A session that goes on for a gain would see a proposal after every launch, and judge the gain each time.
         rule = Rule(looks=design.looks, margins=margins)
@@ -216,7 +221,7 @@ class _Running:
         build, number = len(self.launches) % self.question.baseline.builds, int(child.generate_state(1)[0])
         began = time.monotonic()
         try:
-            launch = run_launch(arms, self.question.inputs, self.design, number, build=build, start=start)
+            launch = self._measure(arms, self.question.inputs, self.design, number, build=build, start=start)
         except (LaunchLost, EnvironmentMissing) as error:
             if isinstance(error, EnvironmentMissing) and not self.launches:
                 raise  # it never was there; later it is a process that did not start
