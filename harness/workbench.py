@@ -385,6 +385,14 @@ class Workbench:
             return []
         return [engine.memory() for engine in self._serving(case, [path for _, path in built]).engines]
 
+    def profiles(
+        self, case: Case, built: Sequence[tuple[dict[str, Any], Path]]
+    ) -> list[list[dict[str, list[list[int]]]]]:
+        """The profiles of each engine as it has them; empty where it only builds."""
+        if not self.environment(case).can_run:
+            return []
+        return [engine.profiles() for engine in self._serving(case, [path for _, path in built]).engines]
+
     def worker(self, case: Case) -> Worker:
         """A living worker of the case's environment."""
         environment = self.environment(case)

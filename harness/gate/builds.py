@@ -29,7 +29,8 @@ class Built:
     :param int8: for each build, operators with weights that compute in INT8; None where nothing tells.
     :param floats: the same that compute in float.
     :param bytes: of each build's engines. :param seconds: of each build; those out of the cache are left out.
-    :param device_bytes: that a context takes on the device; empty without one.
+    :param device_bytes: that an engine and its context take on the device; empty without one.
+    :param profiles: of each engine, as it has them: input -> smallest, opt and largest shape.
     :param warnings: lines of the build logs.
     """
 
@@ -39,6 +40,7 @@ class Built:
     bytes: Sequence[int] = ()
     seconds: Sequence[float] = ()
     device_bytes: Sequence[int] = ()
+    profiles: Sequence[Sequence[Mapping[str, Sequence[Sequence[int]]]]] = ()
     warnings: Sequence[str] = field(default=(), repr=False)
 
 
@@ -53,10 +55,31 @@ def compare_builds(case: str, baseline: Built, candidate: Built) -> list[Finding
         return [Finding(case, "builds", "improved", f"builds now; the baseline: {_first(baseline.error)}")]
     return [
         Finding(case, "builds", "pass", f"{len(candidate.bytes)} build(s) of each side"),
+        *_profiles(case, baseline, candidate),
         *_coverage(case, baseline, candidate),
         *_growth(case, baseline, candidate),
         *_warnings(case, baseline, candidate),
     ]
+
+
+def _profiles(case: str, baseline: Built, candidate: Built) -> Iterator[Finding]:
+    """Both sides are asked for the same ones: another opt is tuned for other lengths, another range refuses some."""
+    names = ("smallest", "opt", "largest")
+    for engine, (old, new) in enumerate(zip(baseline.profiles, candidate.profiles, strict=False)):
+        if len(old) != len(new):
+            why = f"{len(old)} profile(s) before, {len(new)} now"
+            yield Finding(case, "builds", "regression", why, f"engine {engine}", p=0.0)
+            continue
+        for number, (before, now) in enumerate(zip(old, new, strict=True)):
+            changed = [
+                f"{name} of {tensor} {list(shape)} before, {list(now[tensor][place])} now"
+                for tensor, shapes in before.items()
+                for place, (name, shape) in enumerate(zip(names, shapes, strict=True))
+                if tensor in now and list(shape) != list(now[tensor][place])
+            ]
+            if changed:
+                where = f"profile {number}" if len(baseline.profiles) == 1 else f"engine {engine}"
+                yield Finding(case, "builds", "regression", "; ".join(changed), where, p=0.0)
 
 
 def _coverage(case: str, baseline: Built, candidate: Built) -> Iterator[Finding]:

@@ -167,6 +167,7 @@ class Gate:
             builds = [bench.build(case, number) for number in numbers]
             counted = [bench.coverage(case, one) for one in builds]
             memory = [one for build in builds for one in bench.device_memory(case, build)]
+            profiles = bench.profiles(case, builds[0])
         except _FAILURES as error:
             return Built(error=str(error))
         facts = [[fact for fact, _ in build] for build in builds]
@@ -175,7 +176,8 @@ class Gate:
             floats=[_sum(counts, "float") for counts in counted],
             bytes=[sum(fact.get("bytes") or 0 for fact in one) for one in facts],
             seconds=[sum(fact["seconds"] for fact in one) for one in facts if not any(f.get("cached") for f in one)],
-            device_bytes=[one["context_bytes"] for one in memory],
+            device_bytes=[one["engine_bytes"] + one["context_bytes"] for one in memory],
+            profiles=profiles,
             warnings=[line for one in facts for fact in one for line in fact.get("warnings", [])],
         )
 

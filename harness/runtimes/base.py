@@ -263,9 +263,16 @@ class Engine(abc.ABC):
         return self.layer_times_impl(self._kept_as(label), repeats)
 
     def memory(self) -> dict[str, int]:
-        """Bytes on the device: ``context_bytes``, ``taken_bytes``; empty for a runtime without one."""
+        """Bytes on the device: ``context_bytes`` as stated; off its free memory ``engine_bytes`` and, for the context,
+        ``taken_bytes``. Empty for a runtime without one.
+        """
         self._check_open()
         return self.memory_impl()
+
+    def profiles(self) -> list[dict[str, list[list[int]]]]:
+        """Profile by profile, input -> its smallest, opt and largest shape, as the engine has them; empty without."""
+        self._check_open()
+        return self.profiles_impl()
 
     def _kept_as(self, label: str) -> Any:
         self._check_open()
@@ -287,6 +294,9 @@ class Engine(abc.ABC):
 
     def memory_impl(self) -> dict[str, int]:
         return {}
+
+    def profiles_impl(self) -> list[dict[str, list[list[int]]]]:
+        return []
 
     def coverage_impl(self) -> dict[str, Any] | None:
         return None

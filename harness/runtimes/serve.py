@@ -267,6 +267,13 @@ class Service:
         """
         return self._engine(handle).memory()
 
+    def profiles(self, handle: int) -> list[dict[str, list[list[int]]]]:
+        """As ``Engine.profiles``.
+
+        :raises RuntimeFailure: ``usage`` for an engine that is closed.
+        """
+        return self._engine(handle).profiles()
+
     def close(self, handle: int) -> None:
         """Free an engine; for a number that is not held, nothing."""
         engine = self._engines.pop(handle, None)

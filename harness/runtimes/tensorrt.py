@@ -115,10 +115,11 @@ class TensorRt(Runtime):
         with cuda.current():
             log = new_log(trt)
             runtime = trt.Runtime(log)
+            before = cuda.free_bytes()
             engine = runtime.deserialize_cuda_engine(Path(path).read_bytes())
             if engine is None:
                 raise not_loaded(path, f"TensorRT {trt.__version__}, {cuda.describe()['name']}", log.errors)
-            return TensorRtEngine(trt, cuda, runtime, engine, log, cuda_graph=bool(settings["cuda_graph"]))
+            return TensorRtEngine(trt, cuda, runtime, engine, log, before, cuda_graph=bool(settings["cuda_graph"]))
 
     def _built(self, trt: Any, cuda: Cuda, source: str, target: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         log = new_log(trt)

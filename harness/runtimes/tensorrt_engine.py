@@ -59,13 +59,17 @@ class TensorRtEngine(Engine):
     between two events around the enqueue, and ``wall_ns``, from before the shapes are set until the stream is idle;
     copies are in neither. The first run after another feed's holds the change of shape and profile, and with CUDA
     graphs an eager run and a new capture: a graph holds for the shapes that it was captured at.
+
+    :param before: the GPU's free bytes before the engine was read.
     """
 
-    def __init__(self, trt: Any, cuda: Cuda, runtime: Any, engine: Any, log: Any, *, cuda_graph: bool) -> None:
+    def __init__(
+        self, trt: Any, cuda: Cuda, runtime: Any, engine: Any, log: Any, before: int, *, cuda_graph: bool
+    ) -> None:
         self._trt, self._cuda, self._runtime, self._engine, self._log = trt, cuda, runtime, engine, log
         self._io = NamedIo(trt, engine) if hasattr(engine, "num_io_tensors") else BindingIo(trt, engine)
         self._wants_graph = cuda_graph
-        self._before_context = cuda.free_bytes()
+        self._before, self._before_context = before, cuda.free_bytes()
         self._context = self._new_context()
         self._after_context = cuda.free_bytes()
         self._stream = cuda.stream()
@@ -184,12 +188,23 @@ class TensorRtEngine(Engine):
         return times
 
     def memory_impl(self) -> dict[str, int]:
-        """``context_bytes`` as the engine states it, and what making the context took off the GPU's free memory."""
+        """``context_bytes`` as the engine states it; what the engine and its context took off the free memory."""
         stated = next(
             (int(getattr(self._engine, name)) for name in ("device_memory_size_v2", "device_memory_size")
              if hasattr(self._engine, name)), 0,
         )  # fmt: skip
-        return {"context_bytes": stated, "taken_bytes": self._before_context - self._after_context}
+        return {
+            "context_bytes": stated,
+            "engine_bytes": max(0, self._before - self._before_context),
+            "taken_bytes": self._before_context - self._after_context,
+        }
+
+    def profiles_impl(self) -> list[dict[str, list[list[int]]]]:
+        with self._cuda.current():
+            return [
+                {name: [[int(n) for n in shape] for shape in shapes] for name, shapes in profile.items()}
+                for profile in self._io.limits()
+            ]
 
     def close_impl(self) -> None:
         with self._cuda.current():

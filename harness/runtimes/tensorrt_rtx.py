@@ -128,22 +128,24 @@ class TensorRtRtx(Runtime):
         with cuda.current():
             log = new_log(trt)
             runtime = trt.Runtime(log)
+            before = cuda.free_bytes()
             engine = runtime.deserialize_cuda_engine(Path(path).read_bytes())
             if engine is None:
                 raise _not_loaded(trt, path, cuda.describe()["compute_capability"], log)
             strategy = strategies[settings["specialization"]]
             graph = bool(settings["cuda_graph"])
-            return _RtxEngine(trt, cuda, runtime, engine, log, strategy, cuda_graph=graph)
+            return _RtxEngine(trt, cuda, runtime, engine, log, before, strategy, cuda_graph=graph)
 
 
 class _RtxEngine(TensorRtEngine):
     """As TensorRT's, with the library told when to compile kernels."""
 
     def __init__(
-        self, trt: Any, cuda: Cuda, runtime: Any, engine: Any, log: Any, strategy: Any, *, cuda_graph: bool
-    ) -> None:
+        self, trt: Any, cuda: Cuda, runtime: Any, engine: Any, log: Any, before: int, strategy: Any, *,
+        cuda_graph: bool,
+    ) -> None:  # fmt: skip
         self._strategy = strategy
-        super().__init__(trt, cuda, runtime, engine, log, cuda_graph=cuda_graph)
+        super().__init__(trt, cuda, runtime, engine, log, before, cuda_graph=cuda_graph)
 
     def _create_context(self) -> Any:
         runtime_config = self._engine.create_runtime_config()

@@ -61,11 +61,14 @@ class NamedIo:
 
         :raises RuntimeFailure: ``length``, none does.
         """
-        limits = [
+        return _admitting(self.limits(), shapes)
+
+    def limits(self) -> list[dict[str, Sequence[Any]]]:
+        """Profile by profile, input -> (min, opt, max) shape."""
+        return [
             {t.name: self._engine.get_tensor_profile_shape(t.name, k) for t in self.inputs if not t.on_host}
             for k in range(self._engine.num_optimization_profiles)
         ]
-        return _admitting(limits, shapes)
 
     def choose_profile(self, context: Any, profile: int, stream: Any) -> bool:
         """False where TensorRT refuses: another context has the profile."""
@@ -129,11 +132,14 @@ class BindingIo:
 
     def profile_for(self, shapes: Shapes) -> int:
         """As :meth:`NamedIo.profile_for`."""
-        limits = [
+        return _admitting(self.limits(), shapes)
+
+    def limits(self) -> list[dict[str, Sequence[Any]]]:
+        """As :meth:`NamedIo.limits`."""
+        return [
             {t.name: self._engine.get_profile_shape(k, k * self._each + t.index) for t in self.inputs if not t.on_host}
             for k in range(self._engine.num_optimization_profiles)
         ]
-        return _admitting(limits, shapes)
 
     def choose_profile(self, context: Any, profile: int, stream: Any) -> bool:
         """As :meth:`NamedIo.choose_profile`."""

@@ -96,8 +96,14 @@ class RemoteEngine:
         return dict(self._call("layer_times", label, repeats))
 
     def memory(self) -> dict[str, int]:
-        """Bytes on the device: ``context_bytes`` as stated, ``taken_bytes`` off its free memory; empty without one."""
+        """Bytes on the device: ``context_bytes`` as stated; off its free memory ``engine_bytes`` and, for the context,
+        ``taken_bytes``. Empty without one.
+        """
         return dict(self._call("memory"))
+
+    def profiles(self) -> list[dict[str, list[list[int]]]]:
+        """Profile by profile, input -> its smallest, opt and largest shape; empty for a runtime without profiles."""
+        return list(self._call("profiles"))
 
     def close(self) -> None:
         """Free the engine, if its process still lives."""

@@ -63,6 +63,19 @@ def test_growth_is_told_and_does_not_block(candidate, aspect, word):
     assert (one.word, one.blocks) == (word, False)
 
 
+def test_a_profile_that_is_another_is_named_and_blocks():
+    def built(opt):
+        return Built(bytes=[100], profiles=[[{"x": [[1, 4], [1, opt], [1, 64]]}]])
+
+    assert {one.word for one in found(built(16), built(16)).values()} == {"pass"}
+    (one,) = (f for f in compare_builds("case", built(16), built(8)) if f.word == "regression")
+    assert (one.aspect, one.where, one.why) == ("builds", "profile 0", "opt of x [1, 16] before, [1, 8] now")
+    assert one.blocks
+    none = Built(bytes=[100], profiles=[[]])
+    (lost,) = (f for f in compare_builds("case", built(16), none) if f.blocks)
+    assert lost.why == "1 profile(s) before, 0 now"
+
+
 def test_what_was_not_measured_is_not_compared():
     assert not {"memory", "build time"} & set(found(WHOLE, Built(bytes=[100])))
 

@@ -123,6 +123,25 @@ def test_a_wrong_scale_is_found_confirmed_and_blocks(lab, factor):
     assert all(word == "pass" for (case, *_), word in words(outcome, "accuracy").items() if "fp32" in case)
 
 
+def test_an_opt_that_was_moved_is_found_in_the_engine(lab):
+    """What a builder, or an engine out of the wrong cache, was not asked for."""
+
+    class Moved(Workbench):
+        def build_options(self, case, index, count):
+            options = super().build_options(case, index, count)
+            if case.runtime == NEW:
+                (profile,) = options["profiles"]
+                low, _, high = profile["x"]
+                options["profiles"] = [{"x": [low, low, high]}]
+            return options
+
+    outcome = lab.gate(lambda seed: Moved({"conv": lab.entry}, lab.sides, lab.workers, lab.run, MATRIX, seed, WIDE))
+    assert outcome.word == "regression"
+    blocked = [one for one in outcome.findings if one.blocks]
+    assert {one.where for one in blocked} == {"profile 0"}
+    assert all("opt of x [1, 4, 16] before, [1, 4, 4] now" in one.why for one in blocked)
+
+
 def test_what_no_longer_builds_blocks_and_the_rest_is_compared(lab):
     outcome = lab.gate(planted(lab, unknown))
     found = words(outcome, "builds", "accuracy")
