@@ -12,6 +12,7 @@ from harness.gate.findings import Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from harness.gate.culprits import Culprit
     from harness.gate.findings import Aspect, Word
 
 __all__ = ["Built", "compare_builds"]
@@ -44,13 +45,18 @@ class Built:
     warnings: Sequence[str] = field(default=(), repr=False)
 
 
-def compare_builds(case: str, baseline: Built, candidate: Built) -> list[Finding]:
-    """Findings about whether it builds, its coverage, sizes, times and warnings."""
+def compare_builds(case: str, baseline: Built, candidate: Built, culprits: Sequence[Culprit] = ()) -> list[Finding]:
+    """Findings about whether it builds, its coverage, sizes, times and warnings.
+
+    :param culprits: operators that the candidate refuses by themselves, where it does not build.
+    """
     if candidate.error and baseline.error:
         return [Finding(case, "builds", "pass", f"builds on neither side: {_first(candidate.error)}")]
     if candidate.error:
-        return [Finding(case, "builds", "regression", f"no longer builds: {_first(candidate.error)}", p=0.0,
-                        values={"error": candidate.error})]  # fmt: skip
+        named = f" {', '.join(map(str, culprits))}:" if culprits else ""
+        values = {"error": candidate.error, "operators": {one.kind: list(one.names) for one in culprits}}
+        why = f"no longer builds:{named} {_first(candidate.error)}"
+        return [Finding(case, "builds", "regression", why, p=0.0, values=values)]
     if baseline.error:
         return [Finding(case, "builds", "improved", f"builds now; the baseline: {_first(baseline.error)}")]
     return [

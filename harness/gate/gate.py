@@ -13,6 +13,7 @@ from harness.corpus.samples import length_of
 from harness.errors import BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung
 from harness.gate.accuracy import AccuracyMargins, Paired
 from harness.gate.builds import Built, compare_builds
+from harness.gate.culprits import culprits
 from harness.gate.findings import Finding, overall
 from harness.gate.latency import compare_latency
 from harness.gate.pairs import pair_up
@@ -133,7 +134,8 @@ class Gate:
         offset = (stage - 1) * self._settings.builds
         self._told(pair.name, "build")
         old, new = (self._built(bench, case, offset) for case in (pair.baseline, pair.candidate))
-        found = [replace(one, stage=stage) for one in compare_builds(pair.name, old, new)]
+        named = culprits(bench, pair) if new.error and not old.error else ()
+        found = [replace(one, stage=stage) for one in compare_builds(pair.name, old, new, named)]
         runs = self.baseline.can_run and self.candidate.can_run and not old.error and not new.error
         if runs and "accuracy" in asked:
             self._told(pair.name, "accuracy")

@@ -49,7 +49,7 @@ def _not_asked(first: Finding) -> Finding:
 
 
 def _final(first: Finding, second: Finding, adjusted: float, alpha: float) -> Finding:
-    said = f"{second.why}; stage 1: {first.why}"
+    said = f"{second.why}, in both stages" if second.why == first.why else f"{second.why}; stage 1: {first.why}"
     if second.word == "regression" and adjusted <= alpha:
         return replace(second, why=f"confirmed (p = {adjusted:.2g} over all): {said}", p=adjusted)
     if second.word == "regression":
