@@ -156,14 +156,16 @@ def test_containers_are_those_of_the_table():
 
 
 def test_allow_file(tmp_path):
-    """As it lies there it allows nothing; what it shows is an entry."""
+    """As it lies there it allows nothing; what it shows is an entry, and so is what the guide shows."""
     file = RECIPES / "allow.toml"
     assert allowed.read(file) == []
     shown = file.read_text("utf-8").partition("[[allow]]")
-    (tmp_path / "allow.toml").write_text((shown[1] + shown[2]).replace("\n# ", "\n"), "utf-8")
-    (entry,) = allowed.read(tmp_path / "allow.toml")
-    assert entry.case
-    assert entry.reason
+    guide = re.search(r"```toml\n(\[\[allow\]\].*?)```", (ROOT / "docs/guide/gate.md").read_text("utf-8"), re.DOTALL)
+    for text in ((shown[1] + shown[2]).replace("\n# ", "\n"), guide[1]):
+        (tmp_path / "allow.toml").write_text(text, "utf-8")
+        (entry,) = allowed.read(tmp_path / "allow.toml")
+        assert entry.case == "vad-int8-*"
+        assert entry.reason
 
 
 # -- scripts, run -----------------------------------------------------------------------------------------------------
