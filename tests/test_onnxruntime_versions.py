@@ -6,10 +6,14 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from harness.paths import cache_dir
 from harness.results.store import read_run
+from harness.workers import Environment, Worker
 
 ROOT = Path(__file__).parents[1]
 OLD, NEW = "onnxruntime-1.22.1-cpu", f"onnxruntime-{version('onnxruntime')}-cpu"
@@ -65,3 +69,20 @@ def test_a_family_by_pattern_takes_all_versions_that_are_there(python, run):
     done, records = run("onnxruntime-*", test="test_build")
     assert done.code == 0, done.text
     assert {OLD, NEW} <= {one["fields"]["runtime"] for one in records}
+
+
+def test_what_is_timed_is_the_kept_feed(python, tmp_path):
+    """1.22.1 does not hold a bound input: its memory went to whoever came next, and that was timed."""
+    signature = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4, "L"]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "neg", signature[:1], signature[1:])
+    model = tmp_path / "neg.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), model)
+    random = np.random.default_rng(0)
+    feeds = {f"{number}": {"x": random.standard_normal((1, 4, 64)).astype(np.float32)} for number in range(4)}
+    with Worker(Environment(OLD, str(python), "onnxruntime", "1.22.1")) as worker:
+        engine = worker.load(model)
+        for label, feed in feeds.items():
+            engine.keep(label, feed)
+        for label, feed in feeds.items():
+            engine.timed(label, 0, 1)
+            np.testing.assert_array_equal(engine.result(label)["y"], -feed["x"])

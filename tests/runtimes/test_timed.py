@@ -67,3 +67,13 @@ def test_a_context_that_fails_is_told_and_nobody_waits_for_it(engine, monkeypatc
     monkeypatch.setattr(engine, "timed_impl", failing)
     with pytest.raises(RuntimeFailure, match="out of memory"):
         engine.timed("three", 1, 5)
+
+
+def test_a_kept_feed_is_what_is_timed(engine):
+    feeds = {f"{value}": {"x": np.full((1, 4, 16), value, np.float32)} for value in (1, 2, 3)}
+    for label, feed in feeds.items():
+        engine.keep(label, feed)
+        engine.timed(label, 0, 1)
+    for label, feed in feeds.items():
+        for name, values in engine.run(feed).items():
+            np.testing.assert_array_equal(engine.result(label)[name], values)
