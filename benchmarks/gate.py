@@ -28,9 +28,9 @@ from planted import FAULTS, LENGTHS, Planted, model, write_samples
 from harness.corpus.own import own_entry
 from harness.errors import HarnessError
 from harness.gate.gate import Gate, Settings
-from harness.gate.latency import findings_of
+from harness.gate.latency import design_at, findings_of
 from harness.gate.stages import flagged, settled
-from harness.latency import design_of, margins_of
+from harness.latency import margins_of
 from harness.measure.arms import NULL, Arm, Input, Question
 from harness.measure.host import host
 from harness.measure.launch import Cold, Launch
@@ -205,14 +205,19 @@ def simulated(lines: Sequence[Mapping[str, Any]], count: int, seed: int) -> Iter
                 launch = {label: launches[number] for label, launches in inputs.items()}
                 pools.setdefault(session["pair"], []).append(launch)
     random = np.random.default_rng(seed)
-    design, margins = design_of(MATRIX, LatencySettings()), margins_of(LatencySettings())
+    settings = LatencySettings()
+    margins = margins_of(settings)
     pairs = {name: _pair(name) for name in pools}
     for _ in range(count):
 
         def asked(name: str, stage: int) -> list[Finding]:
             question = _question(pairs[name], pools[name][0])
             session = run_session(
-                question, design, margins, int(random.integers(2**31)), measure=_drawn(question, pools[name], random)
+                question,
+                design_at(stage, MATRIX, settings),
+                margins,
+                int(random.integers(2**31)),
+                measure=_drawn(question, pools[name], random),
             )
             return findings_of(pairs[name], session, margins, stage)
 

@@ -67,6 +67,7 @@ class Workbench:
     :param seed: draws corpora, orders and examples.
     :param latency: margins and budgets of the configuration.
 
+    ``first_build`` is what build 0 of a case is numbered; another first one makes all builds anew.
     ``refused`` holds why a model's file, data or score could not be used, by model key. ``arm`` is the case that a
     test is at while it goes through several (see :meth:`at`).
     """
@@ -84,6 +85,7 @@ class Workbench:
         self.entries, self.environments, self.workers = entries, environments, workers
         self.run, self.matrix, self.seed = run, matrix, seed
         self.latency = latency or LatencyConfig()
+        self.first_build = 0
         self.records: list[dict[str, Any]] = []
         self.refused: dict[str, HarnessError] = {}
         self._prepared: dict[str, Path] = {}
@@ -355,6 +357,7 @@ class Workbench:
         environment, files = self.environment(case), self.artefacts(case)
         self.worker(case)
         beside = self.calibration_files(case)
+        number += self.first_build if self.tells_builds_apart(case) else 0
         again = {"build": number} if number else {}
         asked = [{**self.build_options(case, index, len(files)), **again} for index in range(len(files))]
         with _told_of(case):

@@ -106,7 +106,8 @@ def _matrix(config: Config, text: str, *, thorough: bool) -> Matrix:
     from harness.spec.matrix import read_matrix
 
     matrix = read_matrix(text or config.matrix)
-    return replace(matrix, builds=_THOROUGH_BUILDS if thorough else max(3, matrix.builds), compared=())
+    builds = _THOROUGH_BUILDS if thorough else max(3, matrix.builds)
+    return replace(matrix, builds=builds, launches=max(matrix.launches, builds), compared=())
 
 
 def _environment(config: Config, text: str) -> Environment:

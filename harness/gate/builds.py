@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from dataclasses import dataclass, field
@@ -20,6 +21,10 @@ __all__ = ["Built", "compare_builds"]
 _GREW = {"size": 0.10, "memory": 0.10, "build time": 0.50}
 """Growth that is worth a word, as a ratio minus 1. Build times of a shared machine vary, so theirs is wide."""
 _SHOWN_WARNINGS = 5
+_LEAST_SECONDS = 1.0
+"""Build times that differ by less are the same."""
+_NOT_OF_THE_MODEL = ("The logger passed into",)
+"""Said of what was built before in the same process."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def _growth(case: str, baseline: Built, candidate: Built) -> Iterator[Finding]:
             continue
         before, now = statistics.median(old), statistics.median(new)
         ratio = now / before
-        limit = _GREW[aspect]
+        limit = math.inf if aspect == "build time" and abs(now - before) < _LEAST_SECONDS else _GREW[aspect]
         word: Word = "minor" if ratio > 1 + limit else "improved" if ratio < 1 - limit else "pass"
         counted = f"medians of {len(old)} and {len(new)}"
         why = f"{before / scale:.3g} {unit} before, {now / scale:.3g} now ({ratio:.2f}x, {counted})"
@@ -136,7 +141,8 @@ def _growth(case: str, baseline: Built, candidate: Built) -> Iterator[Finding]:
 
 def _warnings(case: str, baseline: Built, candidate: Built) -> Iterator[Finding]:
     seen = {_shape(line) for line in baseline.warnings}
-    new = list({_shape(line): line for line in candidate.warnings if _shape(line) not in seen}.values())
+    lines = [line for line in candidate.warnings if not any(one in line for one in _NOT_OF_THE_MODEL)]
+    new = list({_shape(line): line for line in lines if _shape(line) not in seen}.values())
     if new:
         shown = "; ".join(line[:160] for line in new[:_SHOWN_WARNINGS])
         yield Finding(case, "warnings", "minor", f"{len(new)} new in the build log: {shown}", values={"new": new})

@@ -131,9 +131,8 @@ class Gate:
     ) -> list[Finding]:
         """All that can be said of a pair; of ``aspects`` alone where some are named."""
         asked = set(aspects) or {"builds", "coverage", "accuracy", "latency"}
-        offset = (stage - 1) * self._settings.builds
         self._told(pair.name, "build")
-        old, new = (self._built(bench, case, offset) for case in (pair.baseline, pair.candidate))
+        old, new = (self._built(bench, case) for case in (pair.baseline, pair.candidate))
         named = culprits(bench, pair) if new.error and not old.error else ()
         found = [replace(one, stage=stage) for one in compare_builds(pair.name, old, new, named)]
         runs = self.baseline.can_run and self.candidate.can_run and not old.error and not new.error
@@ -148,6 +147,7 @@ class Gate:
     def _asked_again(self, asked: Sequence[Finding]) -> list[Finding]:
         """The second stage: the pairs of these findings, on samples, builds and orders of its own."""
         bench = self._again()
+        bench.first_build = self._settings.builds
         try:
             names = list(dict.fromkeys(finding.case for finding in asked))
             pairs = {pair.name: pair for pair in self.pairs.both}
@@ -163,8 +163,8 @@ class Gate:
 
     # -- one side -----------------------------------------------------------------------------------------------
 
-    def _built(self, bench: Workbench, case: Case, offset: int) -> Built:
-        numbers = range(offset, offset + self._settings.builds) if bench.tells_builds_apart(case) else range(1)
+    def _built(self, bench: Workbench, case: Case) -> Built:
+        numbers = range(self._settings.builds) if bench.tells_builds_apart(case) else range(1)
         try:
             builds = [bench.build(case, number) for number in numbers]
             counted = [bench.coverage(case, one) for one in builds]

@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.gate.pairs import Pair
+    from harness.measure.arms import Design
     from harness.measure.session import Outcome
     from harness.spec.case import Case
+    from harness.spec.latency import LatencySettings
+    from harness.spec.matrix import Matrix
     from harness.stats.estimate import Estimate
     from harness.stats.location import Interval
     from harness.stats.verdict import Margins
     from harness.workbench import Workbench
 
-__all__ = ["compare_latency", "findings_of"]
+__all__ = ["compare_latency", "design_at", "findings_of"]
 
+_CONFIRMING = 8
+"""Launches of a session of the second stage, at least. They are so many from the start: a session that may end after
+any launch pays for it with a p-value as many times as large, and a slowdown of 5 % was not confirmed by it."""
 _LONGER_TAIL = 0.1
 """Growth of p95 that is worth a word, as a ratio minus 1, between the near ends of the two intervals."""
 _SLOWER_START = 0.5
@@ -47,12 +53,18 @@ def compare_latency(
     try:
         sides = [replace(bench.side(case), label=case.runtime) for case in (pair.baseline, pair.candidate)]
         question = Question(sides[0], sides[1], bench.inputs(pair.baseline.model))
-        design = replace(design_of(bench.matrix, settings), budget_s=seconds)
+        design = replace(design_at(stage, bench.matrix, settings), budget_s=seconds)
         outcome = run_session(question, design, margins, bench.seed + stage - 1, start=bench.fresh)
     except (BuildFailed, RunFailed, WorkerDied, WorkerHung) as error:
         return [Finding(pair.name, "latency", "invalid", f"cannot be timed: {error}", TRAFFIC, stage=stage)]
     heard(outcome)
     return findings_of(pair, outcome, margins, stage)
+
+
+def design_at(stage: int, matrix: Matrix, settings: LatencySettings) -> Design:
+    """How a stage measures: the first ends as soon as it is clear, the second is as long as was said before."""
+    design = design_of(matrix, settings)
+    return design if stage == 1 else replace(design, looks=(max(_CONFIRMING, matrix.builds, design.looks[-1]),))
 
 
 def findings_of(pair: Pair, outcome: Outcome, margins: Margins, stage: int) -> list[Finding]:
@@ -62,10 +74,13 @@ def findings_of(pair: Pair, outcome: Outcome, margins: Margins, stage: int) -> l
 
 def _told(pair: Pair, outcome: Outcome, margins: Margins, stage: int) -> Iterator[Finding]:
     def finding(word: Any, why: str, where: str, estimate: Estimate | None) -> Finding:  # noqa: ANN401 - a verdict's
-        p = None if estimate is None else min(1.0, (outcome.design.looks[-1] - 1) * regression_p(estimate, margins))
+        p = None if estimate is None else min(1.0, ends * regression_p(estimate, margins))
         values = {} if estimate is None else {"log_ratio": estimate.point, "interval": estimate.interval}
         return Finding(pair.name, "latency", word, why, where, p, stage, values)
 
+    # A session that goes on until it is clear could have ended after any launch but the first.
+    looks = outcome.design.looks
+    ends = looks[-1] - 1 if len(looks) > 1 else 1
     whole = outcome.verdict
     yield finding(whole.word, whole.why, TRAFFIC, outcome.traffic)
     if whole.word == "invalid":

@@ -203,7 +203,8 @@ class _Running:
         self.question, self.design, self.margins, self.gains, self.seed = question, design, margins, gains, seed
         # A session that goes on for a gain would see a proposal after every launch, and judge the gain each time.
         rule = Rule(looks=design.looks, margins=margins)
-        self.rule = replace(rule, proposal_alpha=0.0) if gains else rule
+        # A design of one look has its number of launches from the start, and nothing else ends it.
+        self.rule = replace(rule, proposal_alpha=0.0) if gains or len(design.looks) == 1 else rule
         self.evidence = _Evidence.none(question)
         self.launches: list[Launch] = []
         self.lost: list[str] = []

@@ -56,6 +56,7 @@ def test_what_fell_back_to_float(int8, floats, word):
         (Built(bytes=[100], device_bytes=[60]), "memory", "minor"),
         (Built(bytes=[100], seconds=[4.0]), "build time", "pass"),
         (Built(bytes=[100], seconds=[6.0]), "build time", "minor"),
+        (Built(bytes=[100], seconds=[0.5]), "build time", "improved"),
     ],
 )
 def test_growth_is_told_and_does_not_block(candidate, aspect, word):
@@ -74,6 +75,10 @@ def test_a_profile_that_is_another_is_named_and_blocks():
     none = Built(bytes=[100], profiles=[[]])
     (lost,) = (f for f in compare_builds("case", built(16), none) if f.blocks)
     assert lost.why == "1 profile(s) before, 0 now"
+
+
+def test_milliseconds_of_building_are_noise():
+    assert found(Built(bytes=[1], seconds=[0.004]), Built(bytes=[1], seconds=[0.009]))["build time"].word == "pass"
 
 
 def test_what_was_not_measured_is_not_compared():

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from harness.corpus.own import own_entry
 from harness.gate.gate import Gate, Settings
+from harness.gate.latency import compare_latency
 from harness.results.store import Store
 from harness.spec.latency import LatencyConfig, LatencySettings
 from harness.spec.matrix import Matrix
@@ -148,6 +149,20 @@ def test_what_no_longer_builds_blocks_and_the_rest_is_compared(lab):
     assert found["conv-int8-minmax-ragged-single", "builds", ""] == "regression"
     assert found["conv-fp32-single", "accuracy", "short"] == "pass"
     assert outcome.word == "regression"
+
+
+def test_the_second_stage_builds_anew_and_times_as_often_as_was_said_before(lab):
+    bench = lab.bench()
+    pair = Gate(bench, lab.bench, lab.sides[OLD], lab.sides[NEW], Settings(builds=2)).pairs.both[0]
+    assert [facts["cached"] for facts, _ in bench.build(pair.candidate)] == [False]
+    assert [facts["cached"] for facts, _ in lab.bench().build(pair.candidate)] == [True]
+    again = lab.bench(1)
+    again.first_build = 2
+    assert [facts["cached"] for facts, _ in again.build(pair.candidate)] == [False]
+    sessions = []
+    for stage in (1, 2):
+        compare_latency(again, pair, stage, 2.0, sessions.append)
+    assert [session.design.looks for session in sessions] == [(2,), (8,)]
 
 
 def test_a_fault_that_is_there_once_does_not_block(lab):
