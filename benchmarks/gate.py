@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import cache
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def collect(parts: Path, minutes: float, only: Sequence[str], seed: int | None) -> None:
     until = time.monotonic() + 60 * minutes
-    environment = select(find_environments(Path.cwd()), ["onnxruntime"])[0]
+    environment = _environment()
     sides = (environment, replace(environment, name=f"{environment.name}@candidate"))
     facts = host()
     common = {"environment": environment.name, "host": facts["host"], "cpu": facts["cpu"], "revision": facts["commit"]}
@@ -104,6 +105,11 @@ def collect(parts: Path, minutes: float, only: Sequence[str], seed: int | None) 
             with parts.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             print(f"{name:<28}{line['verdict']:<14}{line['seconds']:6.1f} s  {line['said'][:150]}", flush=True)
+
+
+@cache
+def _environment() -> Environment:
+    return select(find_environments(Path.cwd()), ["onnxruntime"])[0]
 
 
 def _turns(random: np.random.Generator, seen: Sequence[str], only: Sequence[str]) -> Iterator[str]:
@@ -236,8 +242,7 @@ def _pair(name: str) -> Pair:
 
 
 def _question(pair: Pair, launch: Mapping[str, Any]) -> Question:
-    environment = select(find_environments(Path.cwd()), ["onnxruntime"])[0]
-    arms = [Arm(case.runtime, environment, Path("net.onnx")) for case in (pair.baseline, pair.candidate)]
+    arms = [Arm(case.runtime, _environment(), Path("net.onnx")) for case in (pair.baseline, pair.candidate)]
     return Question(*arms, tuple(Input(label, 1, {}) for label in launch))
 
 
