@@ -77,8 +77,19 @@ class Run:
     def __init__(self, run_id: str, path: Path, file: int) -> None:
         self.id, self.path, self._file = run_id, path, file
         self._one_at_a_time = threading.Lock()
-        self.close = weakref.finalize(self, os.close, file)
-        """End writing: the lock is given up. Twice does no harm."""
+        self._give_up = weakref.finalize(self, os.close, file)
+
+    def close(self) -> None:
+        """End writing: the run gets its index (:mod:`harness.results.index`), then the lock is given up.
+
+        Twice does no harm. A run that is not closed has no index, and questions take longer; nothing else.
+        """
+        from harness.results.index import write_index  # brings DuckDB, which writing records does not need
+
+        with self._one_at_a_time:
+            if self._give_up.alive:
+                write_index(self.path)
+                self._give_up()
 
     def append(self, one: Mapping[str, Any]) -> None:
         """Add a record and wait until it is on the disk. Threads may share a run.
@@ -90,7 +101,7 @@ class Run:
         """
         line = encode(one)
         with self._one_at_a_time:
-            if not self.close.alive:
+            if not self._give_up.alive:
                 raise ResultsError("this run is closed", where=str(self.path), todo="open it again with Store.open_run")
             if os.fstat(self._file).st_nlink == 0:
                 raise ResultsError(
