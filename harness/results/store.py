@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -58,6 +59,7 @@ class Store:
             raise _cannot_write(error, path) from error
         try:
             _lock(file, path)
+            _keep_name(file, self.folder)
         except BaseException:
             os.close(file)
             raise
@@ -140,6 +142,18 @@ def _lock(file: int, path: Path) -> None:
         ) from error
     except OSError as error:
         raise _cannot_write(error, path) from error
+
+
+def _keep_name(file: int, folder: Path) -> None:
+    """Of a new run: its records survive a power cut only if the folder knows its name by then."""
+    if os.fstat(file).st_size:
+        return
+    with contextlib.suppress(OSError):  # some network file systems have no such thing
+        names = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(names)
+        finally:
+            os.close(names)
 
 
 def _write_whole(file: int, line: bytes) -> None:
