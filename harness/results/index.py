@@ -46,7 +46,7 @@ def write_index(run: Path) -> Path | None:
     """
     place = folder_of(run.parent)
     try:
-        if not run.is_file() or not run.stat().st_size:
+        if not run.is_file():
             return None
         place.mkdir(parents=True, exist_ok=True)
         pieces, (state,) = make_pieces([run], place, tuple(SMALL))
