@@ -1,12 +1,14 @@
 """A million records in a thousand runs: how long questions take before and after ``compact``, and what a kill loses.
 
-    python benchmarks/results_scale.py            # 10 minutes, 5 GB in the system's temporary folder, removed after
+    python benchmarks/results_scale.py            # 15 minutes, 5 GB in the system's temporary folder, removed after
     python benchmarks/results_scale.py --quick    # 20,000 records, 10 kills
 
 Records are made of the recorded ones under ``results/reference``: builds, accuracy, latency sessions and latency of
 single length buckets with all their samples (37 kB a line on average), under new runs, times, hosts, models, versions
-and verdicts. Each question is a process of its own, timed from its start to its end by the one that starts it; the
-files have just been written, so what fits in memory is read from there.
+and verdicts. Questions are asked of three states of the folder: ``bare``, only the runs' own files, as after kills or
+copies without times; ``before`` (compacting), as runs that end leave it, each with its index; ``compacted``. Each
+question is a process of its own, timed from its start to its end by the one that starts it; the files have just been
+written, so what fits in memory is read from there. ``--out FILE`` keeps the JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ RUNTIMES = ["tensorrt-8.5.3.1", "tensorrt-8.6.0", "tensorrt-10.13.0.35", "onnxru
 HOSTS = 4
 VERDICTS = ["pass"] * 8 + ["fail", "inconclusive"]
 MOST_BYTES = 9_000_000_000
-LIMITS = {"before_s": 10.0, "compacted_s": 2.0, "rss_mb": 1000.0}
+LIMITS = {"bare_s": 10.0, "before_s": 10.0, "compacted_s": 2.0, "rss_mb": 1000.0}
 GATE = {"kind": "build", "host": "host1"}
 
 
@@ -93,7 +95,7 @@ def write_runs(folder: Path, runs: int, records: int) -> dict[str, Any]:
 
 def ask(question: str, folder: Path, case: str) -> None:
     """One question; run in a process of its own. Prints its peak memory in MB, that of its processes added."""
-    from harness.results.query import Where, open_case, open_verdicts
+    from harness.results.query import Where, open_case, open_run, open_verdicts
 
     if question == "list":
         from harness.cli import main
@@ -110,9 +112,18 @@ def ask(question: str, folder: Path, case: str) -> None:
                 "int8" in one.values() or "error" in one.values()
                 for one in found.history(Where(case=case, kind="build"))
             )
+    elif question == "one_run":
+        run = max(path.stem for path in folder.glob("*.jsonl"))
+        with open_run(folder, run) as found:
+            (summary,) = found.runs()
+            assert summary.records == len(list(found.of_run(run)))
     elif question == "newest_verdicts":
         with open_verdicts(folder) as found:
             assert found.newest_verdicts()
+    elif question == "index":
+        from harness.results.index import write_index
+
+        assert all(write_index(path) for path in folder.glob("*.jsonl"))
     else:
         from harness.results.compact import compact
 
@@ -123,7 +134,7 @@ def ask(question: str, folder: Path, case: str) -> None:
     print(f"\n{(own + others) / 1024:.0f}")
 
 
-QUESTIONS = ("list", "gate_lookup", "history", "newest_verdicts")
+QUESTIONS = ("list", "gate_lookup", "history", "newest_verdicts", "one_run")
 
 
 def timed(question: str, folder: Path, case: str) -> tuple[float, float, float]:
@@ -142,13 +153,23 @@ def timed(question: str, folder: Path, case: str) -> tuple[float, float, float]:
     return took, processors, float(done.stdout.split()[-1])
 
 
-def all_timed(folder: Path, case: str, times: int) -> tuple[dict[str, float], dict[str, float], float]:
-    """For each question the median of several times, and processor time; the highest peak of memory."""
+def all_timed(state: str, folder: Path, case: str, times: int) -> tuple[dict[str, Any], float]:
+    """For each question the median of several times, its processor time, and the load; the highest peak of memory."""
     found = {question: sorted(timed(question, folder, case) for _ in range(times)) for question in QUESTIONS}
     middle = {question: ones[len(ones) // 2] for question, ones in found.items()}
     peak = max(memory for ones in found.values() for *_, memory in ones)
-    seconds = {question: round(one[0], 2) for question, one in middle.items()}
-    return seconds, {question: round(one[1], 2) for question, one in middle.items()}, peak
+    seconds, processors = ({question: round(one[n], 2) for question, one in middle.items()} for n in (0, 1))
+    load = round(os.getloadavg()[0], 1)
+    print(f"{state}: {times} times each, load {load}, {peak:.0f} MB of memory at most")
+    return {f"{state}_s": seconds, f"{state}_cpu_s": processors, f"{state}_load": load}, peak
+
+
+def show(answers: dict[str, Any]) -> None:
+    states = ("bare", "before", "compacted")
+    print(f"{'question':<18}" + "".join(f"{state + ' s':>13}{'processor s':>13}" for state in states))
+    for question in QUESTIONS:
+        cells = (answers[f"{state}_{unit}"][question] for state in states for unit in ("s", "cpu_s"))
+        print(f"{question:<18}" + "".join(f"{cell:>13.2f}" for cell in cells))
 
 
 WRITER = """
@@ -161,6 +182,9 @@ for index in range(begin, 10**9):
     one["values"] = {"index": index, "padding": "x" * draw.choice([100, 2_000, 50_000, 2_000_000])}
     run.append(one)
     print(index, flush=True)
+    if draw.random() < 0.1:
+        run.close()
+        run = Store(Path(sys.argv[1])).open_run(sys.argv[2])
 """
 
 
@@ -187,7 +211,7 @@ def killed(folder: Path, kills: int) -> tuple[int, int]:
         )
         assert writer.stdout is not None
         done.append(int(writer.stdout.readline()))
-        time.sleep(draw.uniform(0, 0.05))
+        time.sleep(draw.uniform(0, 0.2))
         writer.send_signal(signal.SIGKILL)
         done += [int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith(b"\n")]
         writer.wait()
@@ -216,6 +240,7 @@ def main() -> int:
     options.add_argument("--runs", type=int, default=None)
     options.add_argument("--kills", type=int, default=None)
     options.add_argument("--times", type=int, default=3, help="how often each question is asked; the median counts")
+    options.add_argument("--out", type=Path, default=None)
     options.add_argument("--ask", help=argparse.SUPPRESS)
     options.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options.add_argument("--case", default="", help=argparse.SUPPRESS)
@@ -234,32 +259,35 @@ def main() -> int:
         there = write_runs(folder, runs, records)
         took = time.perf_counter() - began
         print(f"{records} records in {runs} runs, {there['bytes'] / 1e9:.2f} GB, written in {took:.0f} s")
-        before, before_cpu, peak = all_timed(folder, there["case"], given.times)
+        bare, peak = all_timed("bare", folder, there["case"], given.times)
+        _, indexing, _ = timed("index", folder, "")
+        size = sum(path.stat().st_size for path in (folder / "compacted").rglob("*.parquet"))
+        index_ms = 1e3 * indexing / runs
+        print(f"indexes: {index_ms:.0f} ms of processor and {size / runs / 1e3:.0f} kB a run")
+        before, middle = all_timed("before", folder, there["case"], given.times)
         first, _, memory = timed("compact", folder, "")
         again, *_ = timed("compact", folder, "")
         size = sum(path.stat().st_size for path in (folder / "compacted").glob("*.parquet"))
         print(
             f"compact: {first:.1f} s, {size / 1e6:.0f} MB, {memory:.0f} MB of memory; again, nothing new: {again:.1f} s"
         )
-        after, after_cpu, later = all_timed(folder, there["case"], given.times)
-        print(f"{'question':<18}{'before s':>10}{'processor s':>13}{'compacted s':>13}{'processor s':>13}")
-        for question in QUESTIONS:
-            cells = (f"{found[question]:>13.2f}" for found in (before_cpu, after, after_cpu))
-            print(f"{question:<18}{before[question]:>10.2f}{''.join(cells)}")
+        after, later = all_timed("compacted", folder, there["case"], given.times)
+        show(bare | before | after)
         shutil.rmtree(folder)
         lost, failures = killed(place / "killed", kills)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    peak = max(peak, later, memory)
     found = {
-        "before_s": before, "compacted_s": after, "before_cpu_s": before_cpu,
-        "compacted_cpu_s": after_cpu, "compact_s": round(first, 1), "rss_mb": round(peak), "kills": kills,
-        "lost_records": lost, "reader_failures": failures, "records": records, "runs": runs,
-        "gigabytes": round(there["bytes"] / 1e9, 2), "load": [round(value, 1) for value in os.getloadavg()],
+        **before, **after, **bare, "index_cpu_ms": round(index_ms, 1), "compact_s": round(first, 1),
+        "rss_mb": round(max(peak, middle, later, memory)), "kills": kills, "lost_records": lost,
+        "reader_failures": failures, "records": records, "runs": runs, "gigabytes": round(there["bytes"] / 1e9, 2),
+        "cores": len(os.sched_getaffinity(0)),
     }  # fmt: skip
     for name, limit in LIMITS.items():
         worst = max(found[name].values()) if isinstance(found[name], dict) else found[name]
         print(f"{name}: {worst:g}, {'within' if worst < limit else 'beyond'} {limit:g}")
+    if given.out:
+        given.out.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     print(json.dumps(found))
     return 0
 

@@ -146,6 +146,7 @@ def bench(pytestconfig: pytest.Config, plan: Plan) -> Iterator[Workbench]:
     pytestconfig.stash[_BENCH] = workbench
     yield workbench
     workbench.close()
+    workbench.run.close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -17,6 +17,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from harness.results.index import indexed
 from harness.results.record import SCHEMA
 from harness.results.store import read_run
 
@@ -47,6 +48,7 @@ def run(suites, own, few, tmp_path_factory):
     file = tmp_path_factory.mktemp("benchmark") / "latency.json"
     done = suites(*own(), *few, "--seed", "3", "--benchmark-json", file)
     (path,) = suites.new_runs()
+    assert len(indexed(suites.results, [path])[0]) == 1
     return done, list(read_run(path)), json.loads(file.read_text())
 
 

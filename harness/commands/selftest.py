@@ -145,6 +145,7 @@ def _store(
     run = Store(config.results).open_run()
     about = {**host(), "worker": {"library": environment.runtime, "version": environment.version}}
     run.append(record("selftest", run.id, {**found, "sessions": lines}, seed=seed, synthetic=True, environment=about))
+    run.close()
     return str(run.path)
 
 

@@ -21,6 +21,7 @@ import msgspec
 
 from harness.errors import ResultsError
 from harness.results import record
+from harness.results.index import clear_indexes
 from harness.results.lines import FileState
 from harness.results.pieces import COLUMNS, Piece, connect, make_pieces, read_pieces, write_query
 from harness.results.store import Store
@@ -178,7 +179,8 @@ def _compact(results: Path, place: Path) -> Compacted:
     if len(pieces) > _MOST_PIECES or there.outdated:
         manifest = _merged(results, manifest)
     _replace(place / _MANIFEST, msgspec.json.encode(manifest))
-    _clear(place, manifest)
+    _clear(place, before, manifest)
+    clear_indexes(results, Store(results).runs())
     gone = before.files.keys() - files.keys()
     return Compacted(
         read=len(states),
@@ -268,8 +270,11 @@ def _replace(path: Path, content: bytes) -> None:
     os.replace(scratch, path)
 
 
-def _clear(place: Path, manifest: Manifest) -> None:
+def _clear(place: Path, before: Manifest, manifest: Manifest) -> None:
     """Remove what no manifest names any longer, if nobody can still be reading it."""
+    for name in before.pieces.keys() - manifest.pieces.keys():
+        with contextlib.suppress(OSError):
+            os.utime(place / name)  # it may be old, but readers of the manifest before hold it now
     old = time.time() - _GRACE_S
     for path in [*place.glob("*.parquet"), *place.glob("*.tmp")]:
         if path.name not in manifest.pieces:

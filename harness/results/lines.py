@@ -30,7 +30,7 @@ TRAFFIC = "traffic"
 
 _SHOWN = 60
 _KEPT_BAD = 5
-_BUFFER_BYTES = 1 << 16
+_BUFFER_BYTES = 1 << 18
 _EMPTY = msgspec.Raw(b"{}")
 
 

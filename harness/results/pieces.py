@@ -7,6 +7,7 @@ made with the small columns only and thrown away.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import multiprocessing
@@ -16,7 +17,6 @@ import tempfile
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -144,7 +144,8 @@ def make_pieces(
         pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
         try:
             with pool:
-                done = list(pool.map(partial(_make, folder=folder, columns=tuple(columns), about=about), tasks))
+                make = functools.partial(_make, folder=folder, columns=tuple(columns), about=about)
+                done = list(pool.map(make, tasks))
         except BrokenExecutor as error:
             raise ResultsError(
                 "a process that reads results died",
@@ -211,12 +212,18 @@ def _batches(lines: Lines) -> Iterator[list[Entry]]:
 
 def _write(cells: Mapping[str, list[Any]], folder: Path, files: tuple[str, ...]) -> Piece:
     chosen = ", ".join(f"{_converted(name)} AS {name}" for name in cells)
-    database = connect(threads=1)
+    database = _writer().cursor()
     try:
         database.register("cells", {name: _array(COLUMNS[name].kind, column) for name, column in cells.items()})
         return write_query(database, f"SELECT {chosen} FROM cells", folder, files)  # noqa: S608 - names of our own
     finally:
         database.close()
+
+
+@functools.cache
+def _writer() -> duckdb.DuckDBPyConnection:
+    """One for the process: a new one takes as long as a piece of a small run."""
+    return connect(threads=1)
 
 
 def write_query(database: duckdb.DuckDBPyConnection, query: str, folder: Path, files: tuple[str, ...]) -> Piece:

@@ -1,7 +1,7 @@
-"""Questions over all runs of a folder, answered by DuckDB: from Parquet where runs are compacted, from the runs' own
-files where not.
+"""Questions over all runs of a folder, answered by DuckDB: from Parquet where runs are compacted or have an index of
+their own (:mod:`harness.results.index`), from the runs' own files where not.
 
-Runs that are not compacted are read by :mod:`harness.results.lines`, not by DuckDB's reader of JSON: there one
+Those are read by :mod:`harness.results.lines`, not by DuckDB's reader of JSON: there one
 unfinished line fails all files, or, with ``ignore_errors``, comes back as a row of NULLs, and a value of a wrong type
 is NULL without a word. Here each line is checked, and those that are no records are counted and said.
 """
@@ -21,6 +21,7 @@ import msgspec
 from harness.errors import ResultsError
 from harness.results import record
 from harness.results.compact import held
+from harness.results.index import indexed
 from harness.results.lines import FileState, Texts
 from harness.results.pieces import SMALL, connect, make_pieces, read_pieces
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from harness.results.record import Record
 
-__all__ = ["Found", "Results", "RunSummary", "Where", "open_case", "open_list", "open_verdicts", "trouble"]
+__all__ = ["Found", "Results", "RunSummary", "Where", "open_case", "open_list", "open_run", "open_verdicts", "trouble"]
 
 _FOUND = (
     "file", "line", "byte_offset", "byte_length", "time", "kind", "case_id", "model", "runtime", "precision", "bucket",
@@ -174,11 +175,12 @@ class Results:
     :param columns: of :data:`harness.results.pieces.SMALL`; fewer are faster where runs are not compacted.
     :param about: only lines that hold this text are read where runs are not compacted (a case's id): faster, and bad
         lines are counted among those only.
+    :param run: only the run of this id; empty takes all.
     :param states: of the files, by name, once it is open: how many lines of each are no records.
     """
 
-    def __init__(self, folder: Path, columns: Collection[str] = tuple(SMALL), about: str = "") -> None:
-        self.folder, self._columns = folder, tuple(columns)
+    def __init__(self, folder: Path, columns: Collection[str] = tuple(SMALL), about: str = "", run: str = "") -> None:
+        self.folder, self._columns, self._run = folder, tuple(columns), run
         # A text that JSON would write in another way is not looked for.
         self._about = about if about.isascii() and not set(about) & set('"\\/<>&') and about.isprintable() else ""
         self.states: dict[str, FileState] = {}
@@ -188,15 +190,20 @@ class Results:
         there = held(self.folder)
         self._scratch = Path(tempfile.mkdtemp(prefix="harness-results-"))
         try:
-            pieces, states = make_pieces(there.rest, self._scratch, self._columns, self._about)
-            self.states = there.states | {state.name: state for state in states}
+            indexes, rest = indexed(self.folder, [path for path in there.rest if self._is_asked(path.name)])
+            pieces, states = make_pieces(rest, self._scratch, self._columns, self._about)
+            every = (*there.states.values(), *indexes.values(), *states)
+            self.states = {state.name: state for state in every if self._is_asked(state.name)}
             self._database = connect()
-            paths = [*there.pieces, *(self._scratch / one.name for one in pieces)]
+            paths = [*there.pieces, *indexes, *(self._scratch / one.name for one in pieces)]
             self._database.execute("CREATE TEMP TABLE outdated (piece VARCHAR, file VARCHAR)")
             source = f"({read_pieces(paths, self._columns)})"
             if there.outdated:
                 self._database.executemany("INSERT INTO outdated VALUES (?, ?)", there.outdated)
                 source += " ANTI JOIN outdated USING (piece, file)"
+            if self._run:
+                name = _file(self._run).replace("'", "''")
+                source += f" WHERE file = '{name}'"
             self._execute(f"CREATE TEMP VIEW records AS SELECT {', '.join(self._columns)} FROM {source}")  # noqa: S608
         except BaseException:
             self.__exit__()
@@ -207,6 +214,9 @@ class Results:
         if hasattr(self, "_database"):
             self._database.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _is_asked(self, file: str) -> bool:
+        return not self._run or file == _file(self._run)
 
     def select(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of a query over ``records``; see :data:`harness.results.pieces.SMALL` for its columns.
@@ -285,7 +295,7 @@ class Results:
         """The records of one run, in their order."""
         columns = ", ".join(_FOUND)
         query = f"SELECT {columns} FROM records WHERE file = ? ORDER BY line"  # noqa: S608
-        return (self._made(row) for row in self.select(query, [f"{run}.jsonl"]))
+        return (self._made(row) for row in self.select(query, [_file(run)]))
 
     def _found(self, where: Where, rest: str, *more: Any) -> list[Found]:  # noqa: ANN401
         condition, parameters = where.sql()
@@ -311,6 +321,11 @@ def open_verdicts(folder: Path) -> Results:
     return Results(folder, _FOUND)
 
 
+def open_run(folder: Path, run: str) -> Results:
+    """For :meth:`Results.runs` and :meth:`Results.of_run` of one run."""
+    return Results(folder, run=run)
+
+
 def trouble(states: Collection[FileState]) -> list[str]:
     """One line for every file that has lines which are no records: how many, and the first one."""
     return [
@@ -318,6 +333,10 @@ def trouble(states: Collection[FileState]) -> list[str]:
         for state in sorted(states, key=lambda state: state.name)
         if state.bad
     ]
+
+
+def _file(run: str) -> str:
+    return f"{run}.jsonl"
 
 
 def _plain(counts: Mapping[str, int] | None) -> dict[str, int]:

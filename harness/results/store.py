@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -58,6 +59,7 @@ class Store:
             raise _cannot_write(error, path) from error
         try:
             _lock(file, path)
+            _keep_name(file, self.folder)
         except BaseException:
             os.close(file)
             raise
@@ -77,8 +79,19 @@ class Run:
     def __init__(self, run_id: str, path: Path, file: int) -> None:
         self.id, self.path, self._file = run_id, path, file
         self._one_at_a_time = threading.Lock()
-        self.close = weakref.finalize(self, os.close, file)
-        """End writing: the lock is given up. Twice does no harm."""
+        self._give_up = weakref.finalize(self, os.close, file)
+
+    def close(self) -> None:
+        """End writing: the run gets its index (:mod:`harness.results.index`), then the lock is given up.
+
+        Twice does no harm. A run that is not closed has no index, and questions take longer; nothing else.
+        """
+        from harness.results.index import write_index  # brings DuckDB, which writing records does not need
+
+        with self._one_at_a_time:
+            if self._give_up.alive:
+                write_index(self.path)
+                self._give_up()
 
     def append(self, one: Mapping[str, Any]) -> None:
         """Add a record and wait until it is on the disk. Threads may share a run.
@@ -90,7 +103,7 @@ class Run:
         """
         line = encode(one)
         with self._one_at_a_time:
-            if not self.close.alive:
+            if not self._give_up.alive:
                 raise ResultsError("this run is closed", where=str(self.path), todo="open it again with Store.open_run")
             if os.fstat(self._file).st_nlink == 0:
                 raise ResultsError(
@@ -129,6 +142,18 @@ def _lock(file: int, path: Path) -> None:
         ) from error
     except OSError as error:
         raise _cannot_write(error, path) from error
+
+
+def _keep_name(file: int, folder: Path) -> None:
+    """Of a new run: its records survive a power cut only if the folder knows its name by then."""
+    if os.fstat(file).st_size:
+        return
+    with contextlib.suppress(OSError):  # some network file systems have no such thing
+        names = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(names)
+        finally:
+            os.close(names)
 
 
 def _write_whole(file: int, line: bytes) -> None:

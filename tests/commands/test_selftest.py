@@ -9,6 +9,7 @@ import pytest
 from harness.cli import main
 from harness.errors import RunFailed
 from harness.measure import selftest, sequential_gate
+from harness.results.index import indexed
 from harness.results.store import Store, read_run
 
 
@@ -47,6 +48,7 @@ def test_a_table_margins_and_a_record(quick, noise, tmp_path, capsys):
     assert len(kept["values"]["sessions"]) == len(quick)
     assert kept["environment"]["worker"]["library"] == "onnxruntime"
     assert kept["seed"] == 4
+    assert len(indexed(tmp_path / "results", [path])[0]) == 1
 
 
 def test_few_sessions_name_no_margins(quick, capsys):

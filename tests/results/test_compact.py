@@ -163,6 +163,19 @@ def test_pieces_that_nobody_names_stay_for_a_while(tmp_path):
     assert counted(tmp_path) == {"a": (2, 0)}
 
 
+def test_old_pieces_that_are_replaced_stay_for_who_reads_them(tmp_path):
+    path = written(tmp_path, "a", made("a"))
+    compact(tmp_path)
+    (old,) = parquet(tmp_path)
+    long_ago = time.time() - 7200
+    os.utime(old, (long_ago, long_ago))
+    with Results(tmp_path) as found:
+        path.write_bytes(path.read_bytes() * 2)
+        compact(tmp_path)
+        assert [one.records for one in found.runs()] == [1]
+    assert counted(tmp_path) == {"a": (2, 0)}
+
+
 def test_two_do_not_compact_at_once(tmp_path):
     written(tmp_path, "a", made("a"))
     compact(tmp_path)

@@ -14,15 +14,22 @@ import pytest
 from harness.errors import ResultsError
 from harness.results import pieces
 from harness.results.compact import compact
-from harness.results.query import Results, Where, open_case, open_list, open_verdicts, trouble
+from harness.results.index import write_index
+from harness.results.query import Results, Where, open_case, open_list, open_run, open_verdicts, trouble
 from harness.results.record import MIGRATIONS, SCHEMA, decode
 from tests.run_records import latency, made, session, text, written
 
 
-@pytest.fixture(params=["raw", "compacted"])
+def index_all(folder):
+    """As if every run had been closed."""
+    for path in folder.glob("*.jsonl"):
+        write_index(path)
+
+
+@pytest.fixture(params=[str, index_all, compact], ids=["raw", "indexed", "compacted"])
 def ready(request):
-    """Prepares a folder: questions have the same answers before and after compacting."""
-    return compact if request.param == "compacted" else str
+    """Prepares a folder: questions have the same answers from runs' own files, from their indexes and compacted."""
+    return request.param
 
 
 def at(minute):
@@ -84,6 +91,19 @@ def test_the_newest_verdicts_by_model_and_runtime(tmp_path, ready):
         assert "samples_ns" not in newest[1].values()
         assert newest[1].values()["buckets"]["long"]["ratio"] == 2
         assert [one.id for one in found.of_run("a")] == ["a:1", "a:2", "a:3"]
+
+
+def test_one_run_of_several(tmp_path, ready):
+    written(tmp_path, "a", made("a", 1), b"bad\n", made("a", 2))
+    written(tmp_path, "a'b", made("a'b", 3))
+    written(tmp_path, "c", made("c", 4))
+    ready(tmp_path)
+    for run, ids, bad in (("a", ["a:1", "a:3"], 1), ("a'b", ["a'b:1"], 0), ("c", ["c:1"], 0)):
+        with open_run(tmp_path, run) as found:
+            assert [one.id for one in found.of_run(run)] == ids
+            assert [(one.run, one.records, one.bad) for one in found.runs()] == [(run, len(ids), bad)]
+    with open_run(tmp_path, "none") as found:
+        assert list(found.of_run("none")) == found.runs() == []
 
 
 BAD = [

@@ -45,6 +45,16 @@ def test_runs_sort_by_time_and_can_be_taken_up(tmp_path):
             store.open_run(bad)
 
 
+def test_records_and_the_name_of_a_new_run_are_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()))
+    run = Store(tmp_path).open_run("a")
+    assert synced == [tmp_path]
+    for _ in range(3):
+        run.append(one())
+    assert synced == [tmp_path, *[run.path] * 3]
+
+
 def test_an_unfinished_line_is_ended_and_reported(tmp_path):
     run = Store(tmp_path).open_run()
     run.append(one(a=1))
