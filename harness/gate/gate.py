@@ -79,6 +79,8 @@ class Gate:
     :param bench: has both environments; its matrix says which cases, how many samples and launches.
     :param again: another workbench with the next seed, for the second stage: other samples, other orders.
     :param told: hears of each step: pair, step, seconds so far.
+
+    ``flagged`` holds what :meth:`judge` asked a second stage of, over all pairs so far.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Gate:
         self._bench, self._again, self._settings, self._told = bench, again, settings, told
         self.baseline, self.candidate = baseline, candidate
         self.pairs = pair_up(bench.matrix, bench.entries, baseline, candidate)
+        self.flagged: list[Finding] = []
         self._oracles: dict[str, list[Outputs]] = {}
 
     def run(self) -> Outcome:
@@ -114,6 +117,7 @@ class Gate:
         share = self._settings.budget_s * (1 - _SECOND_STAGE) / len(self.pairs.both)
         first = self._compared(self._bench, pair, 1, max(_LEAST_SESSION_S, share))
         flagged = [finding for finding in first if finding.blocks]
+        self.flagged += flagged
         return self._settled(first, flagged, self._settings.alpha / len(self.pairs.both))
 
     def _settled(self, first: Sequence[Finding], flagged: Sequence[Finding], alpha: float) -> list[Finding]:
@@ -155,6 +159,7 @@ class Gate:
                     found[finding.key] = finding
         finally:
             bench.close()
+            self._oracles.clear()  # of the second stage's samples
         again = [found.get(one.key) or _not_asked(one) for one in flagged]
         adjusted = holm_adjusted([1.0 if one.p is None else one.p for one in again])
         return [_final(*both, alpha) for both in zip(flagged, again, adjusted, strict=True)]
