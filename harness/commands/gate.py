@@ -11,14 +11,8 @@ import click
 from harness.commands.console import note, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from harness.gate.asked import Asked
-    from harness.results.store import Run
+    from harness.corpus.catalogue import Entry
     from harness.spec.config import Config
-    from harness.spec.matrix import Matrix
-    from harness.workbench import Workbench
-    from harness.workers import Workers
 
 __all__ = ["gate"]
 
@@ -73,6 +67,7 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     from harness.results.store import Store
     from harness.spec.config import find_config
     from harness.spec.matrix import read_matrix
+    from harness.workbench import Workbench
     from harness.workers import Workers
 
     config, today = find_config(), dt.datetime.now(tz=dt.UTC).date()
@@ -85,10 +80,14 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     settings = Settings(budget_s=seconds(str(options["budget"])), builds=matrix.builds)
     folder = Path(str(options["results"] or config.results))
     asked = Asked.read(config, folder, baseline, candidate, "harness gate")
-    seed = int(str(options["seed"]))
+    seed, entries = int(str(options["seed"])), _entries(config, options)
+    asked.pairs(matrix, entries)  # what cannot be compared is refused before a run is begun
     with Workers(deadline_s=config.deadline_s) as workers:
         run = Store(folder).open_run()
-        bench = _benches(config, options, matrix, asked, workers, run, seed)
+
+        def bench(offset: int) -> Workbench:
+            return Workbench(entries, asked.environments, workers, run, matrix, seed + offset, config.latency)
+
         first = bench(0)
         judged = asked.gate(first, bench, settings, told=lambda case, step: note(f"{case}: {step}"))
         outcome = judged.run()
@@ -115,18 +114,10 @@ def _words(given: object) -> list[str]:
     return [str(one) for one in given] if isinstance(given, tuple) else []
 
 
-def _benches(
-    config: Config, options: dict[str, object], matrix: Matrix, asked: Asked, workers: Workers, run: Run, seed: int
-) -> Callable[[int], Workbench]:
-    """What makes the gate's workbenches, by what is added to the seed."""
+def _entries(config: Config, options: dict[str, object]) -> dict[str, Entry]:
+    """The chosen models, by key."""
     from harness.commands.configured import configured_models
     from harness.corpus.registry import pick
-    from harness.workbench import Workbench
 
     words = [word for text in _words(options["models"]) for word in text.split(",") if word]
-    entries = {one.model.key: one for one in pick(configured_models(config), words)}
-
-    def bench(offset: int) -> Workbench:
-        return Workbench(entries, asked.environments, workers, run, matrix, seed + offset, config.latency)
-
-    return bench
+    return {one.model.key: one for one in pick(configured_models(config), words)}

@@ -16,10 +16,11 @@ from harness.workers.places import elsewhere
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.gate.allowed import Allowance
     from harness.gate.gate import Gate, Settings
+    from harness.gate.pairs import Pairs
     from harness.gate.recorded import Recorded
     from harness.spec.config import Config
     from harness.spec.matrix import Matrix
@@ -55,13 +56,36 @@ class Asked:
         if not baseline.startswith(recorded.PREFIX):
             return cls(*sides(config, baseline, candidate, where))
         found = recorded.read(results, baseline)
-        return cls(found.environment, environment(config, candidate, where), found)
+        new = environment(config, candidate, where)
+        _one_family(found.environment, new, where)
+        return cls(found.environment, new, found)
 
     @property
     def environments(self) -> Mapping[str, Environment]:
         """Those that are run, by name: what a workbench needs."""
         there = (self.candidate,) if self.recorded else (self.baseline, self.candidate)
         return {one.name: one for one in there}
+
+    def pairs(self, matrix: Matrix, models: Iterable[str]) -> Pairs:
+        """What is compared, and what is left over on each side.
+
+        :raises UsageError: they share no case, which would pass.
+        """
+        from harness.gate.pairs import pair_up
+
+        found = pair_up(matrix, models, self.baseline, self.candidate)
+        if self.recorded is not None:
+            found = self.recorded.restricted(found)
+        if found.both:
+            return found
+        if self.recorded is None:
+            todo = "choose precisions and routes that both take (--matrix)"
+            raise UsageError(f"{self.baseline.name} and {self.candidate.name} share no case", todo=todo)
+        raise UsageError(
+            f"the record has none of the {len(found.only_candidate)} case(s) of {self.candidate.name}",
+            where=f"run {self.recorded.run}, {self.baseline.name}",
+            todo=f"it has {', '.join([*self.recorded.builds][:4])}, ...: choose models, matrix or run by that",
+        )
 
     def gate(
         self,
@@ -73,20 +97,13 @@ class Asked:
         """The gate between them.
 
         :param again: makes the workbench of the second stage, by what is added to the seed.
-        :raises UsageError: they share no case.
         """
         from harness.gate.gate import Gate
         from harness.gate.historical import Historical
 
         if self.recorded is not None:
             return Historical(bench, lambda: again(0), self.recorded, self.candidate, settings, told)
-        made = Gate(bench, lambda: again(1), self.baseline, self.candidate, settings, told)
-        if not made.pairs.both:
-            raise UsageError(
-                f"{self.baseline.name} and {self.candidate.name} share no case",
-                todo="choose precisions and routes that both take (--matrix)",
-            )
-        return made
+        return Gate(bench, lambda: again(1), self.baseline, self.candidate, settings, told)
 
 
 def sides(config: Config, baseline: str, candidate: str, where: str) -> tuple[Environment, Environment]:
@@ -94,9 +111,11 @@ def sides(config: Config, baseline: str, candidate: str, where: str) -> tuple[En
 
     :param where: what they were given to, for messages.
     :raises EnvironmentMissing: one is not there.
-    :raises UsageError: they are one, or on two hosts, where times and kernels differ for reasons of their own.
+    :raises UsageError: they are one, of two families, or on two hosts, where times and kernels differ for reasons of
+        their own.
     """
     old, new = (environment(config, text, where) for text in (baseline, candidate))
+    _one_family(old, new, where)
     if old.host != new.host:
         raise UsageError(
             f"{old.name} and {new.name} are on different hosts", where=where, todo="name two environments of one host"
@@ -108,6 +127,13 @@ def sides(config: Config, baseline: str, candidate: str, where: str) -> tuple[En
     # One version in two interpreters. Behind the @ stands where an environment is.
     place = Path(new.python).absolute().parents[1].name or "candidate"
     return old, replace(new, name=f"{new.name}{'+' if '@' in new.name else '@'}{place}")
+
+
+def _one_family(old: Environment, new: Environment, where: str) -> None:
+    """Other libraries take other models, build otherwise and count otherwise: no question of an upgrade."""
+    if old.runtime != new.runtime:
+        todo = "name two versions of one runtime"
+        raise UsageError(f"{old.name} and {new.name} are different runtimes", where=where, todo=todo)
 
 
 def environment(config: Config, text: str, where: str) -> Environment:

@@ -11,7 +11,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BuildFailed, CalibrationFailed, RunFailed, UsageError, WorkerDied, WorkerHung
+from harness.errors import BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung
 from harness.gate.builds import Built, compare_builds
 from harness.gate.findings import BLOCKING, Finding, NotCompared
 from harness.gate.gate import Gate
@@ -47,8 +47,6 @@ class Historical(Gate):
 
     The second stage builds anew; its samples are the record's again, so ``again`` makes a workbench of the same seed.
 
-    :raises UsageError: the record has none of the cases.
-
     ``not_compared`` holds what nothing can be said of, over all pairs so far.
     """
 
@@ -64,18 +62,7 @@ class Historical(Gate):
         super().__init__(bench, again, recorded.environment, candidate, settings, told)
         self.recorded = recorded
         self._not_compared: dict[tuple[str, Aspect], str] = {}
-        both = tuple(pair for pair in self.pairs.both if pair.baseline.id in recorded)
-        lacking = tuple(pair.candidate for pair in self.pairs.both if pair.baseline.id not in recorded)
-        gone = tuple(case for case in self.pairs.only_baseline if case.id in recorded)
-        self.pairs = replace(
-            self.pairs, both=both, only_baseline=gone, only_candidate=(*self.pairs.only_candidate, *lacking)
-        )
-        if not both:
-            raise UsageError(
-                f"the record has none of the {len(lacking)} case(s) of {candidate.name}",
-                where=f"run {recorded.run}, {recorded.environment.name}",
-                todo=f"it has {', '.join([*recorded.builds][:4]) or 'no builds'}; choose models, matrix or run by that",
-            )
+        self.pairs = recorded.restricted(self.pairs)
 
     @property
     def not_compared(self) -> list[NotCompared]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from harness.workers import Environment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from harness.gate.pairs import Pairs
     from harness.results.record import Record
 
 __all__ = ["PREFIX", "WARNINGS_KEPT", "Recorded", "built_of", "gather", "read"]
@@ -47,6 +48,18 @@ class Recorded:
 
     def __contains__(self, case: str) -> bool:
         return case in self.builds or case in self.accuracy
+
+    def restricted(self, pairs: Pairs) -> Pairs:
+        """The pairs whose baseline it has; others are the candidate's alone."""
+        return replace(
+            pairs,
+            both=tuple(pair for pair in pairs.both if pair.baseline.id in self),
+            only_baseline=tuple(case for case in pairs.only_baseline if case.id in self),
+            only_candidate=(
+                *pairs.only_candidate,
+                *(pair.candidate for pair in pairs.both if pair.baseline.id not in self),
+            ),
+        )
 
 
 def read(folder: Path, text: str) -> Recorded:
