@@ -134,6 +134,20 @@ def test_a_gate_that_ends_early_has_not_passed(run):
     assert found[PAIRS[3]] == ("invalid", "it was not judged: the run ended before it")
 
 
+def test_a_record_may_be_the_baseline(run, suites, yard):
+    """What the suites recorded of one version, and another one."""
+    done = suites.quickly(
+        "--runtime", OLD, "--python", yard.old / "bin" / "python", "-k", "test_build or test_corpus", "--models", "conv"
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    (file,) = suites.new_runs()
+    gate = ("--baseline", f"record:{file.stem}", "--candidate", SIDES[1])
+    done, report = run(gate=gate)
+    assert (done.code, report["verdict"]) == (0, "pass"), done.text
+    assert f"2 pairs of a gate, {OLD} as recorded in {file.stem} -> {NEW}" in done.out
+    assert (report["historical"], report["baseline"]["record"]) == (True, file.stem)
+
+
 def test_a_pair_that_cannot_be_judged_is_invalid(run, suites, yard):
     """Its model's data are damaged; the others are judged."""
     file = suites.folder / "data" / "7.npz"

@@ -129,6 +129,9 @@ class Historical(Gate):
             return self._leave_out(pair, "accuracy", "the record has none")
         if not self.candidate.can_run:
             return self._leave_out(pair, "accuracy", f"{self.candidate.name} does not run here: {self.candidate.why}")
+        return self._on_the_same_samples(bench, pair, record)
+
+    def _on_the_same_samples(self, bench: Workbench, pair: Pair, record: Record) -> list[Finding]:
         if other := _other_model(bench, pair, record) or _other_samples(bench, pair, record):
             return [Finding(pair.name, "accuracy", "inconclusive", other)]
         try:
@@ -136,6 +139,9 @@ class Historical(Gate):
         except _FAILURES as error:
             return [Finding(pair.name, "accuracy", "regression", f"does not run: {error}", p=0.0)]
         then = record["values"]["buckets"]
+        if set(then) != set(now):
+            why = f"the record is of other length buckets: {', '.join(then)}, here {', '.join(now)}"
+            return [Finding(pair.name, "accuracy", "inconclusive", why)]
         return [self._fell(bench, pair, bucket, then[bucket], found.comparison) for bucket, found in now.items()]
 
     def _fell(self, bench: Workbench, pair: Pair, bucket: str, then: Mapping[str, Any], now: Comparison) -> Finding:
