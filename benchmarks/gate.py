@@ -140,7 +140,7 @@ class _Lab:
     def gate(self, name: str, seed: int) -> dict[str, Any]:
         """One gate as a line."""
         old, new = self.sides
-        fault, began, sessions = FAULTS.get(name), time.monotonic(), []
+        fault, began = FAULTS.get(name), time.monotonic()
         run = self.store.open_run()
 
         def bench(offset: int) -> Planted:
@@ -148,12 +148,10 @@ class _Lab:
             given = ({"net": self.entry}, environments, self.workers, run, MATRIX, seed + offset)
             return Planted(*given, fault=fault, candidate=new.name)
 
-        def heard(pair: Pair, stage: int, session: Outcome) -> None:
-            sessions.append(_packed(pair, stage, session))
-
         first = bench(0)
         try:
-            outcome = Gate(first, lambda: bench(1), old, new, SETTINGS, heard=heard).run()
+            judged = Gate(first, lambda: bench(1), old, new, SETTINGS)
+            outcome = judged.run()
         except HarnessError as error:  # one failed gate is no reason to lose the hours after it
             return {"gate": name, "seed": seed, "verdict": "error", "said": str(error), "found": False,
                     "seconds": time.monotonic() - began}  # fmt: skip
@@ -171,7 +169,10 @@ class _Lab:
             "stage1": sorted({_told(one) for one in outcome.first}),
             "open": [_told(one) for one in outcome.findings if one.word in {"inconclusive", "invalid"}],
         }  # fmt: skip
-        return {**line, "sessions": sessions} if fault is None else line
+        if fault is not None:
+            return line
+        sessions = [_packed(pair, *one) for pair in judged.pairs.both for one in judged.sessions[pair.name]]
+        return {**line, "sessions": sessions}
 
 
 def _told(one: Finding) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from harness.corpus.catalogue import Entry
     from harness.corpus.content import Draw
+    from harness.results.store import Run
     from harness.spec.case import Case
     from harness.spec.config import Config
     from harness.spec.matrix import Matrix
@@ -270,12 +271,20 @@ class Plan:
             raise UsageError("not a folder", where=f"results: {folder}", todo="name a folder: --results DIR")
         return folder
 
+    @cached_property
+    def run(self) -> Run:
+        """The run that this one's records go to, begun when it is first asked for.
+
+        :raises ResultsError: its file cannot be made.
+        """
+        from harness.results.store import Store
+
+        return Store(self.results).open_run()
+
     def workbench(self) -> Workbench:
         """A new workbench; made once a session by the fixture."""
-        from harness.results.store import Store
         from harness.workbench import Workbench
         from harness.workers import Workers
 
-        run = Store(self.results).open_run()
-        workers = Workers(deadline_s=self.config.deadline_s)
+        run, workers = self.run, Workers(deadline_s=self.config.deadline_s)
         return Workbench(self.entries, self.environments, workers, run, self.matrix, self.seed, self.config.latency)

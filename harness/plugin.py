@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import inspect
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import HarnessError, ResultsError
+from harness.plugin_options import GATE, add_options
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -23,61 +25,53 @@ _BENCH: pytest.StashKey[Workbench] = pytest.StashKey()
 _REFUSED: pytest.StashKey[HarnessError] = pytest.StashKey()
 _CASES: pytest.StashKey[set[Case]] = pytest.StashKey()
 _COMPARED: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
+_HIDDEN: pytest.StashKey[bool] = pytest.StashKey()
 _JUDGED = {"failed", "below bounds", "not proved"}
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("harness", "INT8 models with variable-length inputs")
-    many: dict[str, Any] = {"action": "append", "default": [], "metavar": "WORD[,WORD]"}
-    group.addoption("--runtime", help="environments: a family, a name's start, or a pattern", **many)
-    group.addoption("--models", help="catalogue keys (default: all)", **many)
-    group.addoption("--methods", help="auto, minmax, percentile[99.9], entropy, mse", **many)
-    group.addoption("--policies", help="ragged, pad, truncate, window, per_profile, reinterpret", **many)
-    group.addoption(
-        "--layouts", action="append", default=[], metavar="LAYOUT",
-        help="single, buckets3, geometricN, or MIN-OPT-MAX,MIN-OPT-MAX; give the option once a layout",
-    )  # fmt: skip
-    group.addoption("--routes", help="cache, qdq, calibrator, qdq_strong: how ranges reach TensorRT", **many)
-    group.addoption("--precision", help="fp32, fp16, int8", **many)
-    group.addoption("--matrix", default="", metavar="quick|full|FILE", help="which cells to run (default: quick)")
-    group.addoption("--seed", type=int, default=0, help="draws corpora, orders and examples (default: 0)")
-    group.addoption(
-        "--samples", default="", metavar="N|all",
-        help="calibration samples a model, picked over all there are (default: the matrix's)",
-    )  # fmt: skip
-    group.addoption("--results", default="", metavar="DIR", help="where records go (default: results/)")
-    group.addoption("--python", dest="pythons", action="append", default=[], help="an interpreter with a runtime")
-    group.addoption(
-        "--require", help="environments that must be found; without them the run fails instead of skipping", **many
-    )
-    group.addoption(
-        "--draw", default="", metavar="LENGTH,INDEX,OFFSET,GAIN",
-        help="run test_accuracy on this one example, as a failure prints it",
-    )  # fmt: skip
-    own = parser.getgroup("harness: a model of your own")
-    own.addoption("--model", default="", metavar="FILE.onnx", help="an FP32 ONNX file")
-    own.addoption("--axis", action="append", default=[], metavar="INPUT:DIM=NAME", help="what varies")
-    own.addoption("--range", dest="length_range", default="", metavar="MIN:MAX|MIN:OPT:MAX", help="its lengths")
-    own.addoption("--data", default="", metavar="DIR|LOADER.py", help=".npz files, or a Polygraphy data loader")
-    own.addoption("--length-input", action="append", default=[], metavar="INPUT=NAME", help="holds the valid length")
-    own.addoption("--pad", action="append", default=[], metavar="INPUT=VALUE", help="value beyond the end")
-    own.addoption("--constant", action="append", default=[], metavar="INPUT=VALUE|FILE.npy", help="never varies")
-    own.addoption("--score", default="", metavar="MODULE:FUNCTION", help="task score of one sample")
-    own.addoption("--output", default="", metavar="NAME", help="the output that is compared")
-    own.addoption(
-        "--bound", action="append", default=[], metavar="[BUCKET:]NAME=NUMBER",
-        help="fail beyond it: sqnr_db=15, short:score=0.9, cosine, worst; drawn:cosine=0.4 for drawn examples; "
-        "speedup=1.3, long:speedup=1.5, traffic:speedup=1.4: how many times faster INT8 has to be",
-    )  # fmt: skip
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _ask_for_gate(config)
     config.addinivalue_line(
         "markers",
         "cases(precisions, default_calibration, one_layout, builds_only): which cells of the matrix a test takes",
     )
+    config.addinivalue_line("markers", "upgrade_pairs: takes every pair of --baseline and --candidate")
     config.addinivalue_line("markers", "latency: measures time; refused under pytest-xdist and with reruns")
+
+
+def _ask_for_gate(config: pytest.Config) -> None:
+    """What a gate needs is loaded where one is asked for.
+
+    :raises pytest.UsageError: half of a gate is.
+    """
+    given = {name: config.getoption(name) for name in GATE}
+    if not any(given.values()):
+        return
+    from harness import plugin_upgrade
+    from harness.upgrade import check_options
+
+    try:
+        check_options(given)
+    except HarnessError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.pluginmanager.register(plugin_upgrade, "harness.plugin_upgrade")
+
+
+def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[pytest.Item] | None:
+    """A gate is there where one is asked for; other suites then are where ``--runtime`` asks for them."""
+    if not inspect.isfunction(obj):
+        return None
+    marks, config = {mark.name for mark in getattr(obj, "pytestmark", ())}, collector.config
+    if "upgrade_pairs" in marks and not config.getoption("--baseline"):
+        config.stash[_HIDDEN] = True
+        return []
+    ours = "cases" in marks and "case" in inspect.signature(obj).parameters
+    return [] if ours and config.getoption("--baseline") and not config.getoption("--runtime") else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -89,8 +83,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     absent: list[Absent] = []
     if _REFUSED not in config.stash:
         try:
-            cases = _plan(config).cases(**marker.kwargs)
-            absent = _plan(config).absent(builds_only=marker.kwargs.get("builds_only", False))
+            cases = plan_of(config).cases(**marker.kwargs)
+            absent = plan_of(config).absent(builds_only=marker.kwargs.get("builds_only", False))
         except HarnessError as error:  # raised here it would be a collection error of one file, with our frames
             config.stash[_REFUSED] = error
     config.stash.setdefault(_CASES, set()).update(cases)
@@ -110,7 +104,8 @@ def pytest_collection_modifyitems(config: pytest.Config) -> None:
 
 
 def _is_latency(item: pytest.Item) -> bool:
-    return item.get_closest_marker("latency") is not None and item.get_closest_marker("cases") is not None
+    ours = item.get_closest_marker("cases") or item.get_closest_marker("upgrade_pairs")
+    return item.get_closest_marker("latency") is not None and ours is not None
 
 
 def _reruns(config: pytest.Config) -> bool:
@@ -121,7 +116,7 @@ def _reruns(config: pytest.Config) -> bool:
     return bool(asked if asked is not None else int(config.getini("reruns") or 0))
 
 
-def _plan(config: pytest.Config) -> Plan:
+def plan_of(config: pytest.Config) -> Plan:
     """Made when it is first asked for: other projects, which load this plugin too, never ask."""
     if _PLAN not in config.stash:
         from harness.plan import Plan
@@ -133,7 +128,7 @@ def _plan(config: pytest.Config) -> Plan:
 @pytest.fixture(scope="session")
 def plan(pytestconfig: pytest.Config) -> Plan:
     """What was asked for on the command line."""
-    return _plan(pytestconfig)
+    return plan_of(pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -241,7 +236,7 @@ def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
             item.session.shouldfail = "no model is left to run"
         raise
     missing = workbench.profiles_without_samples(case)
-    if missing and not _plan(item.config).chose_calibration:
+    if missing and not plan_of(item.config).chose_calibration:
         raise pytest.skip.Exception(f"no calibration sample in {', '.join(missing)}", _use_item_location=True)
 
 
@@ -289,11 +284,13 @@ def pytest_benchmark_compare_machine_info(config: pytest.Config, compared_benchm
     config.stash.setdefault(_COMPARED, []).append(compared_benchmark.get("harness") or {})
 
 
-def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    if not items and config.stash.get(_HIDDEN, False):
+        return ["harness: no gate is asked for: --baseline ENV --candidate ENV"]
     cases = config.stash.get(_CASES, set())
     if not cases or config.get_verbosity() < 0:
         return []
-    plan = _plan(config)
+    plan = plan_of(config)
     names = ", ".join(dict.fromkeys(case.runtime for case in sorted(cases, key=str)))
     return [f"harness: {len(cases)} cases of matrix {plan.matrix.name} on {names}, seed {plan.seed}"]
 

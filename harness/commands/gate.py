@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import re
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from harness.commands.console import note, show
-from harness.errors import UsageError
+from harness.errors import EnvironmentMissing, HarnessError
 
 if TYPE_CHECKING:
+    from harness.corpus.catalogue import Entry
     from harness.spec.config import Config
-    from harness.spec.matrix import Matrix
-    from harness.workbench import Workbench
-    from harness.workers import Environment
 
 __all__ = ["gate"]
 
-_UNITS = {"s": 1, "m": 60, "h": 3600}
-_THOROUGH_BUILDS = 8
+
+def _print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's own
+    if wanted:
+        from harness.gate.report import schema_text
+
+        click.echo(schema_text(), nl=False)
+        context.exit()
 
 
 @click.command()
@@ -36,9 +37,13 @@ _THOROUGH_BUILDS = 8
 @click.option("--allow", multiple=True, metavar="CASE=REASON", help="A regression that does not block, for today.")
 @click.option("--allow-file", type=click.Path(path_type=Path), help="[[allow]] tables with a date, under review.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws samples and orders.")
+@click.option("--results", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where records are, and go.  [default: the configuration's, results/]")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report there, as JSON.")
 @click.option("--summary", type=click.Path(path_type=Path),
-              help="Write Markdown there.  [default: GITHUB_STEP_SUMMARY where that is set]")  # fmt: skip
+              help="Write Markdown there.  [default: GITHUB_STEP_SUMMARY, else results/RUN.gate.md]")  # fmt: skip
+@click.option("--schema", is_flag=True, is_eager=True, expose_value=False, callback=_print_schema,
+              help="Print the JSON Schema of reports, and nothing else.")  # fmt: skip
 def gate(baseline: str, candidate: str, **options: object) -> None:
     """May we move from BASELINE to CANDIDATE?
 
@@ -46,46 +51,68 @@ def gate(baseline: str, candidate: str, **options: object) -> None:
     path. Every case that both take is built, run and timed on both, interleaved; what looks worse is asked again on
     other samples, builds and orders, and blocks only if it is worse again.
 
+    BASELINE may be a record: record:RUN, record:RUN:RUNTIME or record:newest. What CANDIDATE builds and how right it is
+    are then compared with what that run recorded; nothing of the baseline is needed, nor a GPU that CANDIDATE can do
+    without. Latency is compared on the same host alone, and proves nothing either way.
+
     Exit code: 0 pass, 1 regression, 2 usage, 3 inconclusive, 4 invalid, 5 environment.
     """
-    click.get_current_context().exit(_run(baseline, candidate, options))
+    try:
+        code = _run(baseline, candidate, options)
+    except HarnessError as error:
+        # 1 is the answer that the candidate is worse, and nothing else.
+        error.exit_code = EnvironmentMissing.exit_code if error.exit_code == 1 else error.exit_code
+        raise
+    click.get_current_context().exit(code)
 
 
 def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     from harness.gate import allowed, report
-    from harness.gate.gate import Gate, Settings
+    from harness.gate.asked import Asked, allowances, matrix_of, seconds
+    from harness.gate.gate import Settings
+    from harness.gate.historical import Historical
+    from harness.gate.records import record_pair, record_whole
+    from harness.results.store import Store
     from harness.spec.config import find_config
+    from harness.spec.matrix import read_matrix
+    from harness.workbench import Workbench
     from harness.workers import Workers
 
     config, today = find_config(), dt.datetime.now(tz=dt.UTC).date()
-    allowances = [allowed.parse(text, today) for text in _words(options["allow"])]
-    if options["allow_file"]:
-        allowances += allowed.read(Path(str(options["allow_file"])))
-    matrix = _matrix(config, str(options["matrix_text"]), thorough=bool(options["thorough"]))
-    old, new = (_environment(config, text) for text in (baseline, candidate))
-    if old.name == new.name and old.python == new.python:
-        raise UsageError(f"{baseline} and {candidate} are one environment: {old.name}", todo="name two")
-    settings = Settings(budget_s=_seconds(str(options["budget"])), builds=matrix.builds)
-    seed = int(str(options["seed"]))
-    with Workers(deadline_s=config.deadline_s) as workers:
-        from harness.results.store import Store
-
-        run = Store(config.results).open_run()
+    allow = allowances(_words(options["allow"]), str(options["allow_file"] or ""), today)
+    files = {
+        name: report.target(Path(str(file)), f"--{name}") for name in ("report", "summary") if (file := options[name])
+    }
+    matrix = read_matrix(str(options["matrix_text"]) or config.matrix)
+    matrix = matrix_of(matrix, thorough=bool(options["thorough"]))
+    settings = Settings(budget_s=seconds(str(options["budget"])), builds=matrix.builds)
+    folder = Path(str(options["results"] or config.results))
+    asked = Asked.read(config, folder, baseline, candidate, "harness gate")
+    seed, entries = int(str(options["seed"])), _entries(config, options)
+    asked.pairs(matrix, entries)  # what cannot be compared is refused before a run is begun
+    with Workers(deadline_s=config.deadline_s) as workers, closing(Store(folder).open_run()) as run:
 
         def bench(offset: int) -> Workbench:
-            return _bench(config, options, matrix, (old, new), workers, run, seed + offset)
+            return Workbench(entries, asked.environments, workers, run, matrix, seed + offset, config.latency)
 
         first = bench(0)
-        judged = Gate(first, lambda: bench(1), old, new, settings, told=lambda case, step: note(f"{case}: {step}"))
-        try:
-            outcome = judged.run()
-        finally:
-            run.close()
-    findings = allowed.apply(outcome.findings, allowances, today)
-    told = report.as_json(outcome, old, new, findings, seed)
-    if options["report"]:
-        report.write(told, Path(str(options["report"])))
-    _summarize(report.markdown(told), options["summary"])
+        judged = asked.gate(first, bench, settings, told=lambda case, step: note(f"{case}: {step}"))
+        outcome = judged.run()
+        findings = allowed.apply(outcome.findings, allow, today)
+        for pair in outcome.pairs.both:
+            found = [one for one in findings if one.case == pair.name]
+            record_pair(first, pair, found, asked, judged.sessions.get(pair.name, ()))
+        told = report.as_json(
+            outcome, asked.baseline, asked.candidate, findings, seed,
+            run=run.id,
+            record=asked.recorded.run if asked.recorded else "",
+            not_compared=judged.not_compared if isinstance(judged, Historical) else (),
+        )  # fmt: skip
+        record_whole(run, told, asked)
+    if "report" in files:
+        report.write(told, files["report"])
+    summary = report.summarize(report.markdown(told), files.get("summary"), run.path.with_suffix(".gate.md"))
+    note(f"records: {run.path}; summary: {summary}")
     for line in report.lines(told):
         show(line)
     return int(told["exit_code"])
@@ -95,61 +122,10 @@ def _words(given: object) -> list[str]:
     return [str(one) for one in given] if isinstance(given, tuple) else []
 
 
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if found is None or float(found[1]) <= 0:
-        raise UsageError(f"--budget {text!r} is no time", todo="write 90s, 20m or 1h")
-    return float(found[1]) * _UNITS[found[2] or "s"]
-
-
-def _matrix(config: Config, text: str, *, thorough: bool) -> Matrix:
-    from harness.spec.matrix import read_matrix
-
-    matrix = read_matrix(text or config.matrix)
-    builds = _THOROUGH_BUILDS if thorough else max(3, matrix.builds)
-    return replace(matrix, builds=builds, launches=max(matrix.launches, builds), compared=())
-
-
-def _environment(config: Config, text: str) -> Environment:
-    """One environment by its name, the start of it, a name of the configuration, or an interpreter's path.
-
-    :raises EnvironmentMissing: there is none. UsageError: there are several.
-    """
-    from functools import partial
-
-    from harness.workers.environments import configured, find_environments, interpreter, select
-
-    aliases = {one.name: partial(configured, one, config.file) for one in config.environments}
-    if "/" in text:
-        python = interpreter(text)
-        there = [one for one in find_environments(config.root, [python]) if one.python == python]
-    else:
-        there = select(find_environments(config.root), [text], where="harness gate", aliases=aliases)
-    able = [one for one in there if one.can_run or one.can_build]
-    if len(able) != 1:
-        names = ", ".join(one.name for one in able) or "none that can build or run"
-        raise UsageError(f"{text!r} names {len(able)} environments: {names}", todo="name one of them")
-    return replace(able[0], options={**able[0].options, **config.options.of(able[0].name)})
-
-
-def _bench(
-    config: Config, options: dict[str, object], matrix: Matrix, sides: tuple[Environment, Environment], workers: object,
-    run: object, seed: int,
-) -> Workbench:  # fmt: skip
+def _entries(config: Config, options: dict[str, object]) -> dict[str, Entry]:
+    """The chosen models, by key."""
     from harness.commands.configured import configured_models
     from harness.corpus.registry import pick
-    from harness.workbench import Workbench
 
     words = [word for text in _words(options["models"]) for word in text.split(",") if word]
-    entries = {one.model.key: one for one in pick(configured_models(config), words)}
-    environments = {one.name: one for one in sides}
-    return Workbench(entries, environments, workers, run, matrix, seed, config.latency)  # type: ignore[arg-type]
-
-
-def _summarize(text: str, where: object) -> None:
-    """Written to the file that is named; appended to GitHub's step summary, which other steps write to as well."""
-    if where:
-        Path(str(where)).write_text(text, "utf-8")
-    elif step := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(step).open("a", encoding="utf-8") as file:
-            file.write(text)
+    return {one.model.key: one for one in pick(configured_models(config), words)}

@@ -85,8 +85,19 @@ def _values(one: Record) -> str:
     session = values.get("session")
     if isinstance(session, dict):
         return _cut(str(session.get("why", "")))
+    if one.get("kind") == "gate":
+        return _cut(_gated(values))
     names = [name for name in ("int8", "engine_bytes", "build_seconds") if name in values]
     return _cut(", ".join(f"{name} {values[name]}" for name in names))
+
+
+def _gated(values: Mapping[str, Any]) -> str:
+    """From where, and what did not pass."""
+    findings = [one for one in values.get("findings") or () if one.get("word") != "pass"]
+    told = [" ".join(filter(None, (one.get("word"), one.get("aspect"), one.get("where")))) for one in findings]
+    cases = values.get("cases")
+    found = f"{len(cases)} case(s)" if cases else ", ".join(told) or "all pass"
+    return f"{found} against {values.get('baseline')}"
 
 
 def _cut(text: str) -> str:

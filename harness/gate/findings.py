@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["BLOCKING", "Aspect", "Finding", "Word", "exit_code", "overall"]
+__all__ = ["BLOCKING", "Aspect", "Finding", "NotCompared", "Word", "exit_code", "overall"]
 
 Aspect = Literal[
     "builds", "coverage", "accuracy", "agreement", "latency", "tail", "cold start", "size", "memory", "build time",
@@ -53,6 +53,15 @@ class Finding:
     def key(self) -> tuple[str, str, str]:
         """What it is about, whichever stage found it."""
         return self.case, self.aspect, self.where
+
+
+@dataclass(frozen=True)
+class NotCompared:
+    """An aspect of a pair about which nothing can be said, and why: a record has only so much."""
+
+    case: str
+    aspect: Aspect
+    why: str
 
 
 def overall(findings: Iterable[Finding]) -> Word:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime
@@ -18,6 +17,7 @@ from harness.gate.findings import Finding, overall
 from harness.gate.latency import compare_latency
 from harness.gate.pairs import pair_up
 from harness.gate.stages import flagged, settled
+from harness.paths import cache_dir
 from harness.spec.shapes import length_buckets
 from harness.workbench import bucket_name
 
@@ -82,7 +82,9 @@ class Gate:
     :param bench: has both environments; its matrix says which cases, how many samples and launches.
     :param again: another workbench with the next seed, for the second stage: other samples, other orders.
     :param told: hears of each step: pair and step.
-    :param heard: is given each latency session with its pair and stage.
+
+    ``flagged`` holds what :meth:`judge` asked a second stage of, over all pairs so far; ``sessions`` each pair's latency
+    sessions, with their stages.
     """
 
     def __init__(
@@ -93,12 +95,13 @@ class Gate:
         candidate: Environment,
         settings: Settings,
         told: Callable[[str, str], None] = lambda *_: None,
-        heard: Callable[[Pair, int, Session], None] = lambda *_: None,
     ) -> None:
         self._bench, self._again, self._settings = bench, again, settings
-        self._told, self._heard = told, heard
+        self._told = told
         self.baseline, self.candidate = baseline, candidate
         self.pairs = pair_up(bench.matrix, bench.entries, baseline, candidate)
+        self.flagged: list[Finding] = []
+        self.sessions: dict[str, list[tuple[int, Session]]] = {}
         self._oracles: dict[str, list[Outputs]] = {}
 
     def run(self) -> Outcome:
@@ -118,6 +121,7 @@ class Gate:
         """One pair by itself, both stages: believed at alpha over the number of pairs (Bonferroni)."""
         share = self._settings.budget_s * (1 - _SECOND_STAGE) / len(self.pairs.both)
         first = self._compared(self._bench, pair, 1, max(_LEAST_SESSION_S, share))
+        self.flagged += flagged(first)
         return self._settled(first, self._settings.alpha / len(self.pairs.both))
 
     def _settled(self, first: Sequence[Finding], alpha: float) -> list[Finding]:
@@ -141,7 +145,8 @@ class Gate:
             found += self._accuracy(bench, pair, stage)
         if runs and "latency" in asked:
             self._told(pair.name, "latency")
-            found += compare_latency(bench, pair, stage, seconds, partial(self._heard, pair, stage))
+            kept = self.sessions.setdefault(pair.name, [])
+            found += compare_latency(bench, pair, stage, seconds, lambda session: kept.append((stage, session)))
         return found
 
     def _asked_again(self, asked: Sequence[Finding]) -> list[Finding]:
@@ -160,6 +165,7 @@ class Gate:
             return found
         finally:
             bench.close()
+            self._oracles.clear()  # of the second stage's samples
 
     # -- one side -----------------------------------------------------------------------------------------------
 
@@ -171,7 +177,7 @@ class Gate:
             memory = [one for build in builds for one in bench.device_memory(case, build)]
             profiles = bench.profiles(case, builds[0])
         except _FAILURES as error:
-            return Built(error=str(error))
+            return Built(error=_plain(str(error), case))
         facts = [[fact for fact, _ in build] for build in builds]
         return Built(
             int8=[_sum(counts, "int8") for counts in counted],
@@ -194,7 +200,8 @@ class Gate:
                 bucket = bucket_name(buckets, length_of(model, feeds))
                 paired.add(bucket, oracle, old.run(feeds), new.run(feeds))
         except _FAILURES as error:
-            return [Finding(pair.name, "accuracy", "regression", f"does not run: {error}", p=0.0, stage=stage)]
+            why = f"does not run: {_plain(str(error), pair.candidate)}"
+            return [Finding(pair.name, "accuracy", "regression", why, p=0.0, stage=stage)]
         return list(paired.findings())
 
     def _oracle(self, bench: Workbench, key: str) -> list[Outputs]:
@@ -212,3 +219,8 @@ def _sum(counts: Sequence[dict[str, Any] | None], name: str) -> int | None:
     """Over the engines of one build; None where one of them does not tell."""
     known = [count[name] for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
+
+
+def _plain(error: str, case: Case) -> str:
+    """Without the case, which the finding names, and without where on this machine the cache is."""
+    return error.replace(f"{case.id}: ", "").replace(f"{cache_dir()}/", "")

@@ -45,7 +45,7 @@ MIGRATIONS: dict[int, Callable[[Record], Record]] = {}
 change it in place; the new ``schema`` is set by the reader. Run files are never rewritten: a step stays as long as
 there are files that it reads."""
 
-KINDS = frozenset({"accuracy", "benchmark", "build", "calibration", "latency", "profiles", "run", "selftest"})
+KINDS = frozenset({"accuracy", "benchmark", "build", "calibration", "gate", "latency", "profiles", "run", "selftest"})
 
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "execnet", "hypothesis", "pytest", "pytest-benchmark")
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}

@@ -225,7 +225,7 @@ def test_options_named_in_text():
         *(sub for command in cli.commands.values() for sub in getattr(command, "commands", {}).values()),
     ]
     known = {option for command in every for parameter in command.params for option in parameter.opts}
-    plugin = (ROOT / "harness" / "plugin.py").read_text(encoding="utf-8")
+    plugin = (ROOT / "harness" / "plugin_options.py").read_text(encoding="utf-8")
     known |= set(re.findall(r"\"(--[a-z-]+)\"", plugin))
     # Polygraphy's, trtexec's, pytest-benchmark's
     theirs = {"--data-loader-script", "--calibProfile"}

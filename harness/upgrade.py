@@ -1,0 +1,200 @@
+"""A gate through pytest: what the options ask for, one pair at a time, and the report at the end."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError, ResultsError, UsageError
+from harness.gate import allowed, report
+from harness.gate.asked import Asked, allowances, matrix_of, seconds
+from harness.gate.findings import Finding, overall
+from harness.gate.records import record_pair, record_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.gate.allowed import Allowance
+    from harness.gate.gate import Gate, Settings
+    from harness.gate.pairs import Pair, Pairs
+    from harness.plan import Plan
+    from harness.spec.matrix import Matrix
+    from harness.workbench import Workbench
+
+__all__ = ["Upgrade", "check_options"]
+
+_WHERE = "--baseline, --candidate"
+_BUDGET = "20m"
+_FAILING = {"regression", "invalid"}
+
+
+class Upgrade:
+    """Judges pairs in any order; nothing is probed before it is asked for, and no run is begun before :meth:`open`.
+
+    Pairs that are chosen and never judged are ``invalid`` in the report: a gate that was cut short has not passed.
+
+    ``chosen`` holds the names of the pairs that this run is to judge, ``told`` the report when it is over.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.chosen: list[str] = []
+        self.told: dict[str, Any] | None = None
+        self.written: list[str] = []
+        self._found: dict[str, list[Finding]] = {}
+        self._gate: Gate | None = None
+        self._benches: list[Workbench] = []
+        self._began = 0.0
+
+    @cached_property
+    def asked(self) -> Asked:
+        """Both sides.
+
+        :raises HarnessError: see :meth:`harness.gate.asked.Asked.read`.
+        """
+        baseline, candidate = (self._plan.option(name) for name in ("--baseline", "--candidate"))
+        return Asked.read(self._plan.config, self._plan.results, baseline, candidate, _WHERE)
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """The run's matrix, with a gate's builds."""
+        return matrix_of(self._plan.matrix, thorough=self._plan.option("--thorough"))
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """All that both sides take.
+
+        :raises HarnessError: anything that was asked for and cannot be: found here, before a test runs.
+        """
+        _ = self._settings, self._allowances, self._files, self._plan.seed
+        return self.asked.pairs(self.matrix, self._plan.entries)
+
+    @cached_property
+    def _settings(self) -> Settings:
+        from harness.gate.gate import Settings
+
+        return Settings(budget_s=seconds(self._plan.option("--budget") or _BUDGET), builds=self.matrix.builds)
+
+    @cached_property
+    def _today(self) -> dt.date:
+        return dt.datetime.now(tz=dt.UTC).date()
+
+    @cached_property
+    def _allowances(self) -> list[Allowance]:
+        return allowances(self._plan.option("--allow"), self._plan.option("--allow-file"), self._today)
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        given = {name: self._plan.option(name) for name in ("--gate-report", "--gate-summary")}
+        return {name: report.target(Path(file), name) for name, file in given.items() if file}
+
+    # -- one pair -----------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Begin: workers and the run's file.
+
+        :raises HarnessError: the results cannot be written.
+        """
+        self._began = time.monotonic()
+        first = self._bench(0)
+        self._benches.append(first)
+        self._gate = self.asked.gate(first, self._bench, self._settings)
+
+    def _bench(self, offset: int) -> Workbench:
+        """With workers of its own: the second stage ends those that it used."""
+        from harness.workbench import Workbench
+        from harness.workers import Workers
+
+        plan, workers = self._plan, Workers(deadline_s=self._plan.config.deadline_s)
+        seed, environments = plan.seed + offset, self.asked.environments
+        return Workbench(plan.entries, environments, workers, plan.run, self.matrix, seed, plan.config.latency)
+
+    def judge(self, pair: Pair) -> list[Finding]:
+        """Final findings of one pair, with what is allowed marked; they are recorded.
+
+        :raises ResultsError: they cannot be written.
+        """
+        assert self._gate is not None
+        try:
+            found = self._gate.judge(pair)
+        except ResultsError:
+            raise
+        except HarnessError as error:
+            why = f"cannot be judged: {type(error).__name__}: {error}"
+            found = [Finding(pair.name, "builds", "invalid", why)]
+        self._found[pair.name] = allowed.apply(found, self._allowances, self._today)
+        sessions = self._gate.sessions.get(pair.name, ())
+        record_pair(self._benches[0], pair, self._found[pair.name], self.asked, sessions)
+        return self._found[pair.name]
+
+    @property
+    def failing(self) -> int:
+        """How many pairs were judged a regression or invalid: their tests fail."""
+        return sum(overall(found) in _FAILING for found in self._found.values())
+
+    # -- the whole ----------------------------------------------------------------------------------------------
+
+    def finish(self) -> dict[str, Any] | None:
+        """The report, written and recorded once; None where no gate was begun.
+
+        :raises HarnessError: it cannot be written.
+        """
+        if self._gate is None or self.told is not None:
+            return self.told
+        for bench in self._benches:
+            bench.close()
+        self.told = self._report(self._gate)
+        run = self._plan.run
+        record_whole(run, self.told, self.asked)
+        self.written.append(f"records: {run.path}")
+        if file := self._files.get("--gate-report"):
+            report.write(self.told, file)
+            self.written.append(f"report: {file}")
+        beside = run.path.with_suffix(".gate.md")
+        summary = report.summarize(report.markdown(self.told), self._files.get("--gate-summary"), beside)
+        self.written.append(f"summary: {summary}")
+        return self.told
+
+    def _report(self, gate: Gate) -> dict[str, Any]:
+        from harness.gate.gate import Outcome
+        from harness.gate.historical import Historical
+
+        findings: list[Finding] = []
+        for name in self.chosen:
+            findings += self._found.get(name) or [
+                Finding(name, "builds", "invalid", "it was not judged: the run ended before it")
+            ]
+        both = tuple(pair for pair in gate.pairs.both if pair.name in self.chosen)
+        took = time.monotonic() - self._began
+        pairs = replace(gate.pairs, both=both)
+        outcome = Outcome(pairs, tuple(findings), tuple(gate.flagged), self._settings, took)
+        return report.as_json(
+            outcome,
+            self.asked.baseline,
+            self.asked.candidate,
+            findings,
+            self._plan.seed,
+            run=self._plan.run.id,
+            record=self.asked.recorded.run if self.asked.recorded else "",
+            not_compared=gate.not_compared if isinstance(gate, Historical) else (),
+        )
+
+
+def check_options(given: dict[str, Any]) -> None:
+    """Options of a gate mean something together.
+
+    :param given: by name, as given; what was not is empty.
+    :raises UsageError: one side is missing, or both are and something else is said.
+    """
+    sides: Sequence[str] = ("--baseline", "--candidate")
+    missing = [name for name in sides if not given[name]]
+    if len(missing) == 1:
+        (there,) = set(sides) - set(missing)
+        raise UsageError(f"{there} without {missing[0]}", todo=f"a gate has two sides: {missing[0]} ENV")
+    useless = [name for name, value in given.items() if value and name not in sides]
+    if missing and useless:
+        raise UsageError(f"{useless[0]} is for a gate", todo="give --baseline ENV and --candidate ENV, too")

@@ -1,0 +1,105 @@
+"""`harness gate` as a user types it, over two stand-ins of TensorRT."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.cli import main
+from harness.results.store import read_run
+from tests.gate.yard import FP32, INT8, NEW, OLD, SIDES, Yard, checked, schema
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return Yard(tmp_path_factory.mktemp("yard"))
+
+
+@pytest.fixture
+def yard(made, monkeypatch, tmp_path):
+    """With a cache of the test's own: what a fault is planted for is not there yet."""
+    monkeypatch.chdir(made.folder)
+    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    made.plant()
+    return made
+
+
+def test_a_gate_that_passes_is_reported_summarized_and_recorded(yard, capsys):
+    assert main(["gate", *SIDES, "--report", "report.json"]) in {0, 3}
+    said = capsys.readouterr()
+    report = checked(json.loads((yard.folder / "report.json").read_text()))
+    run = yard.run_file()
+    assert report["cases"] == [FP32, INT8]
+    assert report["run"] == run.stem
+    assert (report["historical"], report["baseline"]["record"]) == (False, None)
+    assert (report["baseline"]["name"], report["candidate"]["name"]) == (OLD, NEW)
+    summary = run.with_suffix(".gate.md")
+    assert summary.read_text().startswith("## ")
+    assert f"summary: {summary}" in said.err
+    *pairs, whole = read_run(run)
+    assert {one["kind"] for one in (*pairs, whole)} == {"gate"}
+    assert [one["case"] for one in pairs] == [f"conv-{NEW}-fp32-single", f"conv-{NEW}-int8-minmax-ragged-single"]
+    assert [one["values"]["pair"] for one in pairs] == report["cases"]
+    assert sum(len(one["values"]["findings"]) for one in pairs) == len(report["findings"])
+    assert (whole["verdict"], whole["values"]["exit_code"]) == (report["verdict"], report["exit_code"])
+    assert main(["results", "show", run.stem]) == 0
+    assert f"2 case(s) against {OLD}" in capsys.readouterr().out
+    assert main(["results", "list", "--kind", "gate"]) == 0
+    assert run.stem in capsys.readouterr().out
+
+
+def test_what_no_longer_builds_blocks_and_the_step_summary_is_added_to(yard, monkeypatch, capsys):
+    step = yard.folder / "step.md"
+    step.write_text("what another step said\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
+    yard.plant(crash="build", victim="conv")
+    assert main(["gate", *SIDES, "--report", "report.json", "--allow", f"{FP32}=known"]) == 1
+    text = step.read_text()
+    assert text.startswith("what another step said\n## ")
+    assert not yard.run_file().with_suffix(".gate.md").exists()
+    report = checked(json.loads((yard.folder / "report.json").read_text()))
+    found = {(one["case"], one["aspect"]): one["word"] for one in report["findings"]}
+    assert found == {(FP32, "builds"): "allowed", (INT8, "builds"): "regression"}
+    assert {one["stage"] for one in report["first_stage"]} == {1}
+    verdicts = [one["verdict"] for one in read_run(yard.run_file())]
+    assert verdicts == ["pass", "regression", "regression"]
+    assert "no longer builds" in capsys.readouterr().out
+    assert main(["results", "show", yard.run_file().stem]) == 0
+    assert "regression builds" in capsys.readouterr().out
+
+
+def test_a_summary_that_is_named_is_written_there(yard, monkeypatch, tmp_path):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
+    yard.plant(crash="build", victim="conv")
+    assert main(["gate", *SIDES, "--summary", str(tmp_path / "mine.md")]) == 1
+    assert "❌" in (tmp_path / "mine.md").read_text()
+    assert not (tmp_path / "step.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["old:tensorrt", "old:tensorrt"], 2, f"old:tensorrt and old:tensorrt are one environment: {OLD}"),
+        (["old:tensorrt", "tensorrt-99"], 5, "no runtime matches 'tensorrt-99'"),
+        ([*SIDES, "--budget", "soon"], 2, "--budget 'soon' is no time"),
+        ([*SIDES, "--allow", "conv"], 2, "is not CASE=reason"),
+        ([*SIDES, "--report", "nowhere/report.json"], 2, "nowhere/report.json cannot be written"),
+        (["old", SIDES[1]], 2, f"'old' names 2 environments of {OLD}, onnxruntime-"),
+        (["old:onnxruntime-0.1", SIDES[1]], 2, "names 0 environments of"),
+        ([SIDES[0], "record:newest"], 2, "only the baseline can be a record"),
+        (["record:nothing", SIDES[1]], 2, "no run 'nothing'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_runs(yard, capsys, words, code, says):
+    (yard.folder / "results").mkdir(exist_ok=True)
+    before = set((yard.folder / "results").iterdir())
+    assert main(["gate", *words]) == code
+    assert says in capsys.readouterr().err
+    assert set((yard.folder / "results").iterdir()) == before
+
+
+def test_the_schema_is_printed(capsys):
+    assert main(["gate", "--schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == schema()

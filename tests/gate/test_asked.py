@@ -1,0 +1,91 @@
+"""What two words on a command line name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.gate.asked import Asked, matrix_of, seconds, sides
+from harness.gate.recorded import Recorded
+from harness.spec.config import find_config
+from harness.spec.matrix import Matrix
+from harness.workers import Environment
+from tests.fake_tensorrt import interpreter
+from tests.gate.yard import OLD
+
+
+def stand_in(version):
+    return Environment(f"tensorrt-{version}", "python", "tensorrt", version)
+
+
+@pytest.fixture(scope="module")
+def pythons(tmp_path_factory):
+    """Two interpreters with one version."""
+    folder = tmp_path_factory.mktemp("twice")
+    return [interpreter("8.5.3.1", folder / name) for name in ("first", "second")]
+
+
+@pytest.fixture
+def configured(pythons, tmp_path, monkeypatch):
+    """A configuration with both, and options for all TensorRT."""
+    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path / "cache"))
+    names = "".join(f"{name} = {json.dumps(str(path))}\n" for name, path in zip("ab", pythons, strict=True))
+    (tmp_path / "harness.toml").write_text(f"[environments]\n{names}[options.tensorrt]\nworkspace_bytes = 77000000\n")
+    return find_config(tmp_path)
+
+
+def test_one_version_in_two_interpreters_is_two_sides_by_name_or_path(configured, pythons):
+    for words in (("a:tensorrt", "b:tensorrt"), (f"{pythons[0]}:tensorrt", f"{pythons[1]}:tensorrt-8")):
+        old, new = sides(configured, *words, "here")
+        assert (old.name, new.name) == (OLD, f"{OLD}@second")
+        assert (old.python, new.python) == tuple(map(str, pythons))
+        assert list(Asked(old, new).environments) == [old.name, new.name], "one would stand for both"
+        assert old.options == new.options != {}
+
+
+def test_by_the_name_of_a_runtime_an_interpreter_of_the_configuration_is_found(configured, pythons):
+    with pytest.raises(UsageError, match="are one environment"):
+        sides(configured, "a:tensorrt", OLD, "here")
+
+
+def test_two_runtimes_are_no_upgrade(configured):
+    with pytest.raises(UsageError, match="are different runtimes"):
+        sides(configured, "a:tensorrt", "b:onnxruntime", "here")
+
+
+def test_two_hosts_are_refused(monkeypatch):
+    found = {"a": Environment("tensorrt-8.5", "p", "tensorrt", "8.5"),
+             "b": Environment("tensorrt-8.6@gpu1", "p", "tensorrt", "8.6", host="ssh=gpu1")}  # fmt: skip
+    monkeypatch.setattr("harness.gate.asked.environment", lambda _, text, __: found[text])
+    with pytest.raises(UsageError, match="are on different hosts"):
+        sides(None, "a", "b", "here")
+
+
+def test_what_shares_no_case_is_refused():
+    int8 = Matrix(precisions=("int8",), layouts=("single",))
+    asked = Asked(stand_in("10.16.1"), stand_in("11.4.0"))
+    with pytest.raises(UsageError, match="share no case"):
+        asked.pairs(int8, ["vad"])
+    assert len(asked.pairs(Matrix(layouts=("single",)), ["vad"]).both) == 2
+    empty = Recorded("r", stand_in("8.5"), builds={"vad-other-case": {}})
+    with pytest.raises(UsageError, match=r"none of the 1 case\(s\)"):
+        Asked(empty.environment, stand_in("8.6"), empty).pairs(
+            Matrix(precisions=("fp32",), layouts=("single",)), ["vad"]
+        )
+
+
+def test_a_candidate_is_no_record(tmp_path):
+    with pytest.raises(UsageError, match="only the baseline can be a record"):
+        Asked.read(find_config(tmp_path), Path(), "a", "record:newest", "here")
+
+
+def test_builds_and_budgets():
+    assert [matrix_of(Matrix(builds=n), thorough=t).builds for n, t in ((1, False), (5, False), (1, True))] == [3, 5, 8]
+    assert matrix_of(Matrix(), thorough=False).compared == ()
+    assert [seconds(text) for text in ("90", "90s", "1.5m", "2h")] == [90, 90, 90, 7200]
+    for text in ("0", "soon", "-1m", "1d"):
+        with pytest.raises(UsageError, match="is no time"):
+            seconds(text)

@@ -1,0 +1,200 @@
+"""`pytest suites/ --baseline ENV --candidate ENV` as a user types it, over two stand-ins of TensorRT."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from harness.results.store import read_run
+from tests.gate.yard import NEW, OLD, SIDES, Yard, checked
+
+GATE = ("--baseline", SIDES[0], "--candidate", SIDES[1])
+PAIRS = [f"{key}-{what}" for key in ("conv", "other") for what in ("fp32-single", "int8-minmax-ragged-single")]
+
+
+@pytest.fixture(scope="module")
+def yard(suites):
+    return Yard(suites.folder, ("conv", "other"))
+
+
+@pytest.fixture
+def run(suites, yard):
+    """Run the suites with a gate, in a cache of the test's own; what pytest said, and the report if there is one."""
+    shutil.rmtree(suites.folder.parent / "cache", ignore_errors=True)
+    file = suites.folder / "report.json"
+    file.unlink(missing_ok=True)
+
+    def run(*options, gate=GATE, **settings):
+        yard.plant(**settings)
+        done = suites.quickly(*gate, *options, "--gate-report", file) if gate else suites.quickly(*options)
+        return done, checked(json.loads(file.read_text())) if file.exists() else None
+
+    return run
+
+
+def collected(done):
+    return [line.partition("::")[2] for line in done.out.splitlines() if "::" in line]
+
+
+def test_without_a_gate_there_is_none(run):
+    done, _ = run("--collect-only", "-q", gate=())
+    assert done.code == 0, done.text
+    assert collected(done)
+    assert "upgrade" not in done.text
+    assert "deselected" not in done.text
+
+
+def test_asked_for_by_itself_it_says_what_is_missing(suites, yard):
+    done = suites.quickly(under="test_upgrade.py")
+    assert done.code == 5
+    assert "no gate is asked for: --baseline ENV --candidate ENV" in done.out
+
+
+def test_with_a_gate_there_is_nothing_else_unless_a_runtime_is_named(run, suites):
+    done, _ = run("--collect-only", "-q")
+    assert collected(done) == [f"test_upgrade[{name}]" for name in PAIRS]
+    done, _ = run("--collect-only", "-q", "--runtime", "onnxruntime")
+    assert {test.partition("[")[0] for test in collected(done)} > {"test_upgrade", "test_build", "test_traffic"}
+    assert not suites.new_runs(), "collecting made a run"
+
+
+def test_a_gate_that_blocks(run, suites, tmp_path):
+    """One model no longer builds: its tests fail in words, the other's pass or stay open, and all is written."""
+    junit = tmp_path / "junit.xml"
+    done, report = run("--junitxml", junit, "--allow", "conv-fp32-single=known", crash="build", victim="conv")
+    assert done.code == 1, done.text
+    assert f"{len(PAIRS)} pairs of a gate, {OLD} -> {NEW}" in done.out
+    assert report["cases"] == PAIRS
+    assert (report["verdict"], report["exit_code"]) == ("regression", 1)
+    found = {(one["case"], one["aspect"]): one["word"] for one in report["findings"]}
+    assert found[PAIRS[0], "builds"] == "allowed"
+    assert found[PAIRS[1], "builds"] == "regression"
+    assert found[PAIRS[3], "accuracy"] == "pass"
+    assert [one["case"] for one in report["first_stage"]] == PAIRS[:2]
+    assert "no longer builds" in done.out.partition("short test summary")[0]
+    assert "Traceback" not in done.text
+    assert "Warning" not in done.out
+
+    (file,) = suites.new_runs()
+    *pairs, whole = read_run(file)
+    assert [one["values"]["pair"] for one in pairs] == PAIRS
+    assert [one["verdict"] for one in pairs][:2] == ["pass", "regression"]
+    assert (whole["kind"], whole["verdict"], report["run"]) == ("gate", "regression", file.stem)
+    assert file.with_suffix(".gate.md").read_text().startswith(f"## ❌ {OLD} → {NEW}: regression")
+    assert f"summary: {file.with_suffix('.gate.md')}" in done.out
+
+    suite = ET.parse(junit).getroot().find("testsuite")
+    whole = properties(suite)
+    assert (whole["verdict"], whole["baseline"], whole["candidate"]) == ("regression", OLD, NEW)
+    cases = {case.get("name"): case for case in suite.iter("testcase")}
+    assert set(cases) == {f"test_upgrade[{name}]" for name in PAIRS}
+    failed = cases[f"test_upgrade[{PAIRS[1]}]"]
+    assert failed.find("failure") is not None
+    assert properties(failed) == {
+        "baseline": OLD, "candidate": NEW, "verdict": "regression", "builds": "regression",
+    }  # fmt: skip
+    other = properties(cases[f"test_upgrade[{PAIRS[3]}]"])
+    assert other["accuracy.short"] == "pass"
+    assert float(other["latency.traffic.ratio"]) > 0
+    assert float(other["size.ratio"]) > 0
+
+
+def properties(element):
+    return {one.get("name"): one.get("value") for one in element.findall("properties/property")}
+
+
+def test_what_stays_open_is_no_failure_and_no_pass(run, suites, yard, tmp_path):
+    """Margins that no session on this machine can meet: nothing is proved, and the exit code says so."""
+    config = suites.folder / "harness.toml"
+    before = config.read_text()
+    config.write_text(before.replace("0.99", "0.00002").replace("0.9\n", "0.00001\n"))
+    junit = tmp_path / "junit.xml"
+    try:
+        done, report = run("-k", "conv-fp32", "--junitxml", junit, "--gate-summary", tmp_path / "mine.md")
+    finally:
+        config.write_text(before)
+    words = {one["word"] for one in report["findings"] if one["aspect"] == "latency"}
+    assert report["cases"] == PAIRS[:1], "what -k left out was not asked"
+    assert report["verdict"] == "inconclusive", (words, done.text)
+    assert done.code == report["exit_code"] == 3
+    assert "1 xfailed" in done.out
+    assert ET.parse(junit).getroot().find("testsuite/testcase/skipped").get("type") == "pytest.xfail"
+    assert "❔" in (tmp_path / "mine.md").read_text()
+    assert not suites.new_runs()[0].with_suffix(".gate.md").exists()
+
+
+def test_a_gate_that_ends_early_has_not_passed(run):
+    done, report = run("-k", "other", "-x", crash="build", victim="other")
+    assert done.code == 1
+    found = {one["case"]: (one["word"], one["why"]) for one in report["findings"]}
+    assert found[PAIRS[2]][0] == "regression"
+    assert found[PAIRS[3]] == ("invalid", "it was not judged: the run ended before it")
+
+
+def test_a_record_may_be_the_baseline(run, suites, yard):
+    """What the suites recorded of one version, and another one."""
+    done = suites.quickly(
+        "--runtime", OLD, "--python", yard.old / "bin" / "python", "-k", "test_build or test_corpus", "--models", "conv"
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    (file,) = suites.new_runs()
+    gate = ("--baseline", f"record:{file.stem}", "--candidate", SIDES[1])
+    done, report = run(gate=gate)
+    assert (done.code, report["verdict"]) == (0, "pass"), done.text
+    assert f"2 pairs of a gate, {OLD} as recorded in {file.stem} -> {NEW}" in done.out
+    assert (report["historical"], report["baseline"]["record"]) == (True, file.stem)
+
+
+def test_a_pair_that_cannot_be_judged_is_invalid(run, suites, yard):
+    """Its model's data are damaged; the others are judged."""
+    file = suites.folder / "data" / "7.npz"
+    kept = file.read_bytes()
+    file.write_bytes(b"no archive")
+    try:
+        done, report = run("-k", "conv-fp32")
+    finally:
+        file.write_bytes(kept)
+    assert (done.code, report["verdict"]) == (4, "invalid")
+    (finding,) = report["findings"]
+    assert "7.npz" in finding["why"]
+    assert "Traceback" not in done.text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (GATE[:2], "--baseline without --candidate"),
+        (GATE[2:], "--candidate without --baseline"),
+        (("--thorough",), "--thorough is for a gate"),
+        (("--gate-report", "r.json"), "--gate-report is for a gate"),
+        ((*GATE, "--budget", "soon"), "--budget 'soon' is no time"),
+        ((*GATE, "--allow", "conv"), "is not CASE=reason"),
+        ((*GATE, "--allow-file", "none.toml"), "none.toml: cannot be read"),
+        ((*GATE, "--gate-report", "nowhere/r.json"), "nowhere/r.json cannot be written"),
+        ((*GATE[:2], "--candidate", SIDES[0]), "are one environment"),
+        ((*GATE[:2], "--candidate", "tensorrt-99"), "no runtime matches 'tensorrt-99'"),
+        ((*GATE[:2], "--candidate", "onnxruntime"), "are different runtimes"),
+        ((*GATE, "--seed", "-1"), "--seed -1 is negative"),
+        ((*GATE, "--reruns", "2"), "refused with reruns"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_runs(suites, yard, words, says):
+    if "--reruns" in words:
+        pytest.importorskip("pytest_rerunfailures")
+    done = suites.quickly(*words)
+    assert done.code == 4, done.text
+    assert done.text.count("ERROR: ") == 1
+    assert says in done.text
+    assert "Traceback" not in done.text
+    assert not suites.new_runs()
+
+
+def test_it_is_refused_under_xdist(suites, yard):
+    pytest.importorskip("xdist")
+    done = suites(*GATE, "-n", "1", "-k", "conv-fp32")
+    assert done.code == 1
+    assert "latency suites are refused under pytest-xdist" in done.out
+    assert "Traceback" not in done.text
