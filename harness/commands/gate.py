@@ -42,9 +42,9 @@ _THOROUGH_BUILDS = 8
 def gate(baseline: str, candidate: str, **options: object) -> None:
     """May we move from BASELINE to CANDIDATE?
 
-    Each is an environment's name, the start of one (tensorrt-8.5), a name in the configuration, or an interpreter's
-    path. Every case that both take is built, run and timed on both, interleaved; what looks worse is asked again on
-    other samples, builds and orders, and blocks only if it is worse again.
+    Each is an environment's name, the start of one (tensorrt-8.5, tensorrt-8.5@gpu1), a name in the configuration, or
+    an interpreter's path; both are on one host. Every case that both take is built, run and timed on both, interleaved;
+    what looks worse is asked again on other samples, builds and orders, and blocks only if it is worse again.
 
     Exit code: 0 pass, 1 regression, 2 usage, 3 inconclusive, 4 invalid, 5 environment.
     """
@@ -56,6 +56,7 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     from harness.gate.gate import Gate, Settings
     from harness.spec.config import find_config
     from harness.workers import Workers
+    from harness.workers.places import check_one_place
 
     config, today = find_config(), dt.datetime.now(tz=dt.UTC).date()
     allowances = [allowed.parse(text, today) for text in _words(options["allow"])]
@@ -65,6 +66,7 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     old, new = (_environment(config, text) for text in (baseline, candidate))
     if old.name == new.name and old.python == new.python:
         raise UsageError(f"{baseline} and {candidate} are one environment: {old.name}", todo="name two")
+    check_one_place(old, new, f"{old.name} against {new.name}")  # before a run is begun
     settings = Settings(budget_s=_seconds(str(options["budget"])), builds=matrix.builds)
     seed = int(str(options["seed"]))
     with Workers(deadline_s=config.deadline_s) as workers:
@@ -117,13 +119,17 @@ def _environment(config: Config, text: str) -> Environment:
     from functools import partial
 
     from harness.workers.environments import configured, find_environments, interpreter, select
+    from harness.workers.places import elsewhere, missed
 
     aliases = {one.name: partial(configured, one, config.file) for one in config.environments}
     if "/" in text:
         python = interpreter(text)
         there = [one for one in find_environments(config.root, [python]) if one.python == python]
     else:
-        there = select(find_environments(config.root), [text], where="harness gate", aliases=aliases)
+        entries = config.environments if "@" in text else ()
+        far, missing = elsewhere(entries, config.file)
+        missed(entries, missing, text)  # raises where the host cannot be reached
+        there = select([*find_environments(config.root), *far], [text], where="harness gate", aliases=aliases)
     able = [one for one in there if one.can_run or one.can_build]
     if len(able) != 1:
         names = ", ".join(one.name for one in able) or "none that can build or run"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from harness.corpus.samples import length_of
-from harness.errors import BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung
+from harness.errors import BuildFailed, CalibrationFailed, HostLost, RunFailed, WorkerDied, WorkerHung
 from harness.gate.accuracy import AccuracyMargins, Paired
 from harness.gate.builds import Built, compare_builds
 from harness.gate.findings import Finding, overall
@@ -18,6 +18,7 @@ from harness.gate.pairs import pair_up
 from harness.spec.shapes import length_buckets
 from harness.stats.multiple import holm_adjusted
 from harness.workbench import bucket_name
+from harness.workers.places import check_one_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -74,11 +75,12 @@ class Outcome:
 
 
 class Gate:
-    """Two environments on one machine.
+    """Two environments on one host.
 
     :param bench: has both environments; its matrix says which cases, how many samples and launches.
     :param again: another workbench with the next seed, for the second stage: other samples, other orders.
     :param told: hears of each step: pair, step, seconds so far.
+    :raises UsageError: the two are on different hosts, or on different GPUs of one.
     """
 
     def __init__(
@@ -91,12 +93,16 @@ class Gate:
         told: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
         self._bench, self._again, self._settings, self._told = bench, again, settings, told
+        check_one_place(baseline, candidate, "the gate")
         self.baseline, self.candidate = baseline, candidate
         self.pairs = pair_up(bench.matrix, bench.entries, baseline, candidate)
         self._oracles: dict[str, list[Outputs]] = {}
 
     def run(self) -> Outcome:
-        """Compare everything; ask again what looks worse, and believe it at alpha over all of that (Holm)."""
+        """Compare everything; ask again what looks worse, and believe it at alpha over all of that (Holm).
+
+        :raises HostLost: the connection to the host that both are on was lost while one was built or run.
+        """
         began = time.monotonic()
         first: list[Finding] = []
         left = self._settings.budget_s * (1 - _SECOND_STAGE)
@@ -167,6 +173,8 @@ class Gate:
             builds = [bench.build(case, number) for number in numbers]
             counted = [bench.coverage(case, one) for one in builds]
             memory = [one for build in builds for one in bench.device_memory(case, build)]
+        except HostLost:
+            raise  # that says nothing of either side
         except _FAILURES as error:
             return Built(error=str(error))
         facts = [[fact for fact, _ in build] for build in builds]
@@ -189,6 +197,8 @@ class Gate:
             for feeds, oracle in zip(bench.corpus(key, "test"), self._oracle(bench, key), strict=True):
                 bucket = bucket_name(buckets, length_of(model, feeds))
                 paired.add(bucket, oracle, old.run(feeds), new.run(feeds))
+        except HostLost:
+            raise
         except _FAILURES as error:
             return [Finding(pair.name, "accuracy", "regression", f"does not run: {error}", p=0.0, stage=stage)]
         return list(paired.findings())
