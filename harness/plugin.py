@@ -52,6 +52,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--require", help="environments that must be found; without them the run fails instead of skipping", **many
     )
     group.addoption(
+        "--spread", action="store_true",
+        help="share the cases of a runtime out over the hosts that have it, instead of running all of them on each; "
+        "with -n N (pytest-xdist) in N processes side by side, times in turns",
+    )  # fmt: skip
+    group.addoption(
         "--draw", default="", metavar="LENGTH,INDEX,OFFSET,GAIN",
         help="run test_accuracy on this one example, as a failure prints it",
     )  # fmt: skip
@@ -77,7 +82,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "cases(precisions, default_calibration, one_layout, builds_only): which cells of the matrix a test takes",
     )
-    config.addinivalue_line("markers", "latency: measures time; refused under pytest-xdist and with reruns")
+    config.addinivalue_line(
+        "markers", "latency: measures time; refused with reruns, and under pytest-xdist without --spread"
+    )
+    if _leads(config):
+        from harness.spread import Spread
+
+        config.pluginmanager.register(Spread(_plan(config)), "harness-spread")
+
+
+def _leads(config: pytest.Config) -> bool:
+    """Whether this is the process of pytest-xdist that runs no test itself, and the run is ours to spread."""
+    return bool(config.getoption("--spread")) and config.getoption("dist", "no") != "no"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -150,10 +166,11 @@ def bench(pytestconfig: pytest.Config, plan: Plan) -> Iterator[Workbench]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
-    if _is_latency(item) and hasattr(item.config, "workerinput"):
+    if _is_latency(item) and hasattr(item.config, "workerinput") and _plan(item.config).handed is None:
         raise pytest.fail.Exception(
             "latency suites are refused under pytest-xdist (-n): other tests would run in the seconds that are timed "
-            "-> run them without -n, or leave them out: -m 'not latency'",
+            "-> give --spread, too, which lets them take turns, or run them without -n, or leave them out: "
+            "-m 'not latency'",
             pytrace=False,
         )
     if item.get_closest_marker("cases"):
@@ -161,7 +178,9 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     with _plainly(item) if item.get_closest_marker("cases") else nullcontext():
         yield
         if item.get_closest_marker("cases") and _BENCH in item.config.stash:
-            _make_ready(item, item.config.stash[_BENCH])
+            bench = item.config.stash[_BENCH]
+            with bench.turns.working(""):
+                _make_ready(item, bench)
 
 
 def _skip_absent(item: pytest.Item) -> None:
@@ -175,8 +194,23 @@ def _skip_absent(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    with _plainly(item) if item.get_closest_marker("cases") else nullcontext():
+    bench = item.config.stash.get(_BENCH, None)
+    if not item.get_closest_marker("cases") or bench is None:
         return (yield)
+    from harness.attempts import Attempts
+
+    attempts = Attempts(bench, _case(item), timed=_is_latency(item))
+    with _plainly(item):
+        try:
+            with attempts.turn():
+                return (yield)
+        except HarnessError as error:
+            return attempts.again(item.runtest, error)
+
+
+def _case(item: pytest.Item) -> Case:
+    case: Case = item.callspec.params["case"]  # type: ignore[attr-defined] # there are no cases without it
+    return case
 
 
 @contextmanager
@@ -216,7 +250,7 @@ def _record_failure(item: pytest.Item, before: int, error: str) -> None:
     from harness.results.record import KINDS
 
     kind, workbench = item.path.stem.removeprefix("test_"), item.config.stash.get(_BENCH, None)
-    case = item.callspec.params["case"]  # type: ignore[attr-defined] # there are no cases without it
+    case = _case(item)
     if not workbench or case.model in workbench.refused or kind not in KINDS:
         return
     arm, workbench.arm = workbench.arm, None
@@ -227,9 +261,10 @@ def _record_failure(item: pytest.Item, before: int, error: str) -> None:
 def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
     """A model whose file or data are refused fails once; its other tests are skipped, the other models run.
 
-    Skipped, too, is a case that nobody asked for by name and that this model's data cannot calibrate.
+    Skipped, too, is a case that nobody asked for by name and that this model's data cannot calibrate, and one whose
+    host went away if nothing takes over.
     """
-    case = item.callspec.params["case"]  # type: ignore[attr-defined] # there are no cases without it
+    case = _case(item)
     key = case.model
     if key in workbench.refused:
         raise pytest.skip.Exception(f"{key} was refused, see its first test", _use_item_location=True)
@@ -239,6 +274,8 @@ def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
         if len(workbench.refused) == len(workbench.entries):
             item.session.shouldfail = "no model is left to run"
         raise
+    if why := workbench.standins.why_not(case.runtime, timed=_is_latency(item)):
+        raise pytest.skip.Exception(why, _use_item_location=True)
     missing = workbench.profiles_without_samples(case)
     if missing and not _plan(item.config).chose_calibration:
         raise pytest.skip.Exception(f"no calibration sample in {', '.join(missing)}", _use_item_location=True)
@@ -299,16 +336,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     workbench = config.stash.get(_BENCH, None)
-    if workbench is None or not workbench.records:
-        return
-    from harness.report.speed import render_speed
-    from harness.report.table import render
+    if workbench is not None:
+        from harness.report.run import write_tables
 
-    width = max(100, terminalreporter._tw.fullwidth)  # noqa: SLF001 - pytest offers no other way to it
-    terminalreporter.write_line("")
-    for line in (
-        *render(workbench.records, workbench.entries, width=width, seed=workbench.seed),
-        *render_speed(workbench.records, workbench.entries, width=width),
-    ):
-        terminalreporter.write_line(line)
-    terminalreporter.write_line(f"records: {workbench.run.path}")
+        write_tables(terminalreporter, workbench.records, workbench.entries, workbench.seed, [workbench.run.path])
