@@ -194,13 +194,15 @@ def _skip_absent(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    bench = item.config.stash.get(_BENCH, None)
-    if not item.get_closest_marker("cases") or bench is None:
+    if not item.get_closest_marker("cases"):
         return (yield)
-    from harness.attempts import Attempts
-
-    attempts = Attempts(bench, _case(item), timed=_is_latency(item))
+    bench = item.config.stash.get(_BENCH, None)
     with _plainly(item):
+        if bench is None:
+            return (yield)
+        from harness.attempts import Attempts
+
+        attempts = Attempts(bench, _case(item), timed=_is_latency(item))
         try:
             with attempts.turn():
                 return (yield)

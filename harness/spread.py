@@ -153,6 +153,8 @@ class Spread:
         from harness.report.run import write_tables
         from harness.results.store import read_run
 
+        if not self._cases:  # refused, or nothing was collected
+            return
         paths = sorted(self._plan.results.glob(f"{self._run}-*.jsonl"))
         records = [one for path in paths for one in read_run(path)]
         write_tables(terminalreporter, records, self._plan.entries, self._plan.seed, paths)

@@ -26,7 +26,7 @@ from harness.measure.arms import Arm, Question
 from harness.measure.host import host
 from harness.measure.session import run_session
 from harness.modelfile import ModelFacts, prepare, profiles_for, read_facts, scored_output
-from harness.paths import cache_dir
+from harness.paths import cache_dir, written
 from harness.results.record import record
 from harness.served import LoadedEngines, Outputs, Served
 from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision, Route
@@ -149,7 +149,8 @@ class Workbench:
                 entry, counted = self._spread(entry, split, count)
                 drawn = self._natural(entry, count) if split == "calibration" else by_bucket(entry, count, self.seed)
                 found = Corpus.write(folder, entry.model, drawn, origin)
-                of.write_text(json.dumps(counted))
+                with written(of) as file:  # another process of the run may be reading it
+                    file.write(json.dumps(counted).encode())
             self._corpora[key, split] = found
             self._taken[key, split] = {"taken": len(found), **json.loads(of.read_text())}
         return self._corpora[key, split]
@@ -204,6 +205,10 @@ class Workbench:
     def environment(self, case: Case) -> Environment:
         """The case's, or what took over from it when its host went away."""
         return self.standins.of(case.runtime)
+
+    def placed(self, case: Case) -> Case:
+        """The case under the name of the environment that really runs it."""
+        return replace(case, runtime=self.environment(case).name)
 
     def layout(self, case: Case) -> Layout:
         return layout_from_text(case.layout, self.model(case.model))
@@ -528,7 +533,7 @@ class Workbench:
         """
         if (kind, case) in self._repeated:
             return self._repeated[kind, case]
-        key, placed = case.model, replace(case, runtime=self.environment(case).name)
+        key, placed = case.model, self.placed(case)
         artefacts = self._artefacts.get(case, ()) if case.precision is not Precision.FP32 else ()
         digests = [file_digest(path) for path in artefacts]
         role = case.precision.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from dataclasses import replace
 
 import onnxruntime
@@ -18,6 +19,7 @@ from harness.spec.matrix import Matrix
 from harness.workbench import Workbench
 from harness.workers import Environment, Workers
 from harness.workers.standins import Standins, pools_of
+from harness.workers.turns import Turns
 
 VERSION = onnxruntime.__version__
 INT8 = Calibration(Method("minmax"), Policy.RAGGED)
@@ -123,3 +125,33 @@ def test_where_nothing_takes_over_the_error_says_why(bench, case, sshd):
     with pytest.raises(HostLost, match=r"was lost .*, and .* has all cases of its own"):
         attempt(bench, case, compared(bench, [case] * 2, lambda: sshd.stopped or sshd.stop()))
     assert len(recorded(bench)) == 1
+
+
+def test_nobody_works_here_while_a_session_goes_on(own_model, own_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path / "cache"))
+    entry = own_entry(own_model, axes=["x:2=length"], range_="16:256", data=own_data)
+    here = Environment(f"onnxruntime-{VERSION}-cpu", sys.executable, "onnxruntime", VERSION)
+    case = Case("small", here.name, Precision.INT8, INT8, "single")
+    worked, seen, one_at_a_time = threading.Event(), [], threading.Lock()
+
+    def work():
+        with Turns(tmp_path).working("gpu1"):
+            worked.set()
+
+    other = threading.Thread(target=work)
+
+    class Bench(Workbench):
+        def fresh(self, arm):
+            with one_at_a_time:
+                if not seen:
+                    other.start()
+                seen.append(worked.is_set())
+            return super().fresh(arm)
+
+    with Workers(deadline_s=60) as workers:
+        bench = Bench({"small": entry}, {here.name: here}, workers, None, MATRIX, 0, turns=Turns(tmp_path))
+        attempt(bench, case, lambda: bench.timed(case), timed=True)
+    other.join(30)
+    assert worked.is_set()
+    assert len(seen) == 6
+    assert not any(seen)

@@ -31,7 +31,7 @@ class Turns:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._working: tuple[str, ExitStack] | None = None
 
     @contextmanager
@@ -83,7 +83,7 @@ class Turns:
             self._lock(held, host, beside, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
 
     def _lock(self, held: ExitStack, host: str, what: str, how: int) -> None:
-        if self._folder is not None:
-            file = os.open(self._folder / f"{host or 'here'}.{what}".replace(" ", "-"), os.O_RDWR | os.O_CREAT, 0o600)
+        if self.folder is not None:
+            file = os.open(self.folder / f"{host or 'here'}.{what}".replace(" ", "-"), os.O_RDWR | os.O_CREAT, 0o600)
             held.callback(os.close, file)
             fcntl.flock(file, how)
