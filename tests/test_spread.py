@@ -164,6 +164,11 @@ def test_cases_of_one_runtime_are_shared_out_and_int8_first():
     assert Counter(case.runtime for case in kept if case.calibration) == {ONE.name: 2, TWO.name: 2}
 
 
+def test_this_machine_has_its_share():
+    here = Environment("tensorrt-8.6", "python", "tensorrt", "8.6")
+    assert Counter(case.runtime for case in shares(here, ONE, models="ab")) == {here.name: 3, ONE.name: 3}
+
+
 def test_other_runtimes_keep_their_cases():
     kept = shares(ONE, TWO, OTHER, models="a")
     assert Counter(case.runtime for case in kept)[OTHER.name] == 3

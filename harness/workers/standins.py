@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EnvironmentMissing, HostLost, WorkerError
+from harness.errors import EnvironmentMissing, HostLost, WorkerDied, WorkerError
 from harness.spec.hosts import read_host
 from harness.workers.places import place_of
 
@@ -99,7 +99,8 @@ class Standins:
         :param timed: as in :meth:`why_not`. Where nothing takes over, the error says why.
         """
         one = self.of(name)
-        if not one.host or not isinstance(error, HostLost | EnvironmentMissing):
+        # A host that is shut down ends its processes before its connections.
+        if not one.host or not isinstance(error, WorkerDied | EnvironmentMissing):
             return False
         if not self.gone(one):
             return isinstance(error, HostLost) and tried.count(one.name) < 2

@@ -59,7 +59,7 @@ def test_who_can_take_over():
     assert pools[OTHER.name] == pools[BUILDS.name] == []
 
 
-@pytest.mark.parametrize("error", [LOST, EnvironmentMissing("cannot be reached")])
+@pytest.mark.parametrize("error", [LOST, EnvironmentMissing("cannot be reached"), WorkerDied("signal SIGTERM")])
 def test_what_was_to_run_on_a_lost_host_runs_on_another_one(error):
     made = standins(Hosts(gone=[ONE.name]), ONE, TWO)
     assert made.of(ONE.name) is ONE
