@@ -135,6 +135,8 @@ class WorkerDied(WorkerError):
 class HostLost(WorkerDied):
     """The connection to a worker on another host was lost: its case says nothing, and may be run again or elsewhere."""
 
+    exit_code = 5
+
 
 class WorkerHung(WorkerError):
     """A worker did not answer within the deadline and was killed."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.spec.case import Case
     from harness.spec.config import Config
     from harness.spec.matrix import Matrix
+    from harness.spread import Handed
     from harness.workbench import Workbench
     from harness.workers.absent import Absent
     from harness.workers.environments import Environment
@@ -143,6 +144,13 @@ class Plan:
         options = self.config.options
         return {one.name: replace(one, options={**one.options, **options.of(one.name)}) for one in self.asked[0]}
 
+    @property
+    def handed(self) -> Handed | None:
+        """What the process that leads this run has decided; None in that process, and in a run of one process."""
+        from harness.spread import handed_to
+
+        return handed_to(self.pytest_config)
+
     def absent(self, *, builds_only: bool = False) -> list[Absent]:
         """What was asked for and is not there, for a test that takes ``builds_only`` or not, as in :meth:`cases`."""
         # On most machines TensorRT-RTX only builds: a version that is not there is missed by the tests of builds.
@@ -160,6 +168,8 @@ class Plan:
         :raises EnvironmentMissing: an interpreter, or a runtime that is required, is not there; or nothing is known
             by the name of one that is asked for.
         """
+        if self.handed is not None:
+            return list(self.handed.environments), list(self.handed.absent)
         from harness.spec.versions import numbers_of
         from harness.workers.absent import asked_for
         from harness.workers.environments import configured, find_environments, interpreter, select
@@ -203,7 +213,7 @@ class Plan:
         :param builds_only: also environments that build engines which cannot run here.
         :raises HarnessError: anything that was asked for and cannot be: found here, before a test runs.
         """
-        from harness.spec.matrix import expand, first_calibrations
+        from harness.spec.matrix import first_calibrations
         from harness.spec.shapes import layout_from_text
 
         matrix = self.matrix
@@ -216,9 +226,24 @@ class Plan:
             matrix = replace(matrix, layouts=matrix.layouts[:1])
         able = self.environments.items()
         runtimes = [name for name, one in able if one.can_run or (builds_only and one.can_build)]
-        families = {name: (one.runtime, one.version) for name, one in self.environments.items()}
-        cases = expand(matrix, self.entries, runtimes, families)
+        cases = [case for case in self._expanded(matrix, runtimes) if case not in self._of_others]
         return first_calibrations(cases) if default_calibration else cases
+
+    def _expanded(self, matrix: Matrix, runtimes: list[str]) -> list[Case]:
+        from harness.spec.matrix import expand
+
+        families = {name: (one.runtime, one.version) for name, one in self.environments.items()}
+        return expand(matrix, self.entries, runtimes, families)
+
+    @cached_property
+    def _of_others(self) -> set[Case]:
+        """With ``--spread``: cases that another host runs. Decided over all tests, which take parts of the matrix."""
+        from harness.spread import left_out
+
+        if not self.option("--spread"):
+            return set()
+        able = {name: one for name, one in self.environments.items() if one.can_run or one.can_build}
+        return left_out(self._expanded(self.matrix, list(able)), able)
 
     @property
     def draw(self) -> Draw | None:
@@ -279,12 +304,26 @@ class Plan:
         """
         from harness.results.store import Store
 
-        return Store(self.results).open_run()
+        return Store(self.results).open_run(self.handed.run if self.handed else None)
 
     def workbench(self) -> Workbench:
         """A new workbench; made once a session by the fixture."""
         from harness.workbench import Workbench
         from harness.workers import Workers
+        from harness.workers.standins import Standins, pools_of
+        from harness.workers.turns import Turns
 
-        run, workers = self.run, Workers(deadline_s=self.config.deadline_s)
-        return Workbench(self.entries, self.environments, workers, run, self.matrix, self.seed, self.config.latency)
+        handed, environments = self.handed, self.environments
+        workers = Workers(deadline_s=self.config.deadline_s)
+        standins = Standins(environments, workers, pools_of(environments) if self.option("--spread") else {})
+        return Workbench(
+            self.entries,
+            environments,
+            workers,
+            self.run,
+            self.matrix,
+            self.seed,
+            self.config.latency,
+            standins,
+            Turns(handed.turns if handed else None),
+        )

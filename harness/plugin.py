@@ -41,7 +41,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "cases(precisions, default_calibration, one_layout, builds_only): which cells of the matrix a test takes",
     )
     config.addinivalue_line("markers", "upgrade_pairs: takes every pair of --baseline and --candidate")
-    config.addinivalue_line("markers", "latency: measures time; refused under pytest-xdist and with reruns")
+    config.addinivalue_line(
+        "markers", "latency: measures time; refused with reruns, and under pytest-xdist without --spread"
+    )
+    if _leads(config):
+        from harness.spread import Spread
+
+        config.pluginmanager.register(Spread(plan_of(config)), "harness-spread")
+
+
+def _leads(config: pytest.Config) -> bool:
+    """Whether this is the process of pytest-xdist that runs no test itself, and the run is ours to spread."""
+    return bool(config.getoption("--spread")) and config.getoption("dist", "no") != "no"
 
 
 def _ask_for_gate(config: pytest.Config) -> None:
@@ -146,10 +157,11 @@ def bench(pytestconfig: pytest.Config, plan: Plan) -> Iterator[Workbench]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
-    if _is_latency(item) and hasattr(item.config, "workerinput"):
+    if _is_latency(item) and hasattr(item.config, "workerinput") and plan_of(item.config).handed is None:
         raise pytest.fail.Exception(
             "latency suites are refused under pytest-xdist (-n): other tests would run in the seconds that are timed "
-            "-> run them without -n, or leave them out: -m 'not latency'",
+            "-> give --spread, too, which lets them take turns, or run them without -n, or leave them out: "
+            "-m 'not latency'",
             pytrace=False,
         )
     if item.get_closest_marker("cases"):
@@ -157,7 +169,9 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     with _plainly(item) if item.get_closest_marker("cases") else nullcontext():
         yield
         if item.get_closest_marker("cases") and _BENCH in item.config.stash:
-            _make_ready(item, item.config.stash[_BENCH])
+            bench = item.config.stash[_BENCH]
+            with bench.turns.working(""):
+                _make_ready(item, bench)
 
 
 def _skip_absent(item: pytest.Item) -> None:
@@ -171,8 +185,25 @@ def _skip_absent(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    with _plainly(item) if item.get_closest_marker("cases") else nullcontext():
+    if not item.get_closest_marker("cases"):
         return (yield)
+    bench = item.config.stash.get(_BENCH, None)
+    with _plainly(item):
+        if bench is None:
+            return (yield)
+        from harness.attempts import Attempts
+
+        attempts = Attempts(bench, _case(item), timed=_is_latency(item))
+        try:
+            with attempts.turn():
+                return (yield)
+        except HarnessError as error:
+            return attempts.again(item.runtest, error)
+
+
+def _case(item: pytest.Item) -> Case:
+    case: Case = item.callspec.params["case"]  # type: ignore[attr-defined] # there are no cases without it
+    return case
 
 
 @contextmanager
@@ -212,7 +243,7 @@ def _record_failure(item: pytest.Item, before: int, error: str) -> None:
     from harness.results.record import KINDS
 
     kind, workbench = item.path.stem.removeprefix("test_"), item.config.stash.get(_BENCH, None)
-    case = item.callspec.params["case"]  # type: ignore[attr-defined] # there are no cases without it
+    case = _case(item)
     if not workbench or case.model in workbench.refused or kind not in KINDS:
         return
     arm, workbench.arm = workbench.arm, None
@@ -223,9 +254,10 @@ def _record_failure(item: pytest.Item, before: int, error: str) -> None:
 def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
     """A model whose file or data are refused fails once; its other tests are skipped, the other models run.
 
-    Skipped, too, is a case that nobody asked for by name and that this model's data cannot calibrate.
+    Skipped, too, is a case that nobody asked for by name and that this model's data cannot calibrate, and one whose
+    host went away if nothing takes over.
     """
-    case = item.callspec.params["case"]  # type: ignore[attr-defined] # there are no cases without it
+    case = _case(item)
     key = case.model
     if key in workbench.refused:
         raise pytest.skip.Exception(f"{key} was refused, see its first test", _use_item_location=True)
@@ -235,6 +267,8 @@ def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
         if len(workbench.refused) == len(workbench.entries):
             item.session.shouldfail = "no model is left to run"
         raise
+    if why := workbench.standins.why_not(case.runtime, timed=_is_latency(item)):
+        raise pytest.skip.Exception(why, _use_item_location=True)
     missing = workbench.profiles_without_samples(case)
     if missing and not plan_of(item.config).chose_calibration:
         raise pytest.skip.Exception(f"no calibration sample in {', '.join(missing)}", _use_item_location=True)
@@ -297,16 +331,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     workbench = config.stash.get(_BENCH, None)
-    if workbench is None or not workbench.records:
-        return
-    from harness.report.speed import render_speed
-    from harness.report.table import render
+    if workbench is not None:
+        from harness.report.run import write_tables
 
-    width = max(100, terminalreporter._tw.fullwidth)  # noqa: SLF001 - pytest offers no other way to it
-    terminalreporter.write_line("")
-    for line in (
-        *render(workbench.records, workbench.entries, width=width, seed=workbench.seed),
-        *render_speed(workbench.records, workbench.entries, width=width),
-    ):
-        terminalreporter.write_line(line)
-    terminalreporter.write_line(f"records: {workbench.run.path}")
+        write_tables(terminalreporter, workbench.records, workbench.entries, workbench.seed, [workbench.run.path])

@@ -50,6 +50,11 @@ def add_options(parser: pytest.Parser) -> None:
         "--require", help="environments that must be found; without them the run fails instead of skipping", **many
     )
     group.addoption(
+        "--spread", action="store_true",
+        help="share the cases of a runtime out over the hosts that have it, instead of running all of them on each; "
+        "with -n N (pytest-xdist) in N processes side by side, times in turns",
+    )  # fmt: skip
+    group.addoption(
         "--draw", default="", metavar="LENGTH,INDEX,OFFSET,GAIN",
         help="run test_accuracy on this one example, as a failure prints it",
     )  # fmt: skip

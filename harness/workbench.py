@@ -20,13 +20,13 @@ from harness.corpus import spread
 from harness.corpus.buckets import PICKING, by_bucket
 from harness.corpus.content import Draw, make
 from harness.corpus.samples import Corpus, length_of
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, HostLost, UsageError
 from harness.latency import Latency, design_of, engines_of, gains_of, inputs_of, margins_of, weights_of
 from harness.measure.arms import Arm, Question
 from harness.measure.host import host
 from harness.measure.session import run_session
 from harness.modelfile import ModelFacts, prepare, profiles_for, read_facts, scored_output
-from harness.paths import cache_dir
+from harness.paths import cache_dir, written
 from harness.results.record import record
 from harness.served import LoadedEngines, Outputs, Served
 from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision, Route
@@ -34,7 +34,10 @@ from harness.spec.latency import LatencyConfig
 from harness.spec.routes import ALGORITHMS, cache_version, routes_of
 from harness.spec.shapes import bucket_names, layout_from_text, length_buckets
 from harness.workers import Worker
+from harness.workers.places import place_of
+from harness.workers.standins import Standins
 from harness.workers.store import file_digest
+from harness.workers.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -66,6 +69,8 @@ class Workbench:
     :param run: where records go.
     :param seed: draws corpora, orders and examples.
     :param latency: margins and budgets of the configuration.
+    :param standins: who takes over from a host that goes away; nobody unless it is said.
+    :param turns: with other processes of this run.
 
     ``first_build`` is what build 0 of a case is numbered; another first one makes all builds anew.
     ``refused`` holds why a model's file, data or score could not be used, by model key. ``arm`` is the case that a
@@ -81,12 +86,17 @@ class Workbench:
         matrix: Matrix,
         seed: int,
         latency: LatencyConfig | None = None,
+        standins: Standins | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.entries, self.environments, self.workers = entries, environments, workers
+        self.standins, self.turns = standins or Standins(environments, workers), turns or Turns()
         self.run, self.matrix, self.seed = run, matrix, seed
         self.latency = latency or LatencyConfig()
         self.first_build = 0
         self.records: list[dict[str, Any]] = []
+        self._recorded: list[tuple[str, Case]] = []
+        self._repeated: dict[tuple[str, Case], dict[str, Any]] = {}
         self.refused: dict[str, HarnessError] = {}
         self._prepared: dict[str, Path] = {}
         self._facts: dict[str, ModelFacts] = {}
@@ -141,7 +151,8 @@ class Workbench:
                 entry, counted = self._spread(entry, split, count)
                 drawn = self._natural(entry, count) if split == "calibration" else by_bucket(entry, count, self.seed)
                 found = Corpus.write(folder, entry.model, drawn, origin)
-                of.write_text(json.dumps(counted))
+                with written(of) as file:  # another process of the run may be reading it
+                    file.write(json.dumps(counted).encode())
             self._corpora[key, split] = found
             self._taken[key, split] = {"taken": len(found), **json.loads(of.read_text())}
         return self._corpora[key, split]
@@ -194,7 +205,12 @@ class Workbench:
     # -- calibration and artefacts ------------------------------------------------------------------------------
 
     def environment(self, case: Case) -> Environment:
-        return self.environments[case.runtime]
+        """The case's, or what took over from it when its host went away."""
+        return self.standins.of(case.runtime)
+
+    def placed(self, case: Case) -> Case:
+        """The case under the name of the environment that really runs it."""
+        return replace(case, runtime=self.environment(case).name)
 
     def layout(self, case: Case) -> Layout:
         return layout_from_text(case.layout, self.model(case.model))
@@ -403,6 +419,7 @@ class Workbench:
         self._described[environment.name] = {**worker.describe(), **environment.options}
         if environment.host:  # a record is about the host that the engine was on
             self._machines[environment.name] = {**worker.machine(), "coordinator": platform.node()}
+            self.standins.seen(environment, self._machines[environment.name])
         return worker
 
     def served(self, case: Case) -> Served:
@@ -485,7 +502,11 @@ class Workbench:
             model, margins = self.model(case.model), margins_of(settings)
             question = Question(self.side(self.baseline(case)), self.side(case), self.inputs(case.model))
             design, gains = design_of(self.matrix, settings), gains_of(model)
-            outcome = run_session(question, design, margins, self.seed, gains=gains, start=self.fresh)
+            environment = self.environment(case)
+            with self.turns.timing(place_of(environment)):
+                outcome = run_session(question, design, margins, self.seed, gains=gains, start=self.fresh)
+            if outcome.stopped_by == "lost launches" and (why := self.standins.gone(environment)):
+                raise HostLost(f"the host went away while the case was timed: {why}", where=environment.name)
             self._timed[case] = Latency(question, outcome, margins, self.baseline(case).precision.value)
         return self._timed[case]
 
@@ -517,33 +538,53 @@ class Workbench:
     def record(
         self, kind: str, case: Case, verdict: str, *, settings: Mapping[str, Any] | None = None, **values: object
     ) -> dict[str, Any]:
-        """Write one record of a case, with what is needed to trust it.
+        """Write one record of a case, with what is needed to trust it; of one that moved, about where it ran.
 
         :param settings: what must be the same for two records to be compared (:func:`harness.measure.host.comparable`).
         """
-        key = case.model
+        if (kind, case) in self._repeated:
+            return self._repeated[kind, case]
+        key, placed = case.model, self.placed(case)
         artefacts = self._artefacts.get(case, ()) if case.precision is not Precision.FP32 else ()
         digests = [file_digest(path) for path in artefacts]
         role = case.precision.value
         roles = [role] if len(digests) == 1 else [f"{role}[{index}]" for index in range(len(digests))]
-        parts = {"worker": self._described.get(case.runtime), "settings": settings}
+        parts = {"worker": self._described.get(placed.runtime), "settings": settings}
         parts = {name: part for name, part in parts.items() if part}
         made = record(
             kind,
             self.run.id,
-            values,
-            case=case,
+            values if placed == case else {**values, "moved_from": case.runtime},
+            case=placed,
             model={"fp32": self.facts(key).digest, **dict(zip(roles, digests, strict=True))},
             corpus={split: corpus.digest for (model, split), corpus in self._corpora.items() if model == key},
             seed=self.seed,
             samples={split: counts for (model, split), counts in self._taken.items() if model == key},
             synthetic=self.entries[key].synthetic,
             verdict=verdict,
-            environment={**host(), **self._machines.get(case.runtime, {}), **parts},
+            environment={**host(), **self._machines.get(placed.runtime, {}), **parts},
         )
         self.run.append(made)
         self.records.append(made)
+        self._recorded.append((kind, case))
         return made
+
+    @contextmanager
+    def again(self, case: Case, before: int) -> Iterator[None]:
+        """Within, a test of a case runs once more, because a host was lost: what it recorded already stays as it is.
+
+        :param before: how many records there were when the test began.
+        """
+        for made in (self._artefacts, self._beside):  # the host that takes over may want other files
+            for one in [one for one in made if one.runtime == case.runtime]:
+                del made[one]
+        self._references.pop((case.model, case.runtime), None)
+        self.arm = None
+        self._repeated = dict(zip(self._recorded[before:], self.records[before:], strict=True))
+        try:
+            yield
+        finally:
+            self._repeated = {}
 
     @contextmanager
     def at(self, arm: Case) -> Iterator[None]:

@@ -68,7 +68,7 @@ def test_drawn(case, bench, plan, request):
         if reasons:  # hypothesis goes on to look for a shorter one
             pytest.fail(
                 f"{case}: {'; '.join(reasons)} at length {draw.length} ({bucket})\n"
-                f"  again: {plan.again(request.path, 'test_drawn', case, draw)}",
+                f"  again: {plan.again(request.path, 'test_drawn', bench.placed(case), draw)}",
                 pytrace=False,
             )
 

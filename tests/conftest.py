@@ -156,15 +156,26 @@ def suites(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory):
     """A host that ssh reaches: see :class:`tests.loopback.Sshd`."""
-    folder = tmp_path_factory.mktemp("sshd")
+    server = _sshd(tmp_path_factory, 1)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def second_sshd(tmp_path_factory):
+    """Another one, with a cache, a name and a port of its own."""
+    server = _sshd(tmp_path_factory, 2)
+    yield server
+    server.close()
+
+
+def _sshd(tmp_path_factory, number):
     try:
-        server = Sshd(folder, tmp_path_factory.mktemp("host"))
+        return Sshd(tmp_path_factory.mktemp("sshd"), tmp_path_factory.mktemp("host"), number)
     except Lacking as error:
         if os.environ.get("HARNESS_REQUIRE_SSH") == "1":
             pytest.fail(f"no ssh to this machine: {error}")
         pytest.skip(f"no ssh to this machine: {error}")
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

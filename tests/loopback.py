@@ -16,7 +16,7 @@ from pathlib import Path
 
 __all__ = ["HOSTNAME", "Lacking", "Sshd"]
 
-HOSTNAME = "loopback-gpu1"
+HOSTNAME = "loopback-gpu"
 
 
 class Lacking(Exception):
@@ -31,10 +31,11 @@ class Sshd:
 
     :param folder: for keys, configuration and log; other users must not be able to write to it.
     :param home: what a session there has as ``XDG_CACHE_HOME``: that host's own cache.
+    :param number: of the host, from 1: each has a name and, as far as there are so many, a core of its own.
     :raises Lacking: with the reason.
     """
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path, number: int = 1) -> None:
         program = os.environ.get("HARNESS_SSHD") or shutil.which("sshd") or "/usr/sbin/sshd"
         for needed in (program, "ssh", "ssh-keygen", "taskset"):
             if shutil.which(needed) is None:
@@ -57,8 +58,10 @@ class Sshd:
             f"UsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nMaxStartups 100\n"
             f"SetEnv XDG_CACHE_HOME={home}\n"
         )
-        self.core = min(os.sched_getaffinity(0))
-        renamed = ["unshare", "--uts", "sh", "-c", f"hostname {HOSTNAME}"]
+        cores = sorted(os.sched_getaffinity(0))
+        self.core = cores[(number - 1) % len(cores)]
+        self._name = f"{HOSTNAME}{number}"
+        renamed = ["unshare", "--uts", "sh", "-c", f"hostname {self._name}"]
         self.renames = bool(shutil.which("unshare")) and not subprocess.call(renamed, stderr=subprocess.DEVNULL)
         self._log = (folder / "sshd.log").open("wb")
         self._program = program
@@ -83,7 +86,7 @@ class Sshd:
     @property
     def hostname(self) -> str:
         """What the system there says that it is called."""
-        return HOSTNAME if self.renames else platform.node()
+        return self._name if self.renames else platform.node()
 
     @property
     def label(self) -> str:
@@ -121,6 +124,11 @@ class Sshd:
         self._process.wait()
         _kill(connections)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing listens."""
+        return self._process.poll() is not None
+
     def start(self) -> None:
         """Listen again."""
         self._process = self._started()
@@ -133,7 +141,7 @@ class Sshd:
     def _started(self) -> subprocess.Popen[bytes]:
         words = [self._program, "-D", "-e", "-f", str(self.folder / "sshd_config")]
         if self.renames:
-            words = ["unshare", "--uts", "sh", "-c", f'hostname {HOSTNAME}; exec "$@"', "sh", *words]
+            words = ["unshare", "--uts", "sh", "-c", f'hostname {self._name}; exec "$@"', "sh", *words]
         words = ["taskset", "-c", str(self.core), *words]
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         until = time.monotonic() + 10

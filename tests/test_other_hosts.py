@@ -87,6 +87,20 @@ def test_a_connection_that_is_lost_in_the_middle_costs_no_record_and_doubles_non
     assert {("build", "fp32"), ("build", "int8"), ("accuracy", "int8")} <= kinds
 
 
+def test_a_gate_over_two_hosts_is_refused(suites, hosts, sshd):
+    hosts(gpu=sshd.host)
+    for words in (("gpu", RUNTIME), (RUNTIME, f"onnxruntime@{sshd.label}")):
+        done = suites.python("-m", "harness", "gate", *words)
+        assert done.code == 2, done.text
+        assert "the two sides run on different hosts: " in done.err
+        assert sshd.label in done.err
+        assert "-> take both environments on one host: install what" in done.err
+    assert not (suites.folder / "results").exists(), "a run was begun"
+    away = suites.python("-m", "harness", "gate", RUNTIME, "onnxruntime@127.0.0.1-1")
+    assert away.code == 5, away.text
+    assert "no runtime matches" in away.err
+
+
 def test_doctor_and_environments_list_it(suites, hosts, sshd):
     hosts(gpu=sshd.host, off="ssh=-F none -p 1 me@127.0.0.1")
     done = suites.python("-m", "harness", "doctor", "--json")
@@ -113,7 +127,7 @@ def test_a_missing_server_is_an_error_where_it_is_required(suites, tmp_path):
     path = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
     words = ["-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", program]
     found = {"HARNESS_SSHD": "/no/such/sshd"}
-    skipped = suites.python(*words, environ={**path, **found})
+    skipped = suites.python(*words, environ={**path, **found, "HARNESS_REQUIRE_SSH": "0"})
     assert skipped.code == 0, skipped.text
     assert "install it with: apt-get install openssh-server" in skipped.out
     failed = suites.python(*words, environ={**path, **found, "HARNESS_REQUIRE_SSH": "1"})

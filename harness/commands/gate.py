@@ -47,9 +47,9 @@ def _print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> N
 def gate(baseline: str, candidate: str, **options: object) -> None:
     """May we move from BASELINE to CANDIDATE?
 
-    Each is an environment's name, the start of one (tensorrt-8.5), a name in the configuration, or an interpreter's
-    path. Every case that both take is built, run and timed on both, interleaved; what looks worse is asked again on
-    other samples, builds and orders, and blocks only if it is worse again.
+    Each is an environment's name, the start of one (tensorrt-8.5, tensorrt-8.5@gpu1), a name in the configuration, or
+    an interpreter's path; both are on one host. Every case that both take is built, run and timed on both, interleaved;
+    what looks worse is asked again on other samples, builds and orders, and blocks only if it is worse again.
 
     BASELINE may be a record: record:RUN, record:RUN:RUNTIME or record:newest. What CANDIDATE builds and how right it is
     are then compared with what that run recorded; nothing of the baseline is needed, nor a GPU that CANDIDATE can do

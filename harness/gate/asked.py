@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from harness.gate import allowed, recorded
 from harness.spec.patterns import fits
 from harness.workers.environments import configured, find_environments, interpreter, select
-from harness.workers.places import elsewhere
+from harness.workers.places import check_one_place, elsewhere
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -116,10 +116,7 @@ def sides(config: Config, baseline: str, candidate: str, where: str) -> tuple[En
     """
     old, new = (environment(config, text, where) for text in (baseline, candidate))
     _one_family(old, new, where)
-    if old.host != new.host:
-        raise UsageError(
-            f"{old.name} and {new.name} are on different hosts", where=where, todo="name two environments of one host"
-        )
+    check_one_place(old, new, f"{where}: {old.name} against {new.name}")
     if old.name != new.name:
         return old, new
     if old.python == new.python:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from harness.corpus.samples import length_of
-from harness.errors import BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung
+from harness.errors import BuildFailed, CalibrationFailed, HostLost, RunFailed, WorkerDied, WorkerHung
 from harness.gate.accuracy import AccuracyMargins, Paired
 from harness.gate.builds import Built, compare_builds
 from harness.gate.culprits import culprits
@@ -20,6 +20,7 @@ from harness.gate.stages import flagged, settled
 from harness.paths import cache_dir
 from harness.spec.shapes import length_buckets
 from harness.workbench import bucket_name
+from harness.workers.places import check_one_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -77,14 +78,15 @@ class Outcome:
 
 
 class Gate:
-    """Two environments on one machine.
+    """Two environments on one host.
 
     :param bench: has both environments; its matrix says which cases, how many samples and launches.
     :param again: another workbench with the next seed, for the second stage: other samples, other orders.
     :param told: hears of each step: pair and step.
+    :raises UsageError: the two are on different hosts, or on different GPUs of one.
 
-    ``flagged`` holds what :meth:`judge` asked a second stage of, over all pairs so far; ``sessions`` each pair's latency
-    sessions, with their stages.
+    ``flagged`` holds what :meth:`judge` asked a second stage of, over all pairs so far; ``sessions`` each pair's
+    latency sessions, with their stages.
     """
 
     def __init__(
@@ -98,6 +100,8 @@ class Gate:
     ) -> None:
         self._bench, self._again, self._settings = bench, again, settings
         self._told = told
+        if baseline.python:  # a record is in no place
+            check_one_place(baseline, candidate, "the gate")
         self.baseline, self.candidate = baseline, candidate
         self.pairs = pair_up(bench.matrix, bench.entries, baseline, candidate)
         self.flagged: list[Finding] = []
@@ -105,7 +109,10 @@ class Gate:
         self._oracles: dict[str, list[Outputs]] = {}
 
     def run(self) -> Outcome:
-        """Compare everything; ask again what looks worse, and believe it at alpha over all of that (Holm)."""
+        """Compare everything; ask again what looks worse, and believe it at alpha over all of that (Holm).
+
+        :raises HostLost: the connection to the host that both are on was lost while one was built or run.
+        """
         began = time.monotonic()
         first: list[Finding] = []
         left = self._settings.budget_s * (1 - _SECOND_STAGE)
@@ -176,6 +183,8 @@ class Gate:
             counted = [bench.coverage(case, one) for one in builds]
             memory = [one for build in builds for one in bench.device_memory(case, build)]
             profiles = bench.profiles(case, builds[0])
+        except HostLost:
+            raise  # that says nothing of either side
         except _FAILURES as error:
             return Built(error=_plain(str(error), case))
         facts = [[fact for fact, _ in build] for build in builds]
@@ -199,6 +208,8 @@ class Gate:
             for feeds, oracle in zip(bench.corpus(key, "test"), self._oracle(bench, key), strict=True):
                 bucket = bucket_name(buckets, length_of(model, feeds))
                 paired.add(bucket, oracle, old.run(feeds), new.run(feeds))
+        except HostLost:
+            raise
         except _FAILURES as error:
             why = f"does not run: {_plain(str(error), pair.candidate)}"
             return [Finding(pair.name, "accuracy", "regression", why, p=0.0, stage=stage)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import UsageError
-from harness.workers.places import place_of
+from harness.workers.places import check_one_place
 
 if TYPE_CHECKING:
     from harness.corpus.samples import Feeds
@@ -137,7 +137,8 @@ class Question:
         for arm in (self.baseline, self.candidate):
             for build, one in itertools.product(range(arm.builds), self.inputs):
                 arm.file(build, one.label)
-        self._check_places()
+        sides = f"{self.baseline.label} against {self.candidate.label}"
+        check_one_place(self.baseline.environment, self.candidate.environment, sides)
         if self.baseline.process and self.baseline.process == self.candidate.process:
             self._check_one_process()
         ours, theirs = self.baseline.settings, self.candidate.settings
@@ -148,22 +149,6 @@ class Question:
                 f"the two sides run with different settings: {shown}",
                 where=f"{self.baseline.label} against {self.candidate.label}",
                 todo="measure both with the same settings; a difference in them is not the engine's",
-            )
-
-    def _check_places(self) -> None:
-        one, other = place_of(self.baseline.environment), place_of(self.candidate.environment)
-        hosts = [place.host or "this machine" for place in (one, other)]
-        if one.host != other.host:
-            raise UsageError(
-                f"the two sides run on different hosts: {hosts[0]} against {hosts[1]}",
-                where=f"{self.baseline.label} against {self.candidate.label}",
-                todo="take both environments on one host; times of two hosts say nothing about an engine",
-            )
-        if one.device != other.device and "CPU" not in {one.device, other.device}:
-            raise UsageError(
-                f"the two sides run on different devices of {hosts[0]}: {one.device} against {other.device}",
-                where=f"{self.baseline.label} against {self.candidate.label}",
-                todo="take both on one: env:CUDA_VISIBLE_DEVICES of the host, or the option device",
             )
 
     def _check_one_process(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from harness.errors import EnvironmentMissing
+from harness.errors import EnvironmentMissing, UsageError
 from harness.spec.hosts import read_host
 from harness.workers.absent import Absent
 from harness.workers.environments import configured
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.spec.config import EnvironmentConfig
     from harness.workers.environments import Environment
 
-__all__ = ["Place", "by_host", "by_place", "elsewhere", "missed", "place_of"]
+__all__ = ["Place", "by_host", "by_place", "check_one_place", "elsewhere", "missed", "place_of"]
 
 
 @dataclass(frozen=True, order=True)
@@ -62,6 +62,31 @@ def by_host(environments: Iterable[Environment]) -> dict[str, list[Environment]]
     for environment in environments:
         found.setdefault(place_of(environment).host, []).append(environment)
     return found
+
+
+def check_one_place(baseline: Environment, candidate: Environment, where: str) -> None:
+    """Refuse to compare what runs in two places: the one rule for sessions, gates and whoever else compares.
+
+    A CPU and a GPU of one host may be compared.
+
+    :param where: what compares them, for the message.
+    :raises UsageError: they are on different hosts, or on different GPUs of one.
+    """
+    one, other = place_of(baseline), place_of(candidate)
+    ours, theirs = (place.host or "this machine" for place in (one, other))
+    if one.host != other.host:
+        raise UsageError(
+            f"the two sides run on different hosts: {ours} against {theirs}",
+            where=where,
+            todo=f"take both environments on one host: install what {theirs} has on {ours}, too, or the other way "
+            "round, and give it an entry in [environments]; times of two hosts say nothing about an engine",
+        )
+    if one.device != other.device and "CPU" not in {one.device, other.device}:
+        raise UsageError(
+            f"the two sides run on different devices of {ours}: {one.device} against {other.device}",
+            where=where,
+            todo="take both on one: env:CUDA_VISIBLE_DEVICES of the host, or the option device",
+        )
 
 
 def elsewhere(

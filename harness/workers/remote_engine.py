@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from harness.errors import RunFailed, WorkerDied
+from harness.errors import HostLost, RunFailed, WorkerDied
 from harness.runtimes.wire import pack_all, unpack_all
 
 if TYPE_CHECKING:
@@ -118,5 +118,7 @@ class RemoteEngine:
 
     def _call(self, method: str, *arguments: object, deadline_s: float | None = None) -> Any:  # noqa: ANN401
         if self._worker.generation != self._generation:
-            raise WorkerDied("the engine's worker process has ended", where=self._source, todo="load the engine again")
+            # On another host it is the connection, as far as anybody has noticed: a crash would have ended a call.
+            kind = HostLost if self._worker.environment.host else WorkerDied
+            raise kind("the engine's worker process has ended", where=self._source, todo="load the engine again")
         return self._worker.call(method, self._handle, *arguments, deadline_s=deadline_s, on=self._source)

@@ -18,6 +18,7 @@ from harness.errors import (
     BuildFailed,
     EnvironmentMissing,
     HarnessError,
+    HostLost,
     UsageError,
     WorkerDied,
     WorkerError,
@@ -310,7 +311,8 @@ class Worker:
         :raises HostLost: the connection to its host did.
         """
         if self._ended is not None:
-            raise WorkerDied(f"the worker has ended earlier: {self._ended}", todo="restart it, or start a new one")
+            kind = HostLost if isinstance(self._ended, HostLost) else WorkerDied
+            raise kind(f"the worker has ended earlier: {self._ended}", todo="restart it, or start a new one")
         number = next(self._calls)
         doing = f"{method}({on})" if on else method
         with self._watched(doing, self.deadline_s if deadline_s is None else deadline_s):

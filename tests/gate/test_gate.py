@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from harness.corpus.own import own_entry
+from harness.errors import HostLost, UsageError
 from harness.gate.gate import Gate, Settings
 from harness.gate.latency import compare_latency
 from harness.results.store import Store
@@ -63,6 +65,28 @@ def lab(tmp_path, monkeypatch):
 
 def words(outcome, *aspects):
     return {(one.case, one.aspect, one.where): one.word for one in outcome.findings if one.aspect in aspects}
+
+
+def test_sides_on_different_hosts_are_refused_before_anything_is_built(lab):
+    far = replace(lab.sides[NEW], host="ssh=gpu1")
+    with pytest.raises(UsageError, match="different hosts: this machine against gpu1"):
+        Gate(lab.bench(0), lambda: lab.bench(1), lab.sides[OLD], far, Settings())
+
+
+@pytest.mark.parametrize("step", ["build", "served"])
+def test_a_lost_host_is_no_regression(lab, step):
+    class Away(Workbench):
+        pass
+
+    def lost(self, case, number=0):
+        if case.runtime == OLD:
+            return getattr(Workbench, step)(self, case)
+        raise HostLost("the connection to gpu1 was lost")
+
+    setattr(Away, step, lost)
+    with pytest.raises(HostLost) as caught:
+        lab.gate(lambda seed: Away({"conv": lab.entry}, lab.sides, lab.workers, lab.run, MATRIX, seed, WIDE))
+    assert caught.value.exit_code == 5
 
 
 def test_the_same_engines_pass(lab):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from harness.errors import EnvironmentMissing
+from harness.errors import EnvironmentMissing, UsageError
 from harness.spec.config import EnvironmentConfig
 from harness.workers import Environment
-from harness.workers.places import Place, by_host, by_place, elsewhere, missed, place_of
+from harness.workers.places import Place, by_host, by_place, check_one_place, elsewhere, missed, place_of
 
 CUDA = {"provider": "CUDAExecutionProvider"}
 DOWN = EnvironmentMissing("cannot be reached: it is off")
@@ -45,6 +47,26 @@ def test_environments_that_share_a_gpu_or_a_host():
         Place("gpu2", "GPU 0"): [away],
     }
     assert by_host([old, near, new, second, away]) == {"gpu1": [old, new, second], "": [near], "gpu2": [away]}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ("", "ssh=gpu1", "different hosts: this machine against gpu1"),
+        ("ssh=gpu2", "ssh=gpu1", "different hosts: gpu2 against gpu1"),
+        ("ssh=gpu1//env:CUDA_VISIBLE_DEVICES=2", "ssh=gpu1", "different devices of gpu1: GPU 2 against GPU 0"),
+    ],
+)
+def test_two_places_are_not_compared(one, other, said):
+    with pytest.raises(UsageError, match=said) as caught:
+        check_one_place(environment("old", host=one), environment("new", host=other), "old against new")
+    assert caught.value.where == "old against new"
+    assert re.search(r"on one host: install what gpu1 has on (gpu2|this machine), too|both on one: ", caught.value.todo)
+
+
+@pytest.mark.parametrize("new", [environment("t"), environment("o", "onnxruntime"), environment("r", "tensorrt-rtx")])
+def test_one_place_and_a_gpu_beside_its_cpu_are_compared(new):
+    check_one_place(environment("old"), new, "old against new")
 
 
 def test_nothing_is_asked_where_no_host_is_named(monkeypatch):
