@@ -66,7 +66,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
         return []
     asked = upgrade.asked
     baseline = f"{asked.baseline} as recorded in {asked.recorded.run}" if asked.recorded else asked.baseline
-    return [f"harness: {len(upgrade.chosen)} pairs of a gate, {baseline} -> {asked.candidate}"]
+    return [f"harness: {len(upgrade.chosen)} pair(s) of a gate, {baseline} -> {asked.candidate}"]
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def test_a_gate_that_blocks(run, suites, tmp_path):
     junit = tmp_path / "junit.xml"
     done, report = run("--junitxml", junit, "--allow", "conv-fp32-single=known", crash="build", victim="conv")
     assert done.code == 1, done.text
-    assert f"{len(PAIRS)} pairs of a gate, {OLD} -> {NEW}" in done.out
+    assert f"{len(PAIRS)} pair(s) of a gate, {OLD} -> {NEW}" in done.out
     assert report["cases"] == PAIRS
     assert (report["verdict"], report["exit_code"]) == ("regression", 1)
     found = {(one["case"], one["aspect"]): one["word"] for one in report["findings"]}
@@ -144,7 +144,7 @@ def test_a_record_may_be_the_baseline(run, suites, yard):
     gate = ("--baseline", f"record:{file.stem}", "--candidate", SIDES[1])
     done, report = run(gate=gate)
     assert (done.code, report["verdict"]) == (0, "pass"), done.text
-    assert f"2 pairs of a gate, {OLD} as recorded in {file.stem} -> {NEW}" in done.out
+    assert f"2 pair(s) of a gate, {OLD} as recorded in {file.stem} -> {NEW}" in done.out
     assert (report["historical"], report["baseline"]["record"]) == (True, file.stem)
 
 

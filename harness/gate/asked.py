@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.gate import allowed, recorded
 from harness.spec.patterns import fits
-from harness.workers.environments import configured, find_environments, interpreter, select
+from harness.workers.environments import configured, find_environments, of_interpreter, select
 from harness.workers.places import check_one_place, elsewhere
 
 if TYPE_CHECKING:
@@ -142,10 +142,16 @@ def environment(config: Config, text: str, where: str) -> Environment:
     :raises EnvironmentMissing: there is none. :raises UsageError: there are several.
     """
     name, _, runtime = text.partition(":")
-    able = [one for one in _named(config, name, where) if one.can_run or one.can_build]
+    there = _named(config, name, where)
+    able = [one for one in there if one.can_run or one.can_build]
+    if not able:
+        why = "; ".join(one.why for one in there if one.why)
+        raise UsageError(
+            f"{text!r} can neither run nor build engines here: {why}", where=where, todo="see harness doctor"
+        )
     chosen = [one for one in able if not runtime or fits(one.name, runtime)]
     if len(chosen) != 1:
-        names = ", ".join(one.name for one in chosen or able) or "none that can build or run"
+        names = ", ".join(one.name for one in chosen or able)
         todo = f"say which: {name}:{chosen[0].name}" if len({one.python for one in chosen}) == 1 else "name one of them"
         raise UsageError(f"{text!r} names {len(chosen)} environments of {names}", where=where, todo=todo)
     return replace(chosen[0], options={**chosen[0].options, **config.options.of(chosen[0].name)})
@@ -156,8 +162,7 @@ def _named(config: Config, name: str, where: str) -> list[Environment]:
     if name in aliases:  # looked for there alone
         return aliases[name]()
     if "/" in name:
-        python = interpreter(name)
-        return [one for one in find_environments(config.root, [python]) if one.python == python]
+        return of_interpreter(name)
     local = [one.python for one in config.environments if not one.host]
     far = elsewhere(config.environments, config.file)[0] if "@" in name else []
     return select([*find_environments(config.root, optional=local), *far], [name], where=where, aliases=aliases)

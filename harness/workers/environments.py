@@ -35,6 +35,7 @@ __all__ = [
     "find_environments",
     "installs",
     "interpreter",
+    "of_interpreter",
     "probe",
     "pythons_of",
     "select",
@@ -133,12 +134,21 @@ def configured(entry: EnvironmentConfig, file: Path | None = None) -> list[Envir
         if entry.host:
             host = read_host(entry.host)
             return _strictly(entry.python, ssh.probe(host, entry.python, _PROBE_DEADLINE_S), entry.host)
-        python = interpreter(entry.python)
-        return _strictly(python, probe([python])[0])
+        return of_interpreter(entry.python)
     except EnvironmentMissing as error:
         raise EnvironmentMissing(
             error.what, where=f"{where}: {error.where}", todo=error.todo, detail=error.detail
         ) from error
+
+
+def of_interpreter(name: str) -> list[Environment]:
+    """All environments of one interpreter, also where another has the same runtimes.
+
+    :param name: as :func:`interpreter` takes it.
+    :raises EnvironmentMissing: it is not there, or has no runtime that can be imported.
+    """
+    python = interpreter(name)
+    return _strictly(python, probe([python])[0])
 
 
 def select(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
-from harness.gate.asked import Asked, matrix_of, seconds, sides
+from harness.gate.asked import Asked, environment, matrix_of, seconds, sides
 from harness.gate.recorded import Recorded
 from harness.spec.config import find_config
 from harness.spec.matrix import Matrix
@@ -46,6 +47,12 @@ def test_one_version_in_two_interpreters_is_two_sides_by_name_or_path(configured
         assert old.options == new.options != {}
 
 
+def test_by_a_path_that_interpreter_is_meant_and_no_other_with_the_same_runtime(configured, pythons):
+    old, new = sides(configured, "onnxruntime", f"{pythons[0]}:onnxruntime", "here")
+    assert (old.python, new.python) == (sys.executable, str(pythons[0]))
+    assert new.name == f"{old.name}@first"
+
+
 def test_by_the_name_of_a_runtime_an_interpreter_of_the_configuration_is_found(configured, pythons):
     with pytest.raises(UsageError, match="are one environment"):
         sides(configured, "a:tensorrt", OLD, "here")
@@ -54,6 +61,13 @@ def test_by_the_name_of_a_runtime_an_interpreter_of_the_configuration_is_found(c
 def test_two_runtimes_are_no_upgrade(configured):
     with pytest.raises(UsageError, match="are different runtimes"):
         sides(configured, "a:tensorrt", "b:onnxruntime", "here")
+
+
+def test_what_can_do_nothing_here_is_refused_with_the_reason(monkeypatch, tmp_path):
+    idle = Environment("tensorrt-8.5", "p", "tensorrt", "8.5", can_run=False, can_build=False, why="there is no GPU")
+    monkeypatch.setattr("harness.gate.asked.of_interpreter", lambda _: [idle])
+    with pytest.raises(UsageError, match="there is no GPU"):
+        environment(find_config(tmp_path), "./python", "here")
 
 
 def test_two_hosts_are_refused(monkeypatch):
