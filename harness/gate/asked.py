@@ -134,7 +134,7 @@ def _one_family(old: Environment, new: Environment, where: str) -> None:
 
 
 def environment(config: Config, text: str, where: str) -> Environment:
-    """One environment by its name, the start of it, a name of the configuration, or an interpreter's path.
+    """One environment by its name, the start of it, a version, a name of the configuration, or an interpreter's path.
 
     Behind a colon may stand which of an interpreter's runtimes is meant: ``mine:tensorrt``. The environment has the
     options that the configuration gives it.
@@ -165,6 +165,10 @@ def _named(config: Config, name: str, where: str) -> list[Environment]:
         return of_interpreter(name)
     local = [one.python for one in config.environments if not one.host]
     far = elsewhere(config.environments, config.file)[0] if "@" in name else []
+    if re.fullmatch(r"\d+(\.\d+)*", name):  # a version alone, of whichever runtime has it
+        here = find_environments(config.root, optional=local)
+        if of_version := [one for one in here if f"{one.version}.".startswith(f"{name}.")]:
+            return of_version
     return select([*find_environments(config.root, optional=local), *far], [name], where=where, aliases=aliases)
 
 

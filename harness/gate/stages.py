@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from harness.gate.findings import Finding
 
 __all__ = ["flagged", "settled"]
+
+_DIGEST = re.compile(r"[0-9a-f]{16,}")
 
 
 def flagged(first: Iterable[Finding]) -> list[Finding]:
@@ -49,7 +52,8 @@ def _not_asked(first: Finding) -> Finding:
 
 
 def _final(first: Finding, second: Finding, adjusted: float, alpha: float) -> Finding:
-    said = f"{second.why}, in both stages" if second.why == first.why else f"{second.why}; stage 1: {first.why}"
+    same = _DIGEST.sub("", second.why) == _DIGEST.sub("", first.why)  # files of other samples have other names
+    said = f"{second.why}; so did stage 1" if same else f"{second.why}; stage 1: {first.why}"
     if second.word == "regression" and adjusted <= alpha:
         return replace(second, why=f"confirmed (p = {adjusted:.2g} over all): {said}", p=adjusted)
     if second.word == "regression":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UsageError
+from harness.errors import EnvironmentMissing, UsageError
 from harness.gate.asked import Asked, environment, matrix_of, seconds, sides
 from harness.gate.recorded import Recorded
 from harness.spec.config import find_config
@@ -58,6 +58,13 @@ def test_by_the_name_of_a_runtime_an_interpreter_of_the_configuration_is_found(c
         sides(configured, "a:tensorrt", OLD, "here")
 
 
+def test_a_version_alone_is_of_whichever_runtime_has_it(configured):
+    for version in ("8", "8.5", "8.5.3.1"):
+        assert environment(configured, version, "here").name == OLD
+    with pytest.raises(EnvironmentMissing, match=r"no runtime matches '8\.50'"):
+        environment(configured, "8.50", "here")
+
+
 def test_two_runtimes_are_no_upgrade(configured):
     with pytest.raises(UsageError, match="are different runtimes"):
         sides(configured, "a:tensorrt", "b:onnxruntime", "here")
@@ -74,7 +81,7 @@ def test_two_hosts_are_refused(monkeypatch):
     found = {"a": Environment("tensorrt-8.5", "p", "tensorrt", "8.5"),
              "b": Environment("tensorrt-8.6@gpu1", "p", "tensorrt", "8.6", host="ssh=gpu1")}  # fmt: skip
     monkeypatch.setattr("harness.gate.asked.environment", lambda _, text, __: found[text])
-    with pytest.raises(UsageError, match="are on different hosts"):
+    with pytest.raises(UsageError, match="run on different hosts: this machine against gpu1"):
         sides(None, "a", "b", "here")
 
 

@@ -95,6 +95,7 @@ def test_rtx_1_7_to_1_4_blocks_and_names_what_no_longer_builds(gate, rtx):
     (blocked,) = of(report, INT8, "builds")
     assert (blocked["word"], blocked["stage"]) == ("regression", 2)
     assert blocked["values"]["operators"] == {"Conv 1-D": ["conv"], "MatMul": ["product"]}
+    assert "so did stage 1" in blocked["why"]
     assert "no longer builds: Conv 1-D in INT8 (conv), MatMul in INT8 (product)" in done.stdout
     assert [one["word"] for one in of(report, "net-fp32-single", "builds")] == ["pass"]
 
