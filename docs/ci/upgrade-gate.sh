@@ -25,10 +25,10 @@ case $code in
     2) verdict=usage said="no answer: a name, an option or a file is wrong" ;;
     3) verdict=inconclusive level=warning said="nothing is proved either way: a larger BUDGET, or a quieter machine" ;;
     4) verdict=invalid level=warning said="a session cannot be trusted: the machine was disturbed, measure again" ;;
-    5) verdict=environment said="no answer: a runtime is missing or cannot start" ;;
+    5) verdict=environment said="no answer: a runtime, a host, a model or room on the disk is missing" ;;
     *) verdict=broken said="no answer: the gate ended with $code" ;;
 esac
-if [ "$code" -eq 1 ] && [ ! -s out/gate.json ]; then # errors without a code of their own end with 1, too
+if [ "$code" -eq 1 ] && [ ! -s out/gate.json ]; then # the interpreter itself ends with 1, too
     verdict=broken said="no answer: the gate failed before it had a report"
 fi
 echo "gate: $verdict: $said"
