@@ -77,7 +77,7 @@ def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[
     """A gate is there where one is asked for; other suites then are where ``--runtime`` asks for them."""
     if not inspect.isfunction(obj):
         return None
-    marks, config = {mark.name for mark in getattr(obj, "pytestmark", ())}, collector.config
+    marks, config = {mark.name for mark in getattr(obj, "pytestmark", [])}, collector.config
     if "upgrade_pairs" in marks and not config.getoption("--baseline"):
         config.stash[_HIDDEN] = True
         return []

@@ -89,6 +89,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         if item.get_closest_marker(MARK) is None:
             raise
         raise pytest.exit.Exception(str(error), error.exit_code) from None
+    except KeyboardInterrupt:
+        if item.get_closest_marker(MARK) is None:
+            raise
+        raise pytest.exit.Exception("interrupted; what was judged is in the report", returncode=2) from None
 
 
 @pytest.hookimpl(tryfirst=True)  # before the JUnit file is written

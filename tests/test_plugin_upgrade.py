@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import time
 import xml.etree.ElementTree as ET
 
 import pytest
 
+from harness.results.record import encode
 from harness.results.store import read_run
 from tests.gate.yard import NEW, OLD, SIDES, Yard, checked
 
@@ -106,26 +109,6 @@ def properties(element):
     return {one.get("name"): one.get("value") for one in element.findall("properties/property")}
 
 
-def test_what_stays_open_is_no_failure_and_no_pass(run, suites, yard, tmp_path):
-    """Margins that no session on this machine can meet: nothing is proved, and the exit code says so."""
-    config = suites.folder / "harness.toml"
-    before = config.read_text()
-    config.write_text(before.replace("0.99", "0.00002").replace("0.9\n", "0.00001\n"))
-    junit = tmp_path / "junit.xml"
-    try:
-        done, report = run("-k", "conv-fp32", "--junitxml", junit, "--gate-summary", tmp_path / "mine.md")
-    finally:
-        config.write_text(before)
-    words = {one["word"] for one in report["findings"] if one["aspect"] == "latency"}
-    assert report["cases"] == PAIRS[:1], "what -k left out was not asked"
-    assert report["verdict"] == "inconclusive", (words, done.text)
-    assert done.code == report["exit_code"] == 3
-    assert "1 xfailed" in done.out
-    assert ET.parse(junit).getroot().find("testsuite/testcase/skipped").get("type") == "pytest.xfail"
-    assert "❔" in (tmp_path / "mine.md").read_text()
-    assert not suites.new_runs()[0].with_suffix(".gate.md").exists()
-
-
 def test_a_gate_that_ends_early_has_not_passed(run):
     done, report = run("-k", "other", "-x", crash="build", victim="other")
     assert done.code == 1
@@ -134,18 +117,76 @@ def test_a_gate_that_ends_early_has_not_passed(run):
     assert found[PAIRS[3]] == ("invalid", "it was not judged: the run ended before it")
 
 
-def test_a_record_may_be_the_baseline(run, suites, yard):
-    """What the suites recorded of one version, and another one."""
-    done = suites.quickly(
+def test_an_interrupt_reports_what_was_judged(run, suites, yard, tmp_path):
+    yard.plant(build_seconds=60.0, victim="other")
+    file = tmp_path / "report.json"
+    process = suites.start(*suites.command(*GATE, "--precision", "fp32", "--gate-report", file))
+    try:
+        end = time.monotonic() + 120
+        while not any(path.read_bytes() for path in suites.new_runs()):
+            assert time.monotonic() < end, "the first pair was never recorded"
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        yard.plant(build_seconds=0.0)
+    assert process.returncode == 2, out + err
+    assert "interrupted; what was judged is in the report" in out
+    assert "Traceback" not in out + err
+    found = {
+        one["case"]: one["word"]
+        for one in checked(json.loads(file.read_text()))["findings"]
+        if one["aspect"] == "builds"
+    }
+    assert found == {"conv-fp32-single": "pass", "other-fp32-single": "invalid"}
+
+
+def test_other_suites_beside_a_gate_write_into_the_same_run(run, suites):
+    done, report = run(
+        "--runtime", OLD, "--python", suites.folder / OLD / "bin" / "python", "-k", "conv-fp32 or test_build"
+    )
+    assert done.code == report["exit_code"], done.text
+    (file,) = suites.new_runs()
+    kinds = [one["kind"] for one in read_run(file)]
+    assert (kinds.count("gate"), kinds.count("build")) == (2, 4)
+
+
+@pytest.fixture(scope="module")
+def recorded(suites, yard):
+    """The file of a run of the suites over the baseline."""
+    done = suites(
         "--runtime", OLD, "--python", yard.old / "bin" / "python", "-k", "test_build or test_corpus", "--models", "conv"
     )  # fmt: skip
     assert done.code == 0, done.text
     (file,) = suites.new_runs()
-    gate = ("--baseline", f"record:{file.stem}", "--candidate", SIDES[1])
-    done, report = run(gate=gate)
+    return file
+
+
+def test_a_record_may_be_the_baseline(run, recorded):
+    done, report = run("--models", "conv", gate=("--baseline", f"record:{recorded.stem}", "--candidate", SIDES[1]))
     assert (done.code, report["verdict"]) == (0, "pass"), done.text
-    assert f"2 pair(s) of a gate, {OLD} as recorded in {file.stem} -> {NEW}" in done.out
-    assert (report["historical"], report["baseline"]["record"]) == (True, file.stem)
+    assert f"2 pair(s) of a gate, {OLD} as recorded in {recorded.stem} -> {NEW}" in done.out
+    assert (report["historical"], report["baseline"]["record"]) == (True, recorded.stem)
+
+
+def test_what_stays_open_is_no_failure_and_no_pass(run, suites, recorded, tmp_path):
+    """The record is of other samples: of accuracy nothing is proved, and the exit code says so."""
+    lines = [json.loads(line) for line in recorded.read_bytes().splitlines()]
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(b"".join(encode({**one, "corpus": {"test": "00"}}) for one in lines))
+    options = ("--junitxml", tmp_path / "junit.xml", "--gate-summary", tmp_path / "mine.md", "-k", "conv-int8")
+    done, report = run(*options, gate=("--baseline", f"record:{other}", "--candidate", SIDES[1]))
+    assert report["cases"] == [PAIRS[1]], "what -k left out was not asked"
+    assert report["verdict"] == "inconclusive", done.text
+    assert done.code == report["exit_code"] == 3
+    assert "1 xfailed" in done.out
+    skipped = ET.parse(tmp_path / "junit.xml").getroot().find("testsuite/testcase/skipped")
+    assert skipped.get("type") == "pytest.xfail"
+    assert "the record has other test samples" in skipped.get("message")
+    assert "❔" in (tmp_path / "mine.md").read_text()
+    assert not suites.new_runs()[0].with_suffix(".gate.md").exists()
 
 
 def test_a_pair_that_cannot_be_judged_is_invalid(run, suites, yard):
@@ -170,8 +211,6 @@ def test_a_pair_that_cannot_be_judged_is_invalid(run, suites, yard):
         (GATE[2:], "--candidate without --baseline"),
         (("--thorough",), "--thorough is for a gate"),
         (("--gate-report", "r.json"), "--gate-report is for a gate"),
-        ((*GATE, "--budget", "soon"), "--budget 'soon' is no time"),
-        ((*GATE, "--allow", "conv"), "is not CASE=reason"),
         ((*GATE, "--allow-file", "none.toml"), "none.toml: cannot be read"),
         ((*GATE, "--gate-report", "nowhere/r.json"), "nowhere/r.json cannot be written"),
         ((*GATE[:2], "--candidate", SIDES[0]), "are one environment"),

@@ -104,6 +104,7 @@ class Gate:
             check_one_place(baseline, candidate, "the gate")
         self.baseline, self.candidate = baseline, candidate
         self.pairs = pair_up(bench.matrix, bench.entries, baseline, candidate)
+        self._left_s = settings.budget_s * _SECOND_STAGE
         self.flagged: list[Finding] = []
         self.sessions: dict[str, list[tuple[int, Session]]] = {}
         self._oracles: dict[str, list[Outputs]] = {}
@@ -163,12 +164,14 @@ class Gate:
         try:
             names = list(dict.fromkeys(finding.case for finding in asked))
             pairs = {pair.name: pair for pair in self.pairs.both}
-            share = max(_LEAST_SESSION_S, self._settings.budget_s * _SECOND_STAGE / len(names))
             found: list[Finding] = []
-            for name in names:
+            for number, name in enumerate(names):
+                share = max(_LEAST_SESSION_S, self._left_s / (len(names) - number))
+                began = time.monotonic()
                 aspects = {finding.aspect for finding in asked if finding.case == name}
                 self._oracles.clear()
                 found += self._compared(bench, pairs[name], 2, share, aspects)
+                self._left_s -= time.monotonic() - began
             return found
         finally:
             bench.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
@@ -40,13 +39,14 @@ def gate(recorded, monkeypatch, tmp_path, capsys):
     yard, records = recorded
     monkeypatch.chdir(yard.folder)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    shutil.copytree(yard.cache, tmp_path / "cache")
-    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", yard.cache)
     results = tmp_path / "results"
     results.mkdir()
 
     def gate(change=lambda one: one, words=("record:newest", SIDES[1]), kinds=("build", "accuracy"), **planted):
         yard.plant(**planted)
+        if planted:  # an engine that was built is not built again
+            monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path / "cache"))
         changed = [change(json.loads(encode(one))) for one in records if one["kind"] in kinds]
         (results / f"{RUN}.jsonl").write_bytes(b"".join(encode(one) for one in changed if one))
         file = tmp_path / "report.json"
@@ -73,10 +73,8 @@ def left_out(report):
     return {(one["case"], one["aspect"]): one["why"] for one in report["not_compared"]}
 
 
-@pytest.mark.parametrize("name", ["newest", RUN, RUN[:10], f"newest:{OLD}", f"{RUN}:tensorrt-8.5", "results"])
-def test_another_version_against_what_was_recorded(gate, tmp_path, name):
-    if name == "results":
-        name = tmp_path / "results" / f"{RUN}.jsonl"
+@pytest.mark.parametrize("name", ["newest", f"{RUN}:tensorrt-8.5"])
+def test_another_version_against_what_was_recorded(gate, name):
     code, report, said = gate(words=(f"record:{name}", SIDES[1]))
     assert (code, report["verdict"], report["historical"]) == (0, "pass", True)
     assert report["cases"] == [FP32, INT8]
