@@ -1,38 +1,29 @@
-"""One run's state: models, corpora, calibrations, artefacts and engines, each made once, shared between cases."""
+"""One run's state: calibrations, artefacts, engines and times, each made once, shared between cases."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import json
 import platform
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from harness import trt_forms
-from harness.accuracy import Aggregate, Comparison, Score, compare, load_score, verdict
+from harness.accuracy import Aggregate, Comparison, compare, verdict
 from harness.calibration import artefacts, pipeline, policies
-from harness.corpus import spread
-from harness.corpus.buckets import PICKING, by_bucket
-from harness.corpus.content import Draw, make
-from harness.corpus.samples import Corpus, length_of
+from harness.corpus.samples import length_of
 from harness.errors import HarnessError, HostLost, UsageError
-from harness.latency import Latency, design_of, engines_of, gains_of, inputs_of, margins_of, weights_of
+from harness.latency import Latency, design_of, engines_of, gains_of, margins_of
+from harness.materials import Materials, bucket_name
 from harness.measure.arms import Arm, Question
 from harness.measure.host import host
 from harness.measure.session import run_session
-from harness.modelfile import ModelFacts, prepare, profiles_for, read_facts, scored_output
-from harness.paths import cache_dir, written
+from harness.modelfile import profiles_for
 from harness.results.record import record
 from harness.served import LoadedEngines, Outputs, Served
 from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision, Route
 from harness.spec.latency import LatencyConfig
 from harness.spec.routes import ALGORITHMS, cache_version, routes_of
-from harness.spec.shapes import bucket_names, layout_from_text, length_buckets
+from harness.spec.shapes import layout_from_text, length_buckets
 from harness.workers import Worker
 from harness.workers.places import place_of
 from harness.workers.standins import Standins
@@ -41,27 +32,23 @@ from harness.workers.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from harness.corpus.catalogue import Entry
-    from harness.corpus.samples import Feeds
-    from harness.measure.arms import Input
     from harness.results.store import Run
     from harness.spec.case import Case
     from harness.spec.matrix import Matrix
-    from harness.spec.model import Bounds, Model
+    from harness.spec.model import Bounds
     from harness.spec.shapes import Layout
     from harness.workers import Environment, Workers
 
-__all__ = ["Served", "Workbench", "bucket_name"]
+__all__ = ["Served", "Workbench"]
 
 CACHE_ALGORITHM = "MinMaxCalibration"
 """The calibrator that reads our caches; it says nothing of how the ranges were found."""
 
-_PICKING = 3
-"""Part of a kept corpus's name: raise it when :class:`Workbench` picks other samples from the same stream."""
 
-
-class Workbench:
+class Workbench(Materials):
     """What the suites work with.
 
     :param entries: model key -> catalogue entry.
@@ -73,8 +60,7 @@ class Workbench:
     :param turns: with other processes of this run.
 
     ``first_build`` is what build 0 of a case is numbered; another first one makes all builds anew.
-    ``refused`` holds why a model's file, data or score could not be used, by model key. ``arm`` is the case that a
-    test is at while it goes through several (see :meth:`at`).
+    ``arm`` is the case that a test is at while it goes through several (see :meth:`at`).
     """
 
     def __init__(
@@ -89,118 +75,25 @@ class Workbench:
         standins: Standins | None = None,
         turns: Turns | None = None,
     ) -> None:
-        self.entries, self.environments, self.workers = entries, environments, workers
+        super().__init__(entries, matrix, seed)
+        self.environments, self.workers = environments, workers
         self.standins, self.turns = standins or Standins(environments, workers), turns or Turns()
-        self.run, self.matrix, self.seed = run, matrix, seed
+        self.run = run
         self.latency = latency or LatencyConfig()
         self.first_build = 0
         self.records: list[dict[str, Any]] = []
         self._recorded: list[tuple[str, Case]] = []
         self._repeated: dict[tuple[str, Case], dict[str, Any]] = {}
-        self.refused: dict[str, HarnessError] = {}
-        self._prepared: dict[str, Path] = {}
-        self._facts: dict[str, ModelFacts] = {}
         self._formed: dict[tuple[str, str], Path] = {}
-        self._scores: dict[str, Score | None] = {}
-        self._corpora: dict[tuple[str, str], Corpus] = {}
-        self._passing: TemporaryDirectory[str] | None = None
         self._calibrated: dict[tuple[str, ...], pipeline.Calibrated] = {}
         self._engines = LoadedEngines()
         self._artefacts: dict[Case, tuple[Path, ...]] = {}
         self._beside: dict[Case, list[dict[str, Path]]] = {}
         self._described: dict[str, dict[str, Any]] = {}
         self._machines: dict[str, dict[str, Any]] = {}
-        self._taken: dict[tuple[str, str], dict[str, int]] = {}
         self.arm: Case | None = None
         self._references: dict[tuple[str, str], list[Outputs]] = {}
         self._timed: dict[Case, Latency] = {}
-
-    # -- models and data ----------------------------------------------------------------------------------------
-
-    def model(self, key: str) -> Model:
-        return self.entries[key].model
-
-    def prepared(self, key: str) -> Path:
-        """The canonical FP32 file (see :func:`harness.modelfile.prepare`)."""
-        if key not in self._prepared:
-            entry = self.entries[key]
-            self._prepared[key] = prepare(entry.onnx(), entry.model)
-        return self._prepared[key]
-
-    def facts(self, key: str) -> ModelFacts:
-        if key not in self._facts:
-            self._facts[key] = read_facts(self.prepared(key))
-        return self._facts[key]
-
-    def corpus(self, key: str, split: str) -> Corpus:
-        """``calibration`` (natural lengths) or ``test`` (the same number of samples in every length bucket).
-
-        A user's own samples are picked over all of them, by the seed.
-        """
-        if (key, split) not in self._corpora:
-            entry = self.entries[key]
-            count = self.matrix.samples if split == "calibration" else self.matrix.tests
-            low, high = entry.model.minimum, entry.model.maximum
-            described = f"{_PICKING}/{PICKING}/{entry.version}/{split}/{self.seed}/{count}/{low}-{high}"
-            name = hashlib.sha256(described.encode()).hexdigest()[:16]
-            folder = self._corpora_of(entry) / f"{key}-{split}-{name}"
-            origin = "synthetic" if entry.synthetic else f"{key} {split}, seed {self.seed}"
-            of = folder / "of.json"
-            found = Corpus.open(folder) if of.exists() else None
-            if found is None:
-                entry, counted = self._spread(entry, split, count)
-                drawn = self._natural(entry, count) if split == "calibration" else by_bucket(entry, count, self.seed)
-                found = Corpus.write(folder, entry.model, drawn, origin)
-                with written(of) as file:  # another process of the run may be reading it
-                    file.write(json.dumps(counted).encode())
-            self._corpora[key, split] = found
-            self._taken[key, split] = {"taken": len(found), **json.loads(of.read_text())}
-        return self._corpora[key, split]
-
-    def _spread(self, entry: Entry, split: str, count: int) -> tuple[Entry, dict[str, int]]:
-        """The entry with a stream of picked samples, and of how many; as it is where the stream is endless."""
-        if entry.every is None:
-            return entry, {}
-        stream = partial(entry.samples, split, self.seed)
-        if split == "calibration":
-            picked, total = spread.some(stream, count, self.seed)
-        else:
-            picked, total = spread.some_of_each(stream, entry.model, length_buckets(entry.model), count, self.seed)
-        return replace(entry, samples=lambda *_: picked), {"of": total}
-
-    def _corpora_of(self, entry: Entry) -> Path:
-        """The cache; for samples that may be others in the next run, a folder that goes with this one."""
-        if entry.lasting:
-            return cache_dir("corpora")
-        if self._passing is None:
-            self._passing = TemporaryDirectory(prefix="run.", dir=cache_dir("corpora"))
-        return Path(self._passing.name)
-
-    def _natural(self, entry: Entry, count: int) -> Iterator[Feeds]:
-        return itertools.islice(entry.samples("calibration", self.seed), count)
-
-    def score(self, key: str) -> Score | None:
-        """The model's task score.
-
-        :raises UsageError: it names no function.
-        """
-        if key not in self._scores:
-            self._scores[key] = load_score(self.entries[key].model.score)
-        return self._scores[key]
-
-    def make_ready(self, key: str) -> None:
-        """Get the model's file, samples and score, which everything else is made from; a second call does nothing.
-
-        :raises HarnessError: one of them is refused; it is remembered in ``refused``.
-        """
-        try:
-            self.prepared(key)
-            self.score(key)
-            for split in ("calibration", "test"):
-                self.corpus(key, split)
-        except HarnessError as error:
-            self.refused[key] = error
-            raise
 
     # -- calibration and artefacts ------------------------------------------------------------------------------
 
@@ -477,17 +370,6 @@ class Workbench:
         lower = score.lower_is_better if score else False
         return verdict(measured, bounds, lower_is_better=lower)[1]
 
-    def buckets_without_samples(self, key: str) -> list[str]:
-        """Length buckets that no test sample falls into: about them the test corpus says nothing."""
-        model = self.model(key)
-        buckets = length_buckets(model)
-        seen = {bucket_name(buckets, length) for length in self.corpus(key, "test").lengths}
-        return [name for name in bucket_names(model) if name not in seen]
-
-    def output(self, key: str) -> str:
-        """The output that is compared; see :func:`harness.modelfile.scored_output`."""
-        return scored_output(self.model(key), self.facts(key))
-
     # -- latency ------------------------------------------------------------------------------------------------
 
     def baseline(self, case: Case) -> Case:
@@ -521,14 +403,6 @@ class Workbench:
         ]
         return Arm(case.precision.value, self.environment(case), engines, rebuilt=tuple(others))
 
-    def inputs(self, key: str) -> tuple[Input, ...]:
-        """Every bucket at its opt, weighed by the lengths of the calibration corpus, which are the natural ones."""
-        entry, model = self.entries[key], self.model(key)
-        corpus = None if entry.synthetic else self.corpus(key, "test")
-        names = zip(bucket_names(model), length_buckets(model).profiles, strict=True)
-        feeds = {name: make(Draw(bucket.opt), entry, corpus) for name, bucket in names}
-        return inputs_of(model, weights_of(model, self.corpus(key, "calibration").lengths), feeds)
-
     def fresh(self, arm: Arm) -> Worker:
         """A worker of its own, for one launch."""
         return Worker(arm.environment, deadline_s=self.workers.deadline_s)
@@ -545,6 +419,7 @@ class Workbench:
         if (kind, case) in self._repeated:
             return self._repeated[kind, case]
         key, placed = case.model, self.placed(case)
+        corpora, samples = self.corpora_of(key)
         artefacts = self._artefacts.get(case, ()) if case.precision is not Precision.FP32 else ()
         digests = [file_digest(path) for path in artefacts]
         role = case.precision.value
@@ -557,9 +432,9 @@ class Workbench:
             values if placed == case else {**values, "moved_from": case.runtime},
             case=placed,
             model={"fp32": self.facts(key).digest, **dict(zip(roles, digests, strict=True))},
-            corpus={split: corpus.digest for (model, split), corpus in self._corpora.items() if model == key},
+            corpus=corpora,
             seed=self.seed,
-            samples={split: counts for (model, split), counts in self._taken.items() if model == key},
+            samples=samples,
             synthetic=self.entries[key].synthetic,
             verdict=verdict,
             environment={**host(), **self._machines.get(placed.runtime, {}), **parts},
@@ -594,11 +469,10 @@ class Workbench:
         self.arm = None
 
     def close(self) -> None:
-        """End all workers."""
+        """End all workers, and remove what does not last longer than the run."""
         self._engines.clear()
         self.workers.close()
-        if self._passing is not None:
-            self._passing.cleanup()
+        super().close()
 
 
 @contextmanager
@@ -609,13 +483,6 @@ def _told_of(case: Case) -> Iterator[None]:
     except HarnessError as error:
         error.where = f"{case.id}: {error.where}" if error.where else case.id
         raise
-
-
-def bucket_name(buckets: Layout, length: int) -> str:
-    """``short``, ``middle`` or ``long`` for three buckets, else the profile's range."""
-    index = buckets.dispatch(length)
-    names = ("short", "middle", "long")
-    return names[index] if len(buckets.profiles) == len(names) else str(buckets.profiles[index])
 
 
 def _fp32(case: Case) -> Case:

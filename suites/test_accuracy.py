@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from harness.corpus.content import make
 from harness.corpus.strategies import draws
 from harness.errors import WorkerDied, WorkerHung
+from harness.materials import bucket_name
 from harness.spec.shapes import length_buckets
-from harness.workbench import bucket_name
 
 
 class _Ended(BaseException):

@@ -17,9 +17,9 @@ from harness.gate.findings import Finding, overall
 from harness.gate.latency import compare_latency
 from harness.gate.pairs import pair_up
 from harness.gate.stages import flagged, settled
+from harness.materials import bucket_name
 from harness.paths import cache_dir
 from harness.spec.shapes import length_buckets
-from harness.workbench import bucket_name
 from harness.workers.places import check_one_place
 
 if TYPE_CHECKING:

@@ -175,6 +175,7 @@ def prune(plan: Pruned) -> None:
     """
     for path in plan.removed:
         try:
+            path.with_suffix(".gate.md").unlink(missing_ok=True)  # a gate's summary lies beside its records
             path.unlink(missing_ok=True)
         except OSError as error:
             raise ResultsError(
