@@ -50,7 +50,7 @@ ALIKE = {
     ),
     "70eaa23b": (
         "judged alike: since then a simulation may hand in launches, and a design of one look is not ended early; "
-        "the self-test's has four"
+        "the self-test's has four; a switch of profiles is told from a change of shape, before anything is timed"
     ),
 }
 """Earlier designs whose parts count, and why."""

@@ -219,10 +219,11 @@ class Latency:
                 found[name] = str(tail)
             else:
                 found[f"{name}_ms"] = [tail.low / 1e6, tail.point / 1e6, tail.high / 1e6]
-        changes = [one.cold[arm.label].shape_change_ns.get(bucket) for one in self.outcome.launches]
-        known = [change for change in changes if change is not None]
-        if known:
-            found["shape_change_ms"] = float(np.median(known)) / 1e6
+        for kind in ("shape_change", "profile_switch"):
+            firsts = [getattr(one.cold[arm.label], f"{kind}_ns").get(bucket) for one in self.outcome.launches]
+            known = [first for first in firsts if first is not None]
+            if known:
+                found[f"{kind}_ms"] = float(np.median(known)) / 1e6
         return found
 
     def _cold(self) -> dict[str, dict[str, float]]:

@@ -44,11 +44,14 @@ class Cold:
     :param load_s: loading the artefact into the fresh process, host clock.
     :param first_run_ns: the very first run.
     :param shape_change_ns: input label -> first run after the shape changed to that input's.
+    :param profile_switch_ns: the same where the engine changed its optimization profile, too; those are not among the
+        changes of shape.
     """
 
     load_s: float
     first_run_ns: int
     shape_change_ns: dict[str, int]
+    profile_switch_ns: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,25 @@ class _Warm:
 
 @dataclass(frozen=True)
 class _Ready:
-    """An arm's engines in its worker: input label -> the one that serves it."""
+    """An arm's engines in its worker: input label -> the one that serves it.
+
+    :param batch: see :class:`harness.measure.arms.Arm`.
+    """
 
     engines: dict[str, RemoteEngine]
+    batch: int = 1
 
     def timed(self, one: Input, warmup: int, runs: int) -> Burst:
         return self.engines[one.label].timed(one.label, warmup, runs)
+
+    def switches(self, before: Input, after: Input) -> bool:
+        """Whether one engine serves both, by different profiles."""
+        engine = self.engines[after.label]
+        if engine is not self.engines[before.label]:
+            return False
+        profiles = engine.profiles()
+        first, second = (_admitting(profiles, _stacked(one.feeds, self.batch)) for one in (before, after))
+        return first != second
 
 
 def run_launch(
@@ -192,17 +208,31 @@ def _loaded(worker: Worker, arm: Arm, inputs: Sequence[Input], build: int) -> tu
     took = time.monotonic() - began
     for one in inputs:
         engines[files[one.label]].keep(one.label, _stacked(one.feeds, arm.batch), arm.contexts)
-    return _Ready({label: engines[path] for label, path in files.items()}), took
+    return _Ready({label: engines[path] for label, path in files.items()}, arm.batch), took
 
 
 def _stacked(feeds: Feeds, batch: int) -> Feeds:
     return feeds if batch == 1 else {k: np.concatenate([v] * batch) if v.ndim else v for k, v in feeds.items()}
 
 
-def _first_runs(label: str, engine: _Ready, inputs: Sequence[Input]) -> tuple[int, dict[str, int]]:
+def _first_runs(label: str, engine: _Ready, inputs: Sequence[Input]) -> tuple[int, dict[str, int], dict[str, int]]:
     first = _timed(label, engine, inputs[0], 1)["wall_ns"][0]
-    changes = {one.label: _timed(label, engine, one, 1)["wall_ns"][0] for one in (*inputs[1:], inputs[0])}
-    return first, changes if len(inputs) > 1 else {}
+    changes: dict[str, int] = {}
+    switches: dict[str, int] = {}
+    for before, one in zip(inputs, (*inputs[1:], inputs[0]), strict=True):
+        took = _timed(label, engine, one, 1)["wall_ns"][0]
+        if one is not before:
+            (switches if engine.switches(before, one) else changes)[one.label] = took
+    return first, changes, switches
+
+
+def _admitting(profiles: Sequence[Mapping[str, Sequence[Sequence[int]]]], feeds: Feeds) -> int | None:
+    """The first profile that admits the feeds, which is the one that is chosen; None without profiles."""
+    for number, profile in enumerate(profiles):
+        axes = [zip(feeds[name].shape, low, high, strict=True) for name, (low, _, high) in profile.items()]
+        if all(least <= size <= most for of_input in axes for size, least, most in of_input):
+            return number
+    return None
 
 
 def _warmed(engines: Mapping[str, _Ready], inputs: Sequence[Input], design: Design) -> _Warm:

@@ -37,6 +37,9 @@ class FakeEngine:
         self.kept[label] = feeds
         self.lab.kept.append((self.label, label, {name: value.shape for name, value in feeds.items()}, contexts))
 
+    def profiles(self):
+        return self.lab.profiles
+
     def timed(self, label, warmup, repeats):
         assert label in self.kept
         self.lab.calls.append((self.label, label, warmup, repeats))
@@ -95,7 +98,7 @@ class Lab(SimpleNamespace):
         super().__init__(
             random=np.random.default_rng(seed), launch_sd=0.004, block_sd=0.005, null_effect=0.0, times={},
             clocks=("wall_ns", "cpu_ns"), open=0, calls=[], started=[],
-            kept=[], loaded=[], pinned=[], trouble=_none, machine={},
+            kept=[], loaded=[], pinned=[], trouble=_none, machine={}, profiles=[],
         )  # fmt: skip
 
     def start(self, arm):

@@ -87,6 +87,19 @@ def test_cold_start_is_recorded_apart(lab):
     assert launched(lab, inputs=INPUTS[:1]).cold["candidate"].shape_change_ns == {}
 
 
+def test_a_switch_of_profiles_is_no_change_of_shape(lab):
+    feeds = {n: {"x": np.zeros((1, n), np.float32)} for n in (8, 16, 32)}
+    inputs = tuple(Input(str(n), n, feed) for n, feed in feeds.items())
+    lab.profiles = [{"x": [[1, 1], [1, 8], [1, 16]]}, {"x": [[1, 17], [1, 32], [1, 64]]}]
+    for cold in launched(lab, inputs=inputs).cold.values():
+        assert set(cold.shape_change_ns) == {"16"}
+        assert set(cold.profile_switch_ns) == {"32", "8"}
+    lab.profiles = [{"x": [[1, 1], [1, 8], [1, 64]]}]
+    for cold in launched(lab, inputs=inputs).cold.values():
+        assert set(cold.shape_change_ns) == {"8", "16", "32"}
+        assert cold.profile_switch_ns == {}
+
+
 def test_what_it_cost_is_recorded(lab):
     launch = launched(lab)
     assert set(launch.seconds) == {"starting", "warming", "measuring"}
