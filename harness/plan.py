@@ -306,6 +306,11 @@ class Plan:
 
         return Store(self.results).open_run(self.handed.run if self.handed else None)
 
+    def close(self) -> None:
+        """End the run, if it was begun."""
+        if "run" in self.__dict__:
+            self.run.close()
+
     def workbench(self) -> Workbench:
         """A new workbench; made once a session by the fixture."""
         from harness.workbench import Workbench

@@ -152,7 +152,13 @@ def bench(pytestconfig: pytest.Config, plan: Plan) -> Iterator[Workbench]:
     pytestconfig.stash[_BENCH] = workbench
     yield workbench
     workbench.close()
-    workbench.run.close()
+
+
+@pytest.hookimpl(trylast=True)  # a gate writes what it came to when the session ends
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that ends gets its index."""
+    if plan := session.config.stash.get(_PLAN, None):
+        plan.close()
 
 
 @pytest.hookimpl(wrapper=True)

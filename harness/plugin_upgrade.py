@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.errors import HarnessError, ResultsError
+from harness.errors import EnvironmentMissing, HarnessError, ResultsError
 from harness.gate import report
 from harness.upgrade import Upgrade
 
@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config) -> None:
     refused = config.stash.get(_REFUSED, None)
     if refused is not None:
-        raise pytest.UsageError(str(refused))
+        pytest.exit(str(refused), returncode=_no_answer(refused))
 
 
 @pytest.hookimpl(tryfirst=True)  # before the terminal says what was collected
@@ -77,8 +77,13 @@ def gate(pytestconfig: pytest.Config, plan: Plan, record_testsuite_property: Cal
     try:
         upgrade.open()
     except HarnessError as error:
-        pytest.exit(str(error), returncode=error.exit_code)
+        pytest.exit(str(error), returncode=_no_answer(error))
     return upgrade
+
+
+def _no_answer(error: HarnessError) -> int:
+    """As ``harness gate`` ends: 1 is the answer that the candidate is worse, and 4 that a session is invalid."""
+    return EnvironmentMissing.exit_code if error.exit_code == 1 else error.exit_code
 
 
 @pytest.hookimpl(wrapper=True)
@@ -88,7 +93,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     except ResultsError as error:  # nothing found from now on could be kept
         if item.get_closest_marker(MARK) is None:
             raise
-        raise pytest.exit.Exception(str(error), error.exit_code) from None
+        raise pytest.exit.Exception(str(error), _no_answer(error)) from None
     except KeyboardInterrupt:
         if item.get_closest_marker(MARK) is None:
             raise
@@ -104,7 +109,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         told = upgrade.finish()
     except HarnessError as error:
         upgrade.written.append(str(error))
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.exitstatus = EnvironmentMissing.exit_code  # no answer
         return
     if told is None:
         return

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, ResultsError, UsageError
-from harness.gate import allowed, report
+from harness.gate import report
 from harness.gate.asked import Asked, allowances, matrix_of, seconds
+from harness.gate.conclusion import Conclusion
 from harness.gate.findings import Finding, overall
-from harness.gate.records import record_pair, record_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.gate.allowed import Allowance
-    from harness.gate.gate import Gate, Settings
+    from harness.gate.gate import Settings
     from harness.gate.pairs import Pair, Pairs
     from harness.plan import Plan
     from harness.spec.matrix import Matrix
@@ -44,11 +43,14 @@ class Upgrade:
         self._plan = plan
         self.chosen: list[str] = []
         self.told: dict[str, Any] | None = None
-        self.written: list[str] = []
-        self._found: dict[str, list[Finding]] = {}
-        self._gate: Gate | None = None
+        self._kept: Conclusion | None = None
         self._benches: list[Workbench] = []
         self._began = 0.0
+
+    @property
+    def written(self) -> list[str]:
+        """What was written where."""
+        return self._kept.written if self._kept else []
 
     @cached_property
     def asked(self) -> Asked:
@@ -89,8 +91,8 @@ class Upgrade:
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        given = {name: self._plan.option(name) for name in ("--gate-report", "--gate-summary")}
-        return {name: report.target(Path(file), name) for name, file in given.items() if file}
+        given = {name: self._plan.option(f"--gate-{name}") for name in ("report", "summary")}
+        return {name: report.target(Path(file), f"--gate-{name}") for name, file in given.items() if file}
 
     # -- one pair -----------------------------------------------------------------------------------------------
 
@@ -102,7 +104,8 @@ class Upgrade:
         self._began = time.monotonic()
         first = self._bench(0)
         self._benches.append(first)
-        self._gate = self.asked.gate(first, self._bench, self._settings)
+        gate = self.asked.gate(first, self._bench, self._settings)
+        self._kept = Conclusion(self.asked, gate, first, self._settings, self._allowances, self._today, self._files)
 
     def _bench(self, offset: int) -> Workbench:
         """With workers of its own: the second stage ends those that it used."""
@@ -118,23 +121,20 @@ class Upgrade:
 
         :raises ResultsError: they cannot be written.
         """
-        assert self._gate is not None
+        assert self._kept is not None
         try:
-            found = self._gate.judge(pair)
+            found = self._kept.gate.judge(pair, len(self.chosen))
         except ResultsError:
             raise
         except HarnessError as error:
             why = f"cannot be judged: {type(error).__name__}: {error}"
             found = [Finding(pair.name, "builds", "invalid", why)]
-        self._found[pair.name] = allowed.apply(found, self._allowances, self._today)
-        sessions = self._gate.sessions.get(pair.name, ())
-        record_pair(self._benches[0], pair, self._found[pair.name], self.asked, sessions)
-        return self._found[pair.name]
+        return self._kept.keep(pair, found)
 
     @property
     def failing(self) -> int:
         """How many pairs were judged a regression or invalid: their tests fail."""
-        return sum(overall(found) in _FAILING for found in self._found.values())
+        return sum(overall(found) in _FAILING for found in self._kept.found.values()) if self._kept else 0
 
     # -- the whole ----------------------------------------------------------------------------------------------
 
@@ -143,45 +143,12 @@ class Upgrade:
 
         :raises HarnessError: it cannot be written.
         """
-        if self._gate is None or self.told is not None:
+        if self._kept is None or self.told is not None:
             return self.told
         for bench in self._benches:
             bench.close()
-        self.told = self._report(self._gate)
-        run = self._plan.run
-        record_whole(run, self.told, self.asked)
-        self.written.append(f"records: {run.path}")
-        if file := self._files.get("--gate-report"):
-            report.write(self.told, file)
-            self.written.append(f"report: {file}")
-        beside = run.path.with_suffix(".gate.md")
-        summary = report.summarize(report.markdown(self.told), self._files.get("--gate-summary"), beside)
-        self.written.append(f"summary: {summary}")
+        self.told = self._kept.finish(self.chosen, time.monotonic() - self._began)
         return self.told
-
-    def _report(self, gate: Gate) -> dict[str, Any]:
-        from harness.gate.gate import Outcome
-        from harness.gate.historical import Historical
-
-        findings: list[Finding] = []
-        for name in self.chosen:
-            findings += self._found.get(name) or [
-                Finding(name, "builds", "invalid", "it was not judged: the run ended before it")
-            ]
-        both = tuple(pair for pair in gate.pairs.both if pair.name in self.chosen)
-        took = time.monotonic() - self._began
-        pairs = replace(gate.pairs, both=both)
-        outcome = Outcome(pairs, tuple(findings), tuple(gate.flagged), self._settings, took)
-        return report.as_json(
-            outcome,
-            self.asked.baseline,
-            self.asked.candidate,
-            findings,
-            self._plan.seed,
-            run=self._plan.run.id,
-            record=self.asked.recorded.run if self.asked.recorded else "",
-            not_compared=gate.not_compared if isinstance(gate, Historical) else (),
-        )
 
 
 def check_options(given: dict[str, Any]) -> None:

@@ -315,10 +315,14 @@ class Workbench(Materials):
             self.standins.seen(environment, self._machines[environment.name])
         return worker
 
-    def served(self, case: Case) -> Served:
-        """The case's engines behind its layout; loaded as long as what is returned lives, and the last few longer."""
-        runs_onnx = self.environment(case).runtime == "onnxruntime"
-        return self._serving(case, self.artefacts(case) if runs_onnx else [path for _, path in self.build(case)])
+    def served(self, case: Case, number: int = 0) -> Served:
+        """The case's engines behind its layout; loaded as long as what is returned lives, and the last few longer.
+
+        :param number: of the build.
+        """
+        if self.environment(case).runtime == "onnxruntime":
+            return self._serving(case, self.artefacts(case))
+        return self._serving(case, [path for _, path in self.build(case, number)])
 
     def _serving(self, case: Case, files: Sequence[Path]) -> Served:
         worker = self.worker(case)

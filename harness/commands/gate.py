@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
+import traceback
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.console import note, show
+from harness.commands.console import complain, note, show
 from harness.errors import EnvironmentMissing, HarnessError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness.corpus.catalogue import Entry
+    from harness.gate.conclusion import Conclusion
+    from harness.gate.findings import Finding
     from harness.spec.config import Config
 
 __all__ = ["gate"]
@@ -57,21 +63,30 @@ def gate(baseline: str, candidate: str, **options: object) -> None:
 
     Exit code: 0 pass, 1 regression, 2 usage, 3 inconclusive, 4 invalid, 5 environment.
     """
+    click.get_current_context().exit(_answered(baseline, candidate, options))
+
+
+def _answered(baseline: str, candidate: str, options: dict[str, object]) -> int:
+    """The exit code; 1 is the answer that the candidate is worse, and nothing else."""
     try:
-        code = _run(baseline, candidate, options)
+        return _run(baseline, candidate, options)
     except HarnessError as error:
-        # 1 is the answer that the candidate is worse, and nothing else.
         error.exit_code = EnvironmentMissing.exit_code if error.exit_code == 1 else error.exit_code
         raise
-    click.get_current_context().exit(code)
+    except OSError as error:
+        failed = EnvironmentMissing(f"{error.strerror or error}", where=str(error.filename or "harness gate"))
+        raise failed from error
+    except Exception:  # noqa: BLE001 - a fault of ours or a library's: its traceback, and a code that is no answer
+        complain(traceback.format_exc())
+        return EnvironmentMissing.exit_code
 
 
 def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
-    from harness.gate import allowed, report
+    from harness.gate import report
     from harness.gate.asked import Asked, allowances, matrix_of, seconds
+    from harness.gate.conclusion import Conclusion
     from harness.gate.gate import Settings
-    from harness.gate.historical import Historical
-    from harness.gate.records import record_pair, record_whole
+    from harness.gate.stages import flagged, unsettled
     from harness.results.store import Store
     from harness.spec.config import find_config
     from harness.spec.matrix import read_matrix
@@ -90,32 +105,48 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     asked = Asked.read(config, folder, baseline, candidate, "harness gate")
     seed, entries = int(str(options["seed"])), _entries(config, options)
     asked.pairs(matrix, entries)  # what cannot be compared is refused before a run is begun
-    with Workers(deadline_s=config.deadline_s) as workers, closing(Store(folder).open_run()) as run:
+    began = time.monotonic()
+    with closing(Store(folder).open_run()) as run:
 
         def bench(offset: int) -> Workbench:
+            """With workers of its own: what ended one in the first stage is tried again in the second."""
+            workers = Workers(deadline_s=config.deadline_s)
             return Workbench(entries, asked.environments, workers, run, matrix, seed + offset, config.latency)
 
-        first = bench(0)
-        judged = asked.gate(first, bench, settings, told=lambda case, step: note(f"{case}: {step}"))
-        outcome = judged.run()
-        findings = allowed.apply(outcome.findings, allow, today)
-        for pair in outcome.pairs.both:
-            found = [one for one in findings if one.case == pair.name]
-            record_pair(first, pair, found, asked, judged.sessions.get(pair.name, ()))
-        told = report.as_json(
-            outcome, asked.baseline, asked.candidate, findings, seed,
-            run=run.id,
-            record=asked.recorded.run if asked.recorded else "",
-            not_compared=judged.not_compared if isinstance(judged, Historical) else (),
-        )  # fmt: skip
-        record_whole(run, told, asked)
-    if "report" in files:
-        report.write(told, files["report"])
-    summary = report.summarize(report.markdown(told), files.get("summary"), run.path.with_suffix(".gate.md"))
-    note(f"records: {run.path}; summary: {summary}")
+        with closing(bench(0)) as first:
+            gate = asked.gate(
+                first, bench, settings,
+                told=lambda case, step: note(f"{case}: {step}"),
+                heard=lambda pair, found: kept.keep(pair, found, settled=not flagged(found)),
+            )  # fmt: skip
+            kept = Conclusion(asked, gate, first, settings, allow, today, files)
+            pairs = {pair.name: pair for pair in gate.pairs.both}
+            try:
+                for name, findings in _by_case(gate.run().findings).items():
+                    if name in {one.case for one in gate.flagged}:  # the others are kept as they are
+                        kept.keep(pairs[name], findings)
+            except BaseException:
+                for name, findings in _by_case(unsettled(gate.first)).items():
+                    kept.found[name] = findings
+                _told(kept, pairs, began)
+                raise
+            told = _told(kept, pairs, began)
     for line in report.lines(told):
         show(line)
     return int(told["exit_code"])
+
+
+def _told(kept: Conclusion, pairs: Iterable[str], began: float) -> dict[str, Any]:
+    told = kept.finish(list(pairs), time.monotonic() - began)
+    note("; ".join(kept.written))
+    return told
+
+
+def _by_case(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
+    for one in findings:
+        found.setdefault(one.case, []).append(one)
+    return found
 
 
 def _words(given: object) -> list[str]:

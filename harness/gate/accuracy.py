@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import stats
 
 from harness.accuracy import Aggregate
+from harness.errors import DataError
 from harness.gate.findings import Finding
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from harness.gate.findings import Word
     from harness.served import Outputs
 
-__all__ = ["AccuracyMargins", "Drop", "Paired", "drop_of"]
+    Side = Literal["baseline", "candidate"]
+
+__all__ = ["AccuracyMargins", "Drop", "Paired", "drop_of", "worst_of"]
 
 _CEILING_DB = 60.0
 """SQNR beyond which a difference is none: rounding of FP32, not of INT8."""
@@ -102,14 +105,32 @@ class Paired:
     _pooled: dict[str, tuple[Aggregate, Aggregate]] = field(default_factory=dict)
     _equal: dict[str, bool] = field(default_factory=dict)
     _spoiled: dict[str, set[str]] = field(default_factory=dict)
+    _refused: dict[Side, str] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether a side failed: more samples would say nothing more."""
+        return bool(self._refused)
+
+    def refuse(self, side: Side, why: str) -> None:
+        """A side does not run a sample, or its outputs cannot be compared with FP32's."""
+        self._refused[side] = why
 
     def add(self, bucket: str, oracle: Outputs, baseline: Outputs, candidate: Outputs) -> None:
-        """Take in one sample's outputs.
-
-        :raises DataError: an output is missing, shapes differ, or the score fails.
+        """Take in one sample's outputs; where an output is missing, has another shape or cannot be scored, its side is
+        refused.
         """
         both = self._pooled.setdefault(bucket, (Aggregate(self.output, self.score), Aggregate(self.output, self.score)))
-        old, new = (pool.add(oracle, outputs) for pool, outputs in zip(both, (baseline, candidate), strict=True))
+        sides: tuple[tuple[Side, Outputs], ...] = (("baseline", baseline), ("candidate", candidate))
+        found = []
+        for pool, (side, outputs) in zip(both, sides, strict=True):
+            try:
+                found.append(pool.add(oracle, outputs))
+            except DataError as error:
+                self.refuse(side, f"its outputs cannot be compared: {error}")
+        if self.over:
+            return
+        old, new = found
         self._agree.setdefault(bucket, Aggregate(self.output)).add(baseline, candidate)
         self._db.setdefault(bucket, []).append(_decibels(old) - _decibels(new))
         if self.score is not None and old.score is not None and new.score is not None:
@@ -120,7 +141,10 @@ class Paired:
         self._spoiled.setdefault(bucket, set()).update(set(new.spoiled) - set(old.spoiled))
 
     def findings(self) -> Iterator[Finding]:
-        """For each bucket: accuracy, and how far the two engines agree."""
+        """For each bucket: accuracy, and how far the two engines agree; one alone where a side was refused."""
+        if self.over:
+            yield self._refusal()
+            return
         for bucket in self._db:
             yield self._accuracy(bucket)
             agreed = self._agree[bucket].comparison
@@ -130,6 +154,14 @@ class Paired:
                 else f"{agreed.sqnr_db:.1f} dB, cosine {agreed.cosine:.5f} at worst"
             )
             yield self._finding("pass", bucket, f"candidate against baseline: {why}", aspect="agreement")
+
+    def _refusal(self) -> Finding:
+        old, new = self._refused.get("baseline"), self._refused.get("candidate")
+        if old and new:
+            return self._finding("inconclusive", "", f"neither side can be judged: the candidate: {new}", 1.0)
+        if old:
+            return self._finding("improved", "", f"can be judged now; the baseline: {old}")
+        return self._finding("regression", "", str(new), 0.0)
 
     def _accuracy(self, bucket: str) -> Finding:
         old, new = (pool.comparison for pool in self._pooled[bucket])
@@ -148,7 +180,9 @@ class Paired:
             asked.append((self.score.name if self.score else "", "", drop, m.tolerated_score, m.caught_score))
         words = [drop.word(tolerated, caught) for *_, drop, tolerated, caught in asked]
         worst = min(words, key=_WORST_FIRST.index)
-        p = min(1.0, len(asked) * min(drop.p for _, _, drop, *_ in asked))  # either may have found it
+        # Either may have found it; one that is no regression by its own interval is not what is to be confirmed.
+        counted = [drop.p for (_, _, drop, *_), word in zip(asked, words, strict=True) if word == worst]
+        p = min(1.0, len(asked) * min(counted))
         said = "; ".join(_fell(name, unit, drop) for name, unit, drop, *_ in asked)
         return self._finding(worst, bucket, f"{said} over {new.n} sample(s)", p, values)
 
@@ -157,6 +191,22 @@ class Paired:
         aspect: str = "accuracy",
     ) -> Finding:  # fmt: skip
         return Finding(self.case, aspect, word, why, bucket, p, self.stage, values or {})  # type: ignore[arg-type]
+
+
+def worst_of(builds: Sequence[Sequence[Finding]]) -> list[Finding]:
+    """Several builds' findings as one: at each place the worst, its p-value times the number of builds (Bonferroni)."""
+    if len(builds) == 1:
+        return list(builds[0])
+    found: dict[tuple[str, str, str], list[Finding]] = {}
+    for findings in builds:
+        for one in findings:
+            found.setdefault(one.key, []).append(one)
+    chosen = [min(same, key=lambda one: (_WORST_FIRST.index(one.word), one.p or 0.0)) for same in found.values()]
+    counted = f"the worst of {len(builds)} builds"
+    return [
+        replace(one, why=f"{one.why} ({counted})", p=None if one.p is None else min(1.0, len(builds) * one.p))
+        for one in chosen
+    ]
 
 
 def _alike(left: NDArray[Any], right: NDArray[Any]) -> bool:

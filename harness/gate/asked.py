@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.gate.allowed import Allowance
+    from harness.gate.findings import Finding
     from harness.gate.gate import Gate, Settings
-    from harness.gate.pairs import Pairs
+    from harness.gate.pairs import Pair, Pairs
     from harness.gate.recorded import Recorded
     from harness.spec.config import Config
     from harness.spec.matrix import Matrix
@@ -93,17 +94,19 @@ class Asked:
         again: Callable[[int], Workbench],
         settings: Settings,
         told: Callable[[str, str], None] = lambda *_: None,
+        heard: Callable[[Pair, list[Finding]], object] = lambda *_: None,
     ) -> Gate:
         """The gate between them.
 
         :param again: makes the workbench of the second stage, by what is added to the seed.
+        :param told, heard: see :class:`harness.gate.gate.Gate`.
         """
         from harness.gate.gate import Gate
         from harness.gate.historical import Historical
 
         if self.recorded is not None:
-            return Historical(bench, lambda: again(0), self.recorded, self.candidate, settings, told)
-        return Gate(bench, lambda: again(1), self.baseline, self.candidate, settings, told)
+            return Historical(bench, lambda: again(0), self.recorded, self.candidate, settings, told, heard)
+        return Gate(bench, lambda: again(1), self.baseline, self.candidate, settings, told, heard)
 
 
 def sides(config: Config, baseline: str, candidate: str, where: str) -> tuple[Environment, Environment]:

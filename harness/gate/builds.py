@@ -8,7 +8,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.gate.findings import Finding
+from harness.gate.findings import Finding, NotCompared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +32,7 @@ class Built:
     """All builds of one case on one side.
 
     :param error: why it does not build; empty where it does, and the other fields hold.
+    :param died: whether the builder ended or hung, where another one would say that it refuses the model.
     :param int8: for each build, operators with weights that compute in INT8; None where nothing tells.
     :param floats: the same that compute in float.
     :param bytes: of each build's engines. :param seconds: of each build; those out of the cache are left out.
@@ -41,6 +42,7 @@ class Built:
     """
 
     error: str = ""
+    died: bool = False
     int8: Sequence[int | None] = ()
     floats: Sequence[int | None] = ()
     bytes: Sequence[int] = ()
@@ -50,13 +52,18 @@ class Built:
     warnings: Sequence[str] = field(default=(), repr=False)
 
 
-def compare_builds(case: str, baseline: Built, candidate: Built, culprits: Sequence[Culprit] = ()) -> list[Finding]:
-    """Findings about whether it builds, its coverage, sizes, times and warnings.
+def compare_builds(
+    case: str, baseline: Built, candidate: Built, culprits: Sequence[Culprit] = ()
+) -> list[Finding | NotCompared]:
+    """Whether it builds, its coverage, sizes, times and warnings; and what of them cannot be compared.
 
     :param culprits: operators that the candidate refuses by themselves, where it does not build.
     """
     if candidate.error and baseline.error:
-        return [Finding(case, "builds", "pass", f"builds on neither side: {_first(candidate.error)}")]
+        why = f"builds on neither side: {_first(candidate.error)}"
+        if baseline.died or candidate.died:  # memory, a deadline, a driver: that says nothing of the model
+            return [Finding(case, "builds", "inconclusive", why, p=1.0)]
+        return [NotCompared(case, "builds", why)]
     if candidate.error:
         named = f" {', '.join(map(str, culprits))}:" if culprits else ""
         values = {"error": candidate.error, "operators": {one.kind: list(one.names) for one in culprits}}
@@ -76,29 +83,30 @@ def compare_builds(case: str, baseline: Built, candidate: Built, culprits: Seque
 def _profiles(case: str, baseline: Built, candidate: Built) -> Iterator[Finding]:
     """Both sides are asked for the same ones: another opt is tuned for other lengths, another range refuses some."""
     names = ("smallest", "opt", "largest")
-    for engine, (old, new) in enumerate(zip(baseline.profiles, candidate.profiles, strict=False)):
+    changed: dict[str, dict[str, None]] = {}
+    for old, new in zip(baseline.profiles, candidate.profiles, strict=False):
         if len(old) != len(new):
-            why = f"{len(old)} profile(s) before, {len(new)} now"
-            yield Finding(case, "builds", "regression", why, f"engine {engine}", p=0.0)
+            changed.setdefault("profiles", {})[f"{len(old)} profile(s) before, {len(new)} now"] = None
             continue
         for number, (before, now) in enumerate(zip(old, new, strict=True)):
-            changed = [
-                f"{name} of {tensor} {list(shape)} before, {list(now[tensor][place])} now"
-                for tensor, shapes in before.items()
-                for place, (name, shape) in enumerate(zip(names, shapes, strict=True))
-                if tensor in now and list(shape) != list(now[tensor][place])
-            ]
-            if changed:
-                where = f"profile {number}" if len(baseline.profiles) == 1 else f"engine {engine}"
-                yield Finding(case, "builds", "regression", "; ".join(changed), where, p=0.0)
+            for tensor, shapes in before.items():
+                for place, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+                    if tensor in now and list(shape) != list(now[tensor][place]):
+                        said = f"{name} of {tensor} {list(shape)} before, {list(now[tensor][place])} now"
+                        changed.setdefault(f"profile {number}", {})[said] = None
+    for where, said_once in changed.items():  # engines of several builds say the same
+        yield Finding(case, "builds", "regression", "; ".join(said_once), where, p=0.0)
 
 
-def _coverage(case: str, baseline: Built, candidate: Built) -> Iterator[Finding]:
+def _coverage(case: str, baseline: Built, candidate: Built) -> Iterator[Finding | NotCompared]:
     """By the worst build of each side: an engine that is shipped may be any of them."""
     old, new = _known(baseline.int8), _known(candidate.int8)
+    if old is not None and new is None and any(old):
+        yield Finding(case, "coverage", "inconclusive", "the candidate does not tell what runs in INT8", p=1.0)
+        return
     if old is None or new is None:
         unknown = " and ".join(n for n, counts in (("baseline", old), ("candidate", new)) if counts is None)
-        yield Finding(case, "coverage", "pass", f"the {unknown} does not tell what runs in INT8")
+        yield NotCompared(case, "coverage", f"the {unknown} does not tell what runs in INT8")
         return
     values = {"baseline": list(baseline.int8), "candidate": list(candidate.int8)}
     said = f"operators in INT8: {min(old)} before, {min(new)} now, by the worst build of each"

@@ -13,7 +13,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from harness.corpus.content import Draw, make
-from harness.errors import BuildFailed, WorkerDied, WorkerHung
+from harness.errors import BuildFailed, HostLost, WorkerDied, WorkerHung
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -203,6 +203,8 @@ def _refusal(bench: Workbench, case: Case, file: Path, shapes: Mapping[str, list
     options = {name: value for name, value in options.items() if name != "calibration_profile"}
     try:
         bench.workers.build(bench.environment(case), file, options)
+    except HostLost:
+        raise
     except (BuildFailed, WorkerDied, WorkerHung) as error:
         return str(error)
     return ""

@@ -65,9 +65,12 @@ class NotCompared:
 
 
 def overall(findings: Iterable[Finding]) -> Word:
-    """The worst of what can block: regression, else invalid, else inconclusive, else pass."""
+    """The worst of what can block: regression, else invalid, else inconclusive, else pass.
+
+    Where nothing that can block was compared, nothing is proved: inconclusive.
+    """
     words = {finding.word for finding in findings if finding.aspect in BLOCKING}
-    return next((word for word in _SEVERITY if word in words), "pass")
+    return next((word for word in _SEVERITY if word in words), "pass" if words else "inconclusive")
 
 
 def exit_code(word: Word) -> int:

@@ -10,10 +10,10 @@ import onnxruntime
 
 from harness.corpus.samples import length_of
 from harness.errors import BuildFailed, CalibrationFailed, HostLost, RunFailed, WorkerDied, WorkerHung
-from harness.gate.accuracy import AccuracyMargins, Paired
+from harness.gate.accuracy import AccuracyMargins, Paired, worst_of
 from harness.gate.builds import Built, compare_builds
 from harness.gate.culprits import culprits
-from harness.gate.findings import Finding, overall
+from harness.gate.findings import Finding, NotCompared, overall
 from harness.gate.latency import compare_latency
 from harness.gate.pairs import pair_up
 from harness.gate.stages import flagged, settled
@@ -25,10 +25,11 @@ from harness.workers.places import check_one_place
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from harness.gate.findings import Word
+    from harness.gate.accuracy import Side
+    from harness.gate.findings import Aspect, Word
     from harness.gate.pairs import Pair, Pairs
     from harness.measure.session import Outcome as Session
-    from harness.served import Outputs
+    from harness.served import Outputs, Served
     from harness.spec.case import Case
     from harness.workbench import Workbench
     from harness.workers import Environment
@@ -39,6 +40,9 @@ _FAILURES = (BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung)
 _SECOND_STAGE = 0.3
 """Share of the budget that is kept for what has to be confirmed."""
 _LEAST_SESSION_S = 10.0
+_CONFIRMING_BUILDS = 8
+"""Builds of each engine by which a slowdown is confirmed, where two builds differ: three leave two degrees of freedom,
+at which nothing short of 14 standard errors is significant at 0.01 over four findings."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,10 @@ class Gate:
     :param bench: has both environments; its matrix says which cases, how many samples and launches.
     :param again: another workbench with the next seed, for the second stage: other samples, other orders.
     :param told: hears of each step: pair and step.
+    :param heard: is given each pair's findings of the first stage, when :meth:`run` has them.
     :raises UsageError: the two are on different hosts, or on different GPUs of one.
 
-    ``flagged`` holds what :meth:`judge` asked a second stage of, over all pairs so far; ``sessions`` each pair's
-    latency sessions, with their stages.
+    ``first`` holds what the first stage found so far; ``sessions`` each pair's latency sessions, with their stages.
     """
 
     def __init__(
@@ -97,17 +101,30 @@ class Gate:
         candidate: Environment,
         settings: Settings,
         told: Callable[[str, str], None] = lambda *_: None,
+        heard: Callable[[Pair, list[Finding]], object] = lambda *_: None,
     ) -> None:
         self._bench, self._again, self._settings = bench, again, settings
-        self._told = told
+        self._told, self._heard = told, heard
         if baseline.python:  # a record is in no place
             check_one_place(baseline, candidate, "the gate")
         self.baseline, self.candidate = baseline, candidate
         self.pairs = pair_up(bench.matrix, bench.entries, baseline, candidate)
-        self._left_s = settings.budget_s * _SECOND_STAGE
-        self.flagged: list[Finding] = []
+        self.first: list[Finding] = []
         self.sessions: dict[str, list[tuple[int, Session]]] = {}
+        self._left_s = {1: settings.budget_s * (1 - _SECOND_STAGE), 2: settings.budget_s * _SECOND_STAGE}
+        self._judged = 0
+        self._not_compared: dict[tuple[str, Aspect], str] = {}
         self._oracles: dict[str, list[Outputs]] = {}
+
+    @property
+    def flagged(self) -> list[Finding]:
+        """What a second stage was asked of so far."""
+        return flagged(self.first)
+
+    @property
+    def not_compared(self) -> list[NotCompared]:
+        """What nothing can be said of, and why."""
+        return [NotCompared(case, aspect, why) for (case, aspect), why in self._not_compared.items()]
 
     def run(self) -> Outcome:
         """Compare everything; ask again what looks worse, and believe it at alpha over all of that (Holm).
@@ -115,22 +132,24 @@ class Gate:
         :raises HostLost: the connection to the host that both are on was lost while one was built or run.
         """
         began = time.monotonic()
-        first: list[Finding] = []
-        left = self._settings.budget_s * (1 - _SECOND_STAGE)
         for number, pair in enumerate(self.pairs.both):
-            share = max(_LEAST_SESSION_S, left / (len(self.pairs.both) - number))
-            started = time.monotonic()
-            first += self._compared(self._bench, pair, 1, share)
-            left -= time.monotonic() - started
-        final = self._settled(first, self._settings.alpha)
-        return Outcome(self.pairs, tuple(final), tuple(flagged(first)), self._settings, time.monotonic() - began)
+            share = self._left_s[1] / (len(self.pairs.both) - number)
+            found = self._compared(self._bench, pair, 1, max(_LEAST_SESSION_S, share))
+            self.first += found
+            self._heard(pair, found)
+        final = self._settled(self.first, self._settings.alpha)
+        return Outcome(self.pairs, tuple(final), tuple(self.flagged), self._settings, time.monotonic() - began)
 
-    def judge(self, pair: Pair) -> list[Finding]:
-        """One pair by itself, both stages: believed at alpha over the number of pairs (Bonferroni)."""
-        share = self._settings.budget_s * (1 - _SECOND_STAGE) / len(self.pairs.both)
-        first = self._compared(self._bench, pair, 1, max(_LEAST_SESSION_S, share))
-        self.flagged += flagged(first)
-        return self._settled(first, self._settings.alpha / len(self.pairs.both))
+    def judge(self, pair: Pair, of: int) -> list[Finding]:
+        """One pair by itself, both stages: believed at alpha over the number of pairs (Bonferroni).
+
+        :param of: how many pairs are to be judged in all.
+        """
+        share = self._left_s[1] / max(1, of - self._judged)
+        self._judged += 1
+        found = self._compared(self._bench, pair, 1, max(_LEAST_SESSION_S, share))
+        self.first += found
+        return self._settled(found, self._settings.alpha / of)
 
     def _settled(self, first: Sequence[Finding], alpha: float) -> list[Finding]:
         asked = flagged(first)
@@ -142,36 +161,62 @@ class Gate:
         self, bench: Workbench, pair: Pair, stage: int, seconds: float, aspects: Iterable[str] = ()
     ) -> list[Finding]:
         """All that can be said of a pair; of ``aspects`` alone where some are named."""
-        asked = set(aspects) or {"builds", "coverage", "accuracy", "latency"}
+        running: tuple[Aspect, ...] = ("accuracy", "latency")
+        asked = [one for one in running if not aspects or one in set(aspects)]
         self._told(pair.name, "build")
         old, new = (self._built(bench, case) for case in (pair.baseline, pair.candidate))
         named = culprits(bench, pair) if new.error and not old.error else ()
-        found = [replace(one, stage=stage) for one in compare_builds(pair.name, old, new, named)]
-        runs = self.baseline.can_run and self.candidate.can_run and not old.error and not new.error
-        if runs and "accuracy" in asked:
-            self._told(pair.name, "accuracy")
-            found += self._accuracy(bench, pair, stage)
-        if runs and "latency" in asked:
-            self._told(pair.name, "latency")
-            kept = self.sessions.setdefault(pair.name, [])
-            found += compare_latency(bench, pair, stage, seconds, lambda session: kept.append((stage, session)))
+        found = self._without_left_out(compare_builds(pair.name, old, new, named))
+        if not old.error and not new.error:
+            found += self._ran(bench, pair, stage, seconds, asked)
+        return [replace(one, stage=stage) for one in found]
+
+    def _ran(self, bench: Workbench, pair: Pair, stage: int, seconds: float, asked: Sequence[Aspect]) -> list[Finding]:
+        """What only engines that run can show."""
+        found: list[Finding] = []
+        for aspect in asked:
+            if self.baseline.can_run and not self.candidate.can_run:
+                why = f"{self.candidate.name} only builds here: {self.candidate.why}"
+                found.append(Finding(pair.name, aspect, "inconclusive", why, p=1.0))
+            elif not self.baseline.can_run:
+                self._leave_out(pair, aspect, f"{self.baseline.name} only builds here: {self.baseline.why}")
+            else:
+                self._told(pair.name, aspect)
+                found += (
+                    self._accuracy(bench, pair, stage)
+                    if aspect == "accuracy"
+                    else self._latency(bench, pair, stage, seconds)
+                )
+        return found
+
+    def _leave_out(self, pair: Pair, aspect: Aspect, why: str) -> list[Finding]:
+        self._not_compared[pair.name, aspect] = why
+        return []
+
+    def _without_left_out(self, compared: Iterable[Finding | NotCompared]) -> list[Finding]:
+        found = []
+        for one in compared:
+            if isinstance(one, Finding):
+                found.append(one)
+            else:
+                self._not_compared[one.case, one.aspect] = one.why
         return found
 
     def _asked_again(self, asked: Sequence[Finding]) -> list[Finding]:
         """The second stage: the pairs of these findings, on samples, builds and orders of its own."""
-        bench = self._again()
-        bench.first_build = self._settings.builds
+        bench, builds = self._again(), self._settings.builds
+        bench.first_build, matrix = builds, bench.matrix
         try:
             names = list(dict.fromkeys(finding.case for finding in asked))
             pairs = {pair.name: pair for pair in self.pairs.both}
             found: list[Finding] = []
             for number, name in enumerate(names):
-                share = max(_LEAST_SESSION_S, self._left_s / (len(names) - number))
-                began = time.monotonic()
+                share = max(_LEAST_SESSION_S, self._left_s[2] / (len(names) - number))
                 aspects = {finding.aspect for finding in asked if finding.case == name}
+                more = max(builds, _CONFIRMING_BUILDS) if "latency" in aspects else builds
+                bench.matrix = replace(matrix, builds=more)
                 self._oracles.clear()
                 found += self._compared(bench, pairs[name], 2, share, aspects)
-                self._left_s -= time.monotonic() - began
             return found
         finally:
             bench.close()
@@ -179,17 +224,19 @@ class Gate:
 
     # -- one side -----------------------------------------------------------------------------------------------
 
+    def _numbers(self, bench: Workbench, case: Case) -> range:
+        return range(bench.matrix.builds) if bench.tells_builds_apart(case) else range(1)
+
     def _built(self, bench: Workbench, case: Case) -> Built:
-        numbers = range(self._settings.builds) if bench.tells_builds_apart(case) else range(1)
         try:
-            builds = [bench.build(case, number) for number in numbers]
+            builds = [bench.build(case, number) for number in self._numbers(bench, case)]
             counted = [bench.coverage(case, one) for one in builds]
             memory = [one for build in builds for one in bench.device_memory(case, build)]
-            profiles = bench.profiles(case, builds[0])
+            profiles = [one for build in builds for one in bench.profiles(case, build)]
         except HostLost:
             raise  # that says nothing of either side
         except _FAILURES as error:
-            return Built(error=_plain(str(error), case))
+            return Built(error=_plain(error, case), died=isinstance(error, WorkerDied | WorkerHung))
         facts = [[fact for fact, _ in build] for build in builds]
         return Built(
             int8=[_sum(counts, "int8") for counts in counted],
@@ -202,21 +249,39 @@ class Gate:
         )
 
     def _accuracy(self, bench: Workbench, pair: Pair, stage: int) -> list[Finding]:
-        """Both engines on the test corpus, against FP32 in ONNX Runtime on this CPU."""
+        """All builds of both sides on the test corpus, against FP32 in ONNX Runtime on this CPU."""
+        numbers = self._numbers(bench, pair.candidate)[: self._settings.builds]
+        return worst_of([self._accuracy_of(bench, pair, stage, number) for number in numbers])
+
+    def _accuracy_of(self, bench: Workbench, pair: Pair, stage: int, number: int) -> list[Finding]:
         key = pair.baseline.model
         model, buckets = bench.model(key), length_buckets(bench.model(key))
         paired = Paired(pair.name, bench.output(key), bench.score(key), self._settings.accuracy, stage)
-        try:
-            old, new = bench.served(pair.baseline), bench.served(pair.candidate)
-            for feeds, oracle in zip(bench.corpus(key, "test"), self._oracle(bench, key), strict=True):
-                bucket = bucket_name(buckets, length_of(model, feeds))
-                paired.add(bucket, oracle, old.run(feeds), new.run(feeds))
-        except HostLost:
-            raise
-        except _FAILURES as error:
-            why = f"does not run: {_plain(str(error), pair.candidate)}"
-            return [Finding(pair.name, "accuracy", "regression", why, p=0.0, stage=stage)]
+        cases: dict[Side, Case] = {"baseline": pair.baseline, "candidate": pair.candidate}
+        served: dict[Side, Served] = {}
+        for feeds, oracle in zip(bench.corpus(key, "test"), self._oracle(bench, key), strict=True):
+            outputs: dict[str, Outputs] = {}
+            for side, case in cases.items():
+                try:
+                    served[side] = served.get(side) or bench.served(case, number)
+                    outputs[side] = served[side].run(feeds)
+                except HostLost:
+                    raise
+                except _FAILURES as error:
+                    paired.refuse(side, f"does not run: {_plain(error, case)}")
+            if not paired.over:
+                paired.add(bucket_name(buckets, length_of(model, feeds)), oracle, **outputs)
+            if paired.over:
+                break
         return list(paired.findings())
+
+    def _latency(self, bench: Workbench, pair: Pair, stage: int, seconds: float) -> list[Finding]:
+        kept = self.sessions.setdefault(pair.name, [])
+        began = time.monotonic()
+        try:
+            return compare_latency(bench, pair, stage, seconds, lambda session: kept.append((stage, session)))
+        finally:
+            self._left_s[stage] -= time.monotonic() - began
 
     def _oracle(self, bench: Workbench, key: str) -> list[Outputs]:
         if key not in self._oracles:
@@ -235,6 +300,6 @@ def _sum(counts: Sequence[dict[str, Any] | None], name: str) -> int | None:
     return sum(known) if len(known) == len(counts) else None
 
 
-def _plain(error: str, case: Case) -> str:
+def _plain(error: Exception, case: Case) -> str:
     """Without the case, which the finding names, and without where on this machine the cache is."""
-    return error.replace(f"{case.id}: ", "").replace(f"{cache_dir()}/", "")
+    return str(error).replace(f"{case.id}: ", "").replace(f"{cache_dir()}/", "")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung
 from harness.gate.builds import Built, compare_builds
-from harness.gate.findings import BLOCKING, Finding, NotCompared
+from harness.gate.findings import BLOCKING, Finding
 from harness.gate.gate import Gate
 from harness.gate.recorded import WARNINGS_KEPT, built_of
 from harness.latency import Latency, design_of, margins_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from harness.accuracy import Comparison
-    from harness.gate.findings import Aspect, Word
+    from harness.gate.findings import Word
     from harness.gate.gate import Settings
     from harness.gate.pairs import Pair
     from harness.gate.recorded import Recorded
@@ -46,8 +46,6 @@ class Historical(Gate):
     """An environment against what a run recorded of another, or of itself.
 
     The second stage builds anew; its samples are the record's again, so ``again`` makes a workbench of the same seed.
-
-    ``not_compared`` holds what nothing can be said of, over all pairs so far.
     """
 
     def __init__(
@@ -58,16 +56,11 @@ class Historical(Gate):
         candidate: Environment,
         settings: Settings,
         told: Callable[[str, str], None] = lambda *_: None,
+        heard: Callable[[Pair, list[Finding]], object] = lambda *_: None,
     ) -> None:
-        super().__init__(bench, again, recorded.environment, candidate, settings, told)
+        super().__init__(bench, again, recorded.environment, candidate, settings, told, heard)
         self.recorded = recorded
-        self._not_compared: dict[tuple[str, Aspect], str] = {}
         self.pairs = recorded.restricted(self.pairs)
-
-    @property
-    def not_compared(self) -> list[NotCompared]:
-        """What nothing can be said of, and why."""
-        return [NotCompared(case, aspect, why) for (case, aspect), why in self._not_compared.items()]
 
     def _compared(
         self, bench: Workbench, pair: Pair, stage: int, seconds: float, aspects: Iterable[str] = ()
@@ -82,15 +75,11 @@ class Historical(Gate):
             found += self._against_record(bench, pair)
         if not now.error and "latency" in asked:
             self._told(pair.name, "latency")
-            found += self._latency(bench, pair, seconds)
+            found += self._slower(bench, pair, seconds)
         if not any(finding.aspect in BLOCKING for finding in found):  # a gate that compared nothing has not passed
             left = "; ".join(f"{one.aspect}: {one.why}" for one in self.not_compared if one.case == pair.name)
             found.append(Finding(pair.name, "builds", "inconclusive", f"nothing could be compared: {left}"))
         return [replace(one, stage=stage) for one in found]
-
-    def _leave_out(self, pair: Pair, aspect: Aspect, why: str) -> list[Finding]:
-        self._not_compared[pair.name, aspect] = why
-        return []
 
     # -- builds -------------------------------------------------------------------------------------------------
 
@@ -114,7 +103,7 @@ class Historical(Gate):
         if len(then.warnings) >= WARNINGS_KEPT:
             self._leave_out(pair, "warnings", f"the record holds the first {WARNINGS_KEPT} alone")
             now = replace(now, warnings=())
-        return compare_builds(pair.name, then, now)
+        return self._without_left_out(compare_builds(pair.name, then, now))
 
     def _host_differs(self, record: Record) -> list[str]:
         return differences(_without_versions(record["environment"]), host())
@@ -164,7 +153,7 @@ class Historical(Gate):
 
     # -- latency ------------------------------------------------------------------------------------------------
 
-    def _latency(self, bench: Workbench, pair: Pair, seconds: float) -> list[Finding]:
+    def _slower(self, bench: Workbench, pair: Pair, seconds: float) -> list[Finding]:
         records = self.recorded.latency.get(pair.baseline.id) or {}
         timed = {bucket: ms for bucket, one in records.items() if (ms := _median_ms(one["values"]["buckets"][bucket]))}
         if not timed:

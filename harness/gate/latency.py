@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BuildFailed, RunFailed, WorkerDied, WorkerHung
+from harness.errors import BuildFailed, HostLost, RunFailed, WorkerDied, WorkerHung
 from harness.gate.findings import Finding
 from harness.latency import design_of, margins_of
 from harness.measure.arms import Question
@@ -55,8 +55,13 @@ def compare_latency(
         question = Question(sides[0], sides[1], bench.inputs(pair.baseline.model))
         design = replace(design_at(stage, bench.matrix, settings), budget_s=seconds)
         outcome = run_session(question, design, margins, bench.seed + stage - 1, start=bench.fresh)
+    except HostLost:
+        raise
     except (BuildFailed, RunFailed, WorkerDied, WorkerHung) as error:
         return [Finding(pair.name, "latency", "invalid", f"cannot be timed: {error}", TRAFFIC, stage=stage)]
+    environment = bench.environment(pair.candidate)
+    if outcome.stopped_by == "lost launches" and (why := bench.standins.gone(environment)):
+        raise HostLost(f"the host went away while {pair.name} was timed: {why}", where=environment.name)
     heard(outcome)
     return findings_of(pair, outcome, margins, stage)
 

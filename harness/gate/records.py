@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, ResultsError
 from harness.gate.findings import overall
+from harness.gate.stages import unsettled
 from harness.measure.host import host
 from harness.results.record import record
 
@@ -34,15 +35,19 @@ def record_pair(
     findings: Sequence[Finding],
     asked: Asked,
     sessions: Sequence[tuple[int, Session]] = (),
+    *,
+    settled: bool = True,
 ) -> None:
     """What was found of one pair; the verdict is what its findings come to.
+
+    Before the second stage was asked, that is ``inconclusive`` at the most: nothing is confirmed yet.
 
     :param findings: final ones, with what is allowed marked.
     :param sessions: latency sessions with their stages; of their samples the clock that judged is kept.
     :raises ResultsError: it cannot be written.
     """
-    word = overall(findings)
-    values: dict[str, Any] = {"pair": pair.name, **_sides(asked), "findings": list(findings)}
+    word = overall(findings if settled else unsettled(findings))
+    values: dict[str, Any] = {"pair": pair.name, **_sides(asked), "findings": list(findings), "settled": settled}
     values["sessions"] = [{"stage": stage, **_session(one)} for stage, one in sessions]
     try:
         bench.record(KIND, pair.candidate, word, **values)

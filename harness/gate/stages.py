@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.measure.session import TRAFFIC
 from harness.stats.multiple import holm_adjusted
 
 if TYPE_CHECKING:
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 
     from harness.gate.findings import Finding
 
-__all__ = ["flagged", "settled"]
+__all__ = ["flagged", "settled", "unsettled"]
 
-_DIGEST = re.compile(r"[0-9a-f]{16,}")
+_WHOLE = ("", TRAFFIC)
+_DIGEST = re.compile(r"[0-9a-f]{16,}|-\d+-\d+(?=\.log)")
 
 
 def flagged(first: Iterable[Finding]) -> list[Finding]:
@@ -36,19 +38,49 @@ def settled(first: Sequence[Finding], again: Iterable[Finding], alpha: float) ->
     asked = flagged(first)
     if not asked:
         return list(first)
-    found = {finding.key: finding for finding in again}
-    second = [found.get(one.key) or _not_asked(one) for one in asked]
+    again = list(again)
+    second = [_answer(one, again) for one in asked]
     adjusted = holm_adjusted([1.0 if one.p is None else one.p for one in second])
-    keys = {finding.key for finding in asked}
+    final = [_final(*both, alpha) for both in zip(asked, second, adjusted, strict=True)]
+    late = _only_then(first, again, {finding.key for finding in final})
+    keys = {finding.key for finding in (*asked, *late)}
+    return [*(one for one in first if one.key not in keys), *final, *late]
+
+
+def unsettled(first: Iterable[Finding]) -> list[Finding]:
+    """What the first stage alone is worth: nothing that has to be asked again is believed yet."""
     return [
-        *(one for one in first if one.key not in keys),
-        *(_final(*both, alpha) for both in zip(asked, second, adjusted, strict=True)),
+        replace(one, word="inconclusive", why=f"not asked again yet: {one.why}") if one.blocks else one for one in first
     ]
 
 
-def _not_asked(first: Finding) -> Finding:
-    """The second stage had nothing to say of it: its length bucket had no sample, say."""
-    return replace(first, word="inconclusive", why="the second stage did not come to it", p=1.0, stage=2)
+def _answer(first: Finding, again: Sequence[Finding]) -> Finding:
+    """What the second stage says of a finding: of the same place, else of the whole where that failed, else nothing."""
+    same = [one for one in again if one.case == first.case]
+    whole = [one for one in same if one.aspect == first.aspect and one.where in _WHOLE]
+    failed = [one for one in whole if one.word in {"regression", "invalid", "inconclusive"}]
+    for one in ([one for one in same if one.key == first.key] or failed)[:1]:
+        return replace(one, where=first.where)
+    for one in same:
+        if one.aspect == "builds" and one.word != "pass":
+            return _silent(first, f"the second stage could not ask: {one.why}")
+    return _silent(first, "the second stage did not come to it")  # its length bucket had no sample, say
+
+
+def _silent(first: Finding, why: str) -> Finding:
+    return replace(first, word="inconclusive", why=why, p=1.0, stage=2)
+
+
+def _only_then(
+    first: Sequence[Finding], again: Sequence[Finding], answered: set[tuple[str, str, str]]
+) -> list[Finding]:
+    """What was counted, not sampled, and wrong in the second stage alone: it stands against the first one's word."""
+    known = {finding.key: finding for finding in first}
+    return [
+        replace(one, word="inconclusive", why=f"the second stage alone found it: {one.why}", p=1.0)
+        for one in flagged(again)
+        if one.p == 0.0 and one.key not in answered and (one.key not in known or known[one.key].word == "pass")
+    ]
 
 
 def _final(first: Finding, second: Finding, adjusted: float, alpha: float) -> Finding:

@@ -7,6 +7,8 @@ import json
 import pytest
 
 from harness.cli import main
+from harness.errors import HostLost
+from harness.gate.gate import Gate
 from harness.results.store import read_run
 from tests.gate.yard import FP32, INT8, NEW, OLD, SIDES, Yard, checked, schema
 
@@ -65,7 +67,7 @@ def test_what_no_longer_builds_blocks_and_the_step_summary_is_added_to(yard, mon
     assert found == {(FP32, "builds"): "allowed", (INT8, "builds"): "regression"}
     assert {one["stage"] for one in report["first_stage"]} == {1}
     verdicts = [one["verdict"] for one in read_run(yard.run_file())]
-    assert verdicts == ["pass", "regression", "regression"]
+    assert verdicts == ["pass", "inconclusive", "pass", "regression", "regression"]
     assert "no longer builds" in capsys.readouterr().out
     assert main(["results", "show", yard.run_file().stem]) == 0
     assert "regression builds" in capsys.readouterr().out
@@ -104,3 +106,49 @@ def test_what_is_wrong_is_said_before_anything_runs(yard, capsys, words, code, s
 def test_the_schema_is_printed(capsys):
     assert main(["gate", "--schema"]) == 0
     assert json.loads(capsys.readouterr().out) == schema()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (HostLost("the connection was lost", where="gpu1"), "gpu1: the connection was lost"),
+        (OSError(28, "No space left on device", "engine.plan"), "engine.plan: No space left on device"),
+        (RuntimeError("a library's"), "Traceback (most recent call last)"),
+    ],
+)
+def test_a_gate_that_breaks_off_tells_what_it_has_and_gives_no_answer(yard, capsys, monkeypatch, error, says):
+    whole = Gate._compared
+
+    def breaks(self, bench, pair, *rest):
+        if pair.name == INT8:
+            raise error
+        return whole(self, bench, pair, *rest)
+
+    monkeypatch.setattr(Gate, "_compared", breaks)
+    assert main(["gate", *SIDES, "--report", "broken.json"]) == 5
+    assert says in capsys.readouterr().err
+    report = checked(json.loads((yard.folder / "broken.json").read_text()))
+    assert report["verdict"] == "invalid"
+    assert {one["why"] for one in report["findings"] if one["case"] == INT8} == {
+        "it was not judged: the run ended before it"
+    }
+    assert [one["word"] for one in report["findings"] if (one["case"], one["aspect"]) == (FP32, "builds")] == ["pass"]
+    first, last = read_run(yard.run_file())
+    assert (first["values"]["pair"], last["verdict"]) == (FP32, "invalid")
+
+
+def test_what_ended_a_worker_is_tried_again_by_the_second_stage(yard, capsys, monkeypatch):
+    """A builder that was killed once, for want of memory say, is no regression."""
+    again = Gate._asked_again
+
+    def healed(self, asked):
+        yard.plant()
+        return again(self, asked)
+
+    monkeypatch.setattr(Gate, "_asked_again", healed)
+    yard.plant(crash="build", victim="conv")
+    assert main(["gate", *SIDES, "--report", "report.json"]) != 1
+    report = checked(json.loads((yard.folder / "report.json").read_text()))
+    assert {one["aspect"] for one in report["first_stage"]} == {"builds"}
+    words = [one["word"] for one in report["findings"] if one["aspect"] == "builds"]
+    assert words == ["pass", "pass"], capsys.readouterr().out

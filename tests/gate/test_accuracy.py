@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from harness.accuracy import Score
-from harness.gate.accuracy import AccuracyMargins, Drop, Paired, drop_of
+from harness.gate.accuracy import AccuracyMargins, Drop, Paired, drop_of, worst_of
+from harness.gate.findings import Finding
 
 
 def right(reference, candidate):
@@ -66,6 +67,69 @@ def test_a_nan_that_the_baseline_has_not_blocks_at_once():
     accuracy, _ = paired(0.05, 0.05, spoil=2)
     assert (accuracy.word, accuracy.p) == ("regression", 0.0)
     assert "NaN or infinite in y" in accuracy.why
+
+
+def sides(old=None, new=None):
+    """One sample, of which a side has other outputs."""
+    one = Paired("case", "y", None)
+    oracle, outputs_ = outputs(0, 0.05)
+    one.add("short", oracle, outputs_ if old is None else old, outputs_ if new is None else new)
+    return list(one.findings())
+
+
+@pytest.mark.parametrize("broken", [{}, {"y": np.zeros(3)}])
+def test_outputs_that_cannot_be_compared_are_their_sides_fault(broken):
+    (lost,) = sides(new=broken)
+    assert (lost.word, lost.p, lost.blocks) == ("regression", 0.0, True)
+    (gained,) = sides(old=broken)
+    assert (gained.word, gained.blocks) == ("improved", False)
+    (neither,) = sides(old=broken, new=broken)
+    assert neither.word == "inconclusive"
+
+
+def test_a_side_that_does_not_run_is_judged_by_which_it_is():
+    words = {}
+    for refused in (["baseline"], ["candidate"], ["baseline", "candidate"]):
+        one = Paired("case", "y", None)
+        for side in refused:
+            one.refuse(side, "does not run: length 9")
+        assert one.over
+        (words[tuple(refused)],) = (finding.word for finding in one.findings())
+    assert list(words.values()) == ["improved", "regression", "inconclusive"]
+
+
+def first_of(_, candidate):
+    """The first value, as a score."""
+    return float(candidate["y"][0]), 1.0
+
+
+def test_the_p_value_is_of_what_is_a_regression():
+    """SQNR fell by 2 dB, unsurely; the score fell a little, surely: what blocks is the first, at its own p-value."""
+    one = Paired("case", "y", Score("first", first_of, lower_is_better=False))
+    falls, small = [2.6, 1.2, 2.4, 1.0], 0.012
+    random = np.random.default_rng(0)
+    for fall in falls:
+        oracle = {"y": np.concatenate([[1.0], random.normal(size=4000)])}
+        noise = random.normal(size=4000)
+        old, new = oracle["y"].copy(), oracle["y"].copy()
+        old[1:] += 0.05 * noise
+        new[1:] += 0.05 * 10 ** (fall / 20) * noise
+        new[0] -= small
+        one.add("short", oracle, {"y": old}, {"y": new})
+    accuracy = next(one.findings())
+    alone = drop_of(falls, 0.5)
+    assert accuracy.word == "regression"
+    assert accuracy.p == pytest.approx(2 * alone.p, rel=0.2)
+
+
+def test_of_several_builds_the_worst_counts():
+    good, bad = (
+        Finding("case", "accuracy", word, word, "short", p) for word, p in (("pass", 0.9), ("regression", 1e-4))
+    )
+    (one,) = worst_of([[good], [bad], [good]])
+    assert (one.word, one.p) == ("regression", pytest.approx(3e-4))
+    assert one.why == "regression (the worst of 3 builds)"
+    assert worst_of([[good]]) == [good]
 
 
 def test_beyond_what_int8_is_about_nothing_is_worse():

@@ -3,12 +3,17 @@ from __future__ import annotations
 import pytest
 
 from harness.gate.builds import Built, compare_builds
+from harness.gate.findings import Finding, NotCompared
 
 WHOLE = Built(int8=[6, 6, 6], floats=[1, 1, 1], bytes=[100, 102, 101], seconds=[3.0, 3.1, 2.9], device_bytes=[50] * 3)
 
 
 def found(baseline, candidate):
     return {one.aspect: one for one in compare_builds("case", baseline, candidate)}
+
+
+def found_all(baseline, candidate):
+    return [one for one in compare_builds("case", baseline, candidate) if isinstance(one, Finding)]
 
 
 def test_equal_builds_pass():
@@ -26,7 +31,12 @@ def test_what_no_longer_builds_blocks_in_the_librarys_words():
 
 def test_what_builds_now_or_on_neither_side_does_not_block():
     assert [one.word for one in compare_builds("case", Built(error="x"), WHOLE)] == ["improved"]
-    assert [one.word for one in compare_builds("case", Built(error="x"), Built(error="y"))] == ["pass"]
+    (neither,) = compare_builds("case", Built(error="x"), Built(error="y"))
+    assert (type(neither), neither.why) == (NotCompared, "builds on neither side: y")
+    for died in ((True, False), (False, True)):
+        sides = [Built(error="x", died=one) for one in died]
+        (one,) = compare_builds("case", *sides)
+        assert (one.word, one.blocks) == ("inconclusive", False), "memory or a deadline says nothing of the model"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +47,7 @@ def test_what_builds_now_or_on_neither_side_does_not_block():
         ([3, 3, 3], [1, 1, 1], "pass"),  # merged into fewer, none of them in float
         ([0, 0, 0], [1, 1, 1], "regression"),
         ([7, 7, 7], [0, 0, 0], "improved"),
-        ([None, None, None], [None, None, None], "pass"),
+        ([None, None, None], [None, None, None], "inconclusive"),
     ],
 )
 def test_what_fell_back_to_float(int8, floats, word):
@@ -64,16 +74,25 @@ def test_growth_is_told_and_does_not_block(candidate, aspect, word):
     assert (one.word, one.blocks) == (word, False)
 
 
+def test_coverage_that_neither_side_tells_is_not_compared():
+    untold = Built(int8=[None], floats=[None], bytes=[1])
+    one = found(untold, WHOLE)["coverage"]
+    assert (type(one), one.why) == (NotCompared, "the baseline does not tell what runs in INT8")
+    assert found(untold, untold)["coverage"].why == "the baseline and candidate does not tell what runs in INT8"
+    floats = Built(int8=[0], floats=[2], bytes=[1])
+    assert isinstance(found(floats, untold)["coverage"], NotCompared), "of a float engine there is none to lose"
+
+
 def test_a_profile_that_is_another_is_named_and_blocks():
     def built(opt):
         return Built(bytes=[100], profiles=[[{"x": [[1, 4], [1, opt], [1, 64]]}]])
 
-    assert {one.word for one in found(built(16), built(16)).values()} == {"pass"}
-    (one,) = (f for f in compare_builds("case", built(16), built(8)) if f.word == "regression")
+    assert {one.word for one in found_all(built(16), built(16))} == {"pass"}
+    (one,) = (f for f in found_all(built(16), built(8)) if f.blocks)
     assert (one.aspect, one.where, one.why) == ("builds", "profile 0", "opt of x [1, 16] before, [1, 8] now")
     assert one.blocks
     none = Built(bytes=[100], profiles=[[]])
-    (lost,) = (f for f in compare_builds("case", built(16), none) if f.blocks)
+    (lost,) = (f for f in found_all(built(16), none) if f.blocks)
     assert lost.why == "1 profile(s) before, 0 now"
 
 

@@ -22,10 +22,10 @@ def test_a_pair_is_judged_by_itself_whatever_was_judged_before(lab):
     assert make(0).corpus("conv", "test").digest != make(1).corpus("conv", "test").digest
     gate = Gate(make(0), lambda: make(1), lab.sides[OLD], lab.sides[NEW], Settings(budget_s=30, builds=2))
     fp32, int8 = gate.pairs.both
-    blocked = [one for one in gate.judge(int8) if one.blocks]
+    blocked = [one for one in gate.judge(int8, 2) if one.blocks]
     assert {(one.case, one.aspect, one.stage) for one in blocked} == {(int8.name, "accuracy", 2)}
     assert {one.stage for one in gate.flagged} == {1}
     assert {one.key for one in gate.flagged} >= {one.key for one in blocked}
-    found = [one for one in gate.judge(fp32) if one.aspect == "accuracy"]
+    found = [one for one in gate.judge(fp32, 2) if one.aspect == "accuracy"]
     assert found
     assert {(one.word, one.stage) for one in found} == {("pass", 1)}

@@ -32,7 +32,8 @@ def made(*findings):
         ([PASS, Finding("c", "latency", "inconclusive", "?")], "inconclusive", 3),
         ([SLOW, Finding("c", "latency", "invalid", "?")], "regression", 1),
         ([Finding("c", "latency", "inconclusive", "?"), Finding("d", "latency", "invalid", "?")], "invalid", 4),
-        ([Finding("c", "tail", "inconclusive", "?")], "pass", 0),
+        ([PASS, Finding("c", "tail", "inconclusive", "?")], "pass", 0),
+        ([Finding("c", "tail", "minor", "?")], "inconclusive", 3),  # nothing that can block was compared
     ],
 )
 def test_the_answer_is_the_worst_that_can_block(findings, verdict, code):
