@@ -56,10 +56,7 @@ def _leads(config: pytest.Config) -> bool:
 
 
 def _ask_for_gate(config: pytest.Config) -> None:
-    """What a gate needs is loaded where one is asked for.
-
-    :raises pytest.UsageError: half of a gate is.
-    """
+    """What a gate needs is loaded where one is asked for; half of a gate ends the run."""
     given = {name: config.getoption(name) for name in GATE}
     if not any(given.values()):
         return
@@ -69,7 +66,7 @@ def _ask_for_gate(config: pytest.Config) -> None:
     try:
         check_options(given)
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from None
+        pytest.exit(str(error), returncode=error.exit_code)  # pytest's own code for usage is 4, which is "invalid"
     config.pluginmanager.register(plugin_upgrade, "harness.plugin_upgrade")
 
 
