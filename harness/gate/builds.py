@@ -20,7 +20,7 @@ __all__ = ["Built", "compare_builds"]
 
 _GREW = {"size": 0.10, "memory": 0.10, "build time": 0.50}
 """Growth that is worth a word, as a ratio minus 1. Build times of a shared machine vary, so theirs is wide."""
-_SHOWN_WARNINGS = 5
+_SHOWN_WARNINGS, _SHOWN_NAMES = 5, 4
 _LEAST_SECONDS = 1.0
 """Build times that differ by less are the same."""
 _NOT_OF_THE_MODEL = ("The logger passed into",)
@@ -34,7 +34,7 @@ class Built:
     :param error: why it does not build; empty where it does, and the other fields hold.
     :param died: whether the builder ended or hung, where another one would say that it refuses the model.
     :param int8: for each build, operators with weights that compute in INT8; None where nothing tells.
-    :param floats: the same that compute in float.
+    :param floats: the same that compute in float. :param in_float: their names, over all builds.
     :param bytes: of each build's engines. :param seconds: of each build; those out of the cache are left out.
     :param device_bytes: that an engine and its context take on the device; empty without one.
     :param profiles: of each engine, as it has them: input -> smallest, opt and largest shape.
@@ -45,6 +45,7 @@ class Built:
     died: bool = False
     int8: Sequence[int | None] = ()
     floats: Sequence[int | None] = ()
+    in_float: Sequence[str] = ()
     bytes: Sequence[int] = ()
     seconds: Sequence[float] = ()
     device_bytes: Sequence[int] = ()
@@ -109,9 +110,13 @@ def _coverage(case: str, baseline: Built, candidate: Built) -> Iterator[Finding 
         yield NotCompared(case, "coverage", f"the {unknown} does not tell what runs in INT8")
         return
     values = {"baseline": list(baseline.int8), "candidate": list(candidate.int8)}
+    fell = sorted(set(candidate.in_float) - set(baseline.in_float))
+    if fell:
+        values["in_float"] = fell
     said = f"operators in INT8: {min(old)} before, {min(new)} now, by the worst build of each"
     if min(new) < min(old) and _lost(baseline, candidate):
-        yield Finding(case, "coverage", "regression", f"fell back to float: {said}", p=0.0, values=values)
+        named = f" {', '.join(fell[:_SHOWN_NAMES])}{', ...' * (len(fell) > _SHOWN_NAMES)};" if fell else ""
+        yield Finding(case, "coverage", "regression", f"fell back to float:{named} {said}", p=0.0, values=values)
     elif min(new) > min(old):
         yield Finding(case, "coverage", "improved", said, values=values)
     else:

@@ -241,6 +241,7 @@ class Gate:
         return Built(
             int8=[_sum(counts, "int8") for counts in counted],
             floats=[_sum(counts, "float") for counts in counted],
+            in_float=sorted({name for counts in counted for one in counts for name in (one or {}).get("in_float", ())}),
             bytes=[sum(fact.get("bytes") or 0 for fact in one) for one in facts],
             seconds=[sum(fact["seconds"] for fact in one) for one in facts if not any(f.get("cached") for f in one)],
             device_bytes=[one["engine_bytes"] + one["context_bytes"] for one in memory],

@@ -54,18 +54,19 @@ _PASSES_ON = {
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 7, 1, 5, 15
-_NODE_INPUT, _NODE_OUTPUT, _NODE_OP_TYPE, _TENSOR_NAME, _SPARSE_VALUES = 1, 2, 4, 8, 1
+_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OP_TYPE, _TENSOR_NAME, _SPARSE_VALUES = 1, 2, 3, 4, 8, 1
 
 
 def weighted_operators(model: bytes) -> dict[str, Any]:
-    """``{int8, float, operators}`` of a serialized ModelProto.
+    """``{int8, float, operators, in_float}`` of a serialized ModelProto.
 
-    Operators with at least one constant weight, counted by what they compute in, and ``{operator type: count}``.
+    Operators with at least one constant weight, counted by what they compute in, ``{operator type: count}``, and the
+    names of those that compute in floating point (what they make, where they have none).
     An operator between Q/DQ nodes that no kernel fused computes in floating point, and is counted there.
 
     :raises ValueError: the bytes are no protobuf message.
     """
-    nodes: list[tuple[str, list[str], list[str]]] = []
+    nodes: list[tuple[str, str, list[str], list[str]]] = []
     constants: set[str] = set()
     for number, value in _fields(_only(model, _MODEL_GRAPH)):
         if number == _GRAPH_NODE:
@@ -75,21 +76,30 @@ def weighted_operators(model: bytes) -> dict[str, Any]:
         elif number == _GRAPH_SPARSE:
             constants.add(_only(_only(value, _SPARSE_VALUES), _TENSOR_NAME).decode())
     counts: "Counter[str]" = Counter()
-    for op_type, inputs, outputs in nodes:  # in topological order, so what passes a weight on comes before its use
+    in_float = []
+    for (
+        op_type,
+        name,
+        inputs,
+        outputs,
+    ) in nodes:  # in topological order, so what passes a weight on comes before its use
         if op_type == "Constant" or (op_type in _PASSES_ON and inputs[:1] and inputs[0] in constants):
             constants.update(outputs)
         operands = _INT8.get(op_type, ()) + _FLOAT.get(op_type, ())
         if any(inputs[i] in constants for i in operands if i < len(inputs)):
             counts[op_type] += 1
+            if op_type in _FLOAT:
+                in_float.append(name or outputs[0])
     return {
         "int8": sum(n for op_type, n in counts.items() if op_type in _INT8),
         "float": sum(n for op_type, n in counts.items() if op_type in _FLOAT),
         "operators": dict(sorted(counts.items())),
+        "in_float": in_float,
     }
 
 
-def _node(data: bytes) -> tuple[str, list[str], list[str]]:
-    op_type, inputs, outputs = "", [], []
+def _node(data: bytes) -> tuple[str, str, list[str], list[str]]:
+    op_type, name, inputs, outputs = "", "", [], []
     for number, value in _fields(data):
         if number == _NODE_INPUT:
             inputs.append(value.decode())
@@ -97,7 +107,9 @@ def _node(data: bytes) -> tuple[str, list[str], list[str]]:
             outputs.append(value.decode())
         elif number == _NODE_OP_TYPE:
             op_type = value.decode()
-    return op_type, inputs, outputs
+        elif number == _NODE_NAME:
+            name = value.decode()
+    return op_type, name, inputs, outputs
 
 
 def _only(data: bytes, wanted: int) -> bytes:

@@ -31,12 +31,13 @@ _PROFILE = re.compile(r" \[profile \d+\]$")
 
 
 def coverage(engine: bytes) -> dict[str, Any] | None:
-    """``{int8, float, operators}``: operators with weights by what both their operands are; None where it is not told.
+    """``{int8, float, operators, in_float}``: operators with weights by what both their operands are; None where it is
+    not told.
 
     One that several profiles have counts once, and as INT8 if it is in all of them. Products of one input that became
     one operator are one. What was compiled into one kernel with its neighbours has no line, and does not count: so it
     was with products of a vector and with a convolution of 4 channels, all of them in float.
-    ``operators``: how many there are of ``Conv``, ``ConvTranspose`` and ``MatMul``.
+    ``operators``: how many there are of ``Conv``, ``ConvTranspose`` and ``MatMul``; ``in_float``: names of those in float.
     """
     found: dict[tuple[str, str], bool] = {}
     constant: set[str] = set()
@@ -60,7 +61,8 @@ def coverage(engine: bytes) -> dict[str, Any] | None:
         return None
     in_int8 = sum(found.values())
     operators = Counter(_WEIGHTED[kind] for kind, _ in found)
-    return {"int8": in_int8, "float": len(found) - in_int8, "operators": dict(operators)}
+    in_float = [name for (_, name), int8 in found.items() if not int8]
+    return {"int8": in_int8, "float": len(found) - in_int8, "operators": dict(operators), "in_float": in_float}
 
 
 def _programs(engine: bytes) -> Iterator[str]:

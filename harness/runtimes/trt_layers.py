@@ -23,7 +23,7 @@ def is_int8(layer: Mapping[str, Any]) -> bool | None:
 
 
 def coverage(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """``{int8, float, operators}``: layers with weights by what they compute in.
+    """``{int8, float, operators, in_float}``: layers with weights by what they compute in; those in float by name.
 
     None where the inspector is silent of all of them, or of some while none of the others is INT8.
     """
@@ -35,7 +35,8 @@ def coverage(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     for one in layers:
         kind = str(one.get("LayerType", "unknown"))
         operators[kind] = operators.get(kind, 0) + 1
-    return {"int8": said.count(True), "float": said.count(False), "operators": operators}
+    in_float = [str(one.get("Name", "")) for one, int8 in zip(weighted, said) if int8 is False]
+    return {"int8": said.count(True), "float": said.count(False), "operators": operators, "in_float": in_float}
 
 
 def _format(tensor: Mapping[str, Any]) -> str:

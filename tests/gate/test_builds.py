@@ -74,6 +74,14 @@ def test_growth_is_told_and_does_not_block(candidate, aspect, word):
     assert (one.word, one.blocks) == (word, False)
 
 
+def test_what_fell_back_is_named():
+    before = Built(int8=[6], floats=[1], in_float=["a"], bytes=[1])
+    now = Built(int8=[4], floats=[3], in_float=["a", "c", "b"], bytes=[1])
+    one = found(before, now)["coverage"]
+    assert one.why.startswith("fell back to float: b, c; operators in INT8: 6 before, 4 now")
+    assert one.values["in_float"] == ["b", "c"]
+
+
 def test_coverage_that_neither_side_tells_is_not_compared():
     untold = Built(int8=[None], floats=[None], bytes=[1])
     one = found(untold, WHOLE)["coverage"]

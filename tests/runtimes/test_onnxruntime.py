@@ -39,8 +39,8 @@ def test_coverage_tells_int8_from_a_silent_fall_back_to_float(conv, qdq_conv, un
     def coverage(path):
         return OnnxRuntime().load(str(path), {}).coverage()
 
-    assert coverage(conv) == {"int8": 0, "float": 1, "operators": {"Conv": 1}}
-    assert coverage(qdq_conv) == {"int8": 1, "float": 0, "operators": {"QLinearConv": 1}}
+    assert coverage(conv) == {"int8": 0, "float": 1, "operators": {"Conv": 1}, "in_float": ["c"]}
+    assert coverage(qdq_conv) == {"int8": 1, "float": 0, "operators": {"QLinearConv": 1}, "in_float": []}
     fallen_back = coverage(unfused_conv)
     assert (fallen_back["int8"], fallen_back["float"]) == (0, 1)
 

@@ -73,7 +73,8 @@ def build(worker, tmp_path):
 
 
 def counted(kind, *, int8):
-    return {"int8": int(int8), "float": int(not int8), "operators": {"Conv" if kind == "conv" else "MatMul": 1}}
+    operators = {"Conv" if kind == "conv" else "MatMul": 1}
+    return {"int8": int(int8), "float": int(not int8), "operators": operators, "in_float": [] if int8 else ["operator"]}
 
 
 @pytest.mark.parametrize("form", FORMS)

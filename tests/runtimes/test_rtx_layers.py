@@ -78,7 +78,7 @@ def test_what_operators_are_called_in_a_model():
     convolution = product(name="c").replace("fully_connected", "corrltn")
     transposed = product(name="t").replace("fully_connected", "deconvolution")
     found = coverage(program(WEIGHTS, tensor("x", "int8"), product(), convolution, transposed))
-    assert found == {"int8": 3, "float": 0, "operators": {"MatMul": 1, "Conv": 1, "ConvTranspose": 1}}
+    assert found == {"int8": 3, "float": 0, "operators": {"MatMul": 1, "Conv": 1, "ConvTranspose": 1}, "in_float": []}
 
 
 @pytest.mark.parametrize(

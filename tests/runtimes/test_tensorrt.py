@@ -491,7 +491,9 @@ def test_layers_times_and_memory(lab):
     engine.timed("8", 1, 2)
     assert {name: len(values) for name, values in times.items()} == {"conv": 3, "relu": 3}, "it is still profiled"
     assert set(engine.memory()) == {"context_bytes", "engine_bytes", "taken_bytes"}
-    assert engine.coverage() == {"int8": 0, "float": 1, "operators": coverage(layers)["operators"]}
+    assert engine.coverage() == {
+        "int8": 0, "float": 1, "operators": coverage(layers)["operators"], "in_float": ["conv"],
+    }  # fmt: skip
     with pytest.raises(RuntimeFailure, match="no feed is kept as 'other'"):
         engine.layers("other")
 
@@ -539,5 +541,5 @@ def test_a_layer_list_that_tells_nothing_is_unknown():
     some = [{"Name": "conv1"}, {"Name": "conv2", "Weights": {"Type": "Float"}}]
     assert coverage(some) is None, "the one that is not told may be INT8"
     assert json.dumps(coverage([{"Name": "conv1", "Weights": {"Type": "Int8"}}])) == json.dumps(
-        {"int8": 1, "float": 0, "operators": {"unknown": 1}}
+        {"int8": 1, "float": 0, "operators": {"unknown": 1}, "in_float": []}
     )

@@ -32,7 +32,7 @@ def test_loads_runs_and_times_a_model(worker, conv):
         durations = engine.burst({"x": X}, 1, 5)
         assert len(durations) == 5
         assert min(durations) > 0
-        assert engine.coverage() == {"int8": 0, "float": 1, "operators": {"Conv": 1}}
+        assert engine.coverage() == {"int8": 0, "float": 1, "operators": {"Conv": 1}, "in_float": ["y"]}
     with pytest.raises(UsageError, match="closed"):
         engine.run({"x": X})
     assert worker.alive
