@@ -109,7 +109,7 @@ def _coverage(case: str, baseline: Built, candidate: Built) -> Iterator[Finding 
         unknown = " and ".join(n for n, counts in (("baseline", old), ("candidate", new)) if counts is None)
         yield NotCompared(case, "coverage", f"the {unknown} does not tell what runs in INT8")
         return
-    values = {"baseline": list(baseline.int8), "candidate": list(candidate.int8)}
+    values: dict[str, object] = {"baseline": list(baseline.int8), "candidate": list(candidate.int8)}
     fell = sorted(set(candidate.in_float) - set(baseline.in_float))
     if fell:
         values["in_float"] = fell

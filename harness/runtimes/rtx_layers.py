@@ -37,7 +37,7 @@ def coverage(engine: bytes) -> dict[str, Any] | None:
     One that several profiles have counts once, and as INT8 if it is in all of them. Products of one input that became
     one operator are one. What was compiled into one kernel with its neighbours has no line, and does not count: so it
     was with products of a vector and with a convolution of 4 channels, all of them in float.
-    ``operators``: how many there are of ``Conv``, ``ConvTranspose`` and ``MatMul``; ``in_float``: names of those in float.
+    ``operators``: how many there are of ``Conv``, ``ConvTranspose`` and ``MatMul``; ``in_float``: who is in float.
     """
     found: dict[tuple[str, str], bool] = {}
     constant: set[str] = set()

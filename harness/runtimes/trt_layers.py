@@ -35,7 +35,7 @@ def coverage(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     for one in layers:
         kind = str(one.get("LayerType", "unknown"))
         operators[kind] = operators.get(kind, 0) + 1
-    in_float = [str(one.get("Name", "")) for one, int8 in zip(weighted, said) if int8 is False]
+    in_float = [str(one.get("Name", "")) for one, int8 in zip(weighted, said, strict=True) if int8 is False]
     return {"int8": said.count(True), "float": said.count(False), "operators": operators, "in_float": in_float}
 
 
