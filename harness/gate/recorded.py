@@ -95,8 +95,8 @@ def gather(run: str, runtime: str, records: Iterable[Record]) -> Recorded:
             continue
         if one["kind"] == "build":
             builds[one["case"]] = one
-        elif one["kind"] == "accuracy" and ("buckets" in one["values"] or one["case"] not in accuracy):
-            accuracy[one["case"]] = one  # drawn examples have records of this kind, too
+        elif one["kind"] == "accuracy":
+            accuracy[one["case"]] = one
         elif one["kind"] == "latency":
             latency.setdefault(one["case"], {}).update(dict.fromkeys(one["values"].get("buckets") or {}, one))
     return Recorded(run, _stand_in(runtime), builds, accuracy, latency)

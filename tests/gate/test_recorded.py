@@ -91,7 +91,7 @@ def test_the_last_record_of_a_case_counts_and_drawn_examples_do_not():
     buckets = {"short": {"sqnr_db": 20.0}}
     records = [
         build(), build(int8=[2]),
-        made(kind="accuracy", values={"buckets": buckets}), made(kind="accuracy", values={"examples": 10}),
+        made(kind="accuracy", values={"buckets": buckets}), made(kind="drawn", values={"examples": 10}),
         latency("short"), latency("long"),
         made(runtime="tensorrt-8.6.0", case="other"),
     ]  # fmt: skip
