@@ -67,7 +67,7 @@ def _ask_for_gate(config: pytest.Config) -> None:
     from harness.upgrade import check_options
 
     try:
-        check_options(given)
+        check_options(given, config.getoption("dist", "no"))
     except HarnessError as error:
         raise pytest.UsageError(str(error)) from None
     config.pluginmanager.register(plugin_upgrade, "harness.plugin_upgrade")
