@@ -118,6 +118,12 @@ def test_newest_is_the_newest_run_that_has_builds_of_it(tmp_path):
     assert read(tmp_path, "record:a").environment.version == "1.22.1"
 
 
+def test_a_whole_name_is_not_the_beginning_of_another_hosts(tmp_path):
+    here, there = "onnxruntime-1.32.0-cpu", "onnxruntime-1.32.0-cpu@gpu1"
+    written(tmp_path, "a", made("a", 0, runtime=here, case="x"), made("a", 1, runtime=there, case="y"))
+    assert [set(read(tmp_path, f"record:a:{name}").builds) for name in (here, there)] == [{"x"}, {"y"}]
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
