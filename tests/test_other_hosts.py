@@ -114,7 +114,9 @@ def test_a_record_is_compared_with_the_host_that_the_candidate_is_on(suites, own
     for recorded in (RUNTIME, there):
         report = tmp_path / f"{recorded}.json"
         baseline = f"record:{run}:{recorded}"
-        done = suites.quickly(*int8, "--baseline", baseline, "--candidate", there, "--gate-report", report, "-k", "int8")
+        done = suites.quickly(
+            *int8, "--baseline", baseline, "--candidate", there, "--gate-report", report, "-k", "int8"
+        )
         assert report.exists(), done.text
         left = json.loads(report.read_text())["not_compared"]
         found[recorded] = {one["aspect"] for one in left if "measured elsewhere: " in one["why"]}

@@ -11,7 +11,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung
+from harness.errors import BuildFailed, CalibrationFailed, HostLost, RunFailed, WorkerDied, WorkerHung
 from harness.gate.builds import Built, compare_builds
 from harness.gate.findings import BLOCKING, Finding, NotCompared
 from harness.gate.gate import Gate
@@ -134,6 +134,8 @@ class Historical(Gate):
             return [Finding(pair.name, "accuracy", "inconclusive", other)]
         try:
             now = bench.accuracy(pair.candidate, bench.served(pair.candidate))
+        except HostLost:
+            raise  # that says nothing of the candidate
         except _FAILURES as error:
             return [Finding(pair.name, "accuracy", "regression", f"does not run: {error}", p=0.0)]
         then = record["values"]["buckets"]
@@ -179,6 +181,8 @@ class Historical(Gate):
             question = Question(bench.side(own), bench.side(pair.candidate), bench.inputs(pair.candidate.model))
             design = replace(design_of(bench.matrix, settings), budget_s=seconds)
             outcome = run_session(question, design, margins, bench.seed, start=bench.fresh)
+        except HostLost:
+            raise
         except _FAILURES as error:
             return self._leave_out(pair, "latency", f"cannot be timed: {error}")
         now = Latency(question, outcome, margins, own.precision.value)
