@@ -17,6 +17,7 @@ import secrets
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from itertools import permutations
@@ -58,8 +59,8 @@ MATRIX = Matrix(
 )  # fmt: skip
 SETTINGS = Settings(budget_s=300.0)
 AA = "A/A"
-AA_SHARE = 4
-"""A/A gates for each round of faults are so many times the faults: 60 of them, with two rounds of 15 faults."""
+AA_SHARE = 2
+"""A/A gates of each round of faults are so many times the faults: 60 of them with two rounds of 15 faults."""
 RESULTS = Path(__file__).parent / "results" / "gate.json"
 SIMULATED = 2000
 
@@ -91,10 +92,9 @@ def collect(parts: Path, minutes: float, only: Sequence[str], seed: int | None) 
     facts = host()
     common = {"environment": environment.name, "host": facts["host"], "cpu": facts["cpu"], "revision": facts["commit"]}
     random = np.random.default_rng(secrets.randbelow(2**31) if seed is None else seed)
-    seen = [one["gate"] for one in _read(parts)]
     with tempfile.TemporaryDirectory(prefix="gate.") as folder, Workers(deadline_s=60) as workers:
         lab = _Lab(Path(folder), sides, workers)
-        for name in _turns(random, seen, only):
+        for name in _turns(random, lambda: [one["gate"] for one in _judged(_read(parts))], only):
             if time.monotonic() > until:
                 return
             line = {
@@ -112,17 +112,20 @@ def _environment() -> Environment:
     return select(find_environments(Path.cwd()), ["onnxruntime"])[0]
 
 
-def _turns(random: np.random.Generator, seen: Sequence[str], only: Sequence[str]) -> Iterator[str]:
-    """In random order without end; what has been seen least comes first."""
-    counts = {name: seen.count(name) for name in FAULTS}
+def _turns(random: np.random.Generator, seen: Callable[[], Sequence[str]], only: Sequence[str]) -> Iterator[str]:
+    """In random order without end, round by round; what has been seen least comes first.
+
+    :param seen: names of the gates so far that came to a verdict: one that failed is owed again.
+    :param only: names; all where empty.
+    """
     while True:
-        least = min(counts.values())
-        names = [name for name, count in counts.items() if count == least]
-        turn = [*names, *[AA] * (AA_SHARE // 2 * len(names))]
-        for place in random.permutation(len(turn)):
-            if not only or turn[place] in only:
-                yield turn[place]
-        counts.update(dict.fromkeys(names, least + 1))
+        done = seen()
+        counts = {name: done.count(name) for name in FAULTS if not only or name in only}
+        least = min(counts.values(), default=0)
+        owed = AA_SHARE * (least + 1) * len(FAULTS) - done.count(AA) if not only or AA in only else 0
+        # A/A alone may be asked for as long as one likes.
+        turn = [*(name for name, count in counts.items() if count == least), *[AA] * owed] or [AA]
+        yield from (turn[place] for place in random.permutation(len(turn)))
 
 
 class _Lab:
@@ -281,8 +284,16 @@ def _read(parts: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
+def _judged(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Without the gates that failed: one that came to no verdict has neither blocked nor passed anything."""
+    return [dict(one) for one in lines if one["verdict"] != "error"]
+
+
 def report(parts: Path, count: int, seed: int) -> int:
-    lines = _read(parts)
+    every = _read(parts)
+    lines, failed = _judged(every), [one for one in every if one["verdict"] == "error"]
+    for one in failed:
+        print(f"no verdict: {one['gate']}, seed {one['seed']}: {one['said'][:150]}", file=sys.stderr)
     equal = [one for one in lines if one["gate"] == AA]
     if not equal:
         print(f"no A/A gate in {parts}; run with --minutes first", file=sys.stderr)
@@ -309,6 +320,7 @@ def report(parts: Path, count: int, seed: int) -> int:
         "simulated_blocked_interval": list(interval(sum(found), len(found))) if found else None,
         "aa_verdicts": {word: verdicts.count(word) for word in sorted(set(verdicts))},
         "gates_with_faults": {name: [len(gates), sum(one["found"] for one in gates)] for name, gates in rows.items()},
+        "errors": dict(Counter(one["gate"] for one in failed)),
         "beside": sum(bool(one.get("beside")) for gates in rows.values() for one in gates),
         "launches": sum(len(next(iter(s["inputs"].values()))) for one in equal for s in one.get("sessions", ())),
         "load_median": float(np.median([one["load"] for one in lines if "load" in one])),

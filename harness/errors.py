@@ -24,6 +24,7 @@ __all__ = [
     "FetchFailed",
     "HarnessError",
     "HostLost",
+    "HostUnreachable",
     "LayoutError",
     "LengthOutOfRange",
     "ModelRefused",
@@ -106,6 +107,10 @@ class EnvironmentMissing(HarnessError):
     """An interpreter with the wanted runtime that is not there."""
 
     exit_code = 5
+
+
+class HostUnreachable(EnvironmentMissing):
+    """A host that ssh does not get to, so that nothing on it can be used; ssh itself said so."""
 
 
 class ResultsError(HarnessError):

@@ -64,7 +64,7 @@ def _ask_for_gate(config: pytest.Config) -> None:
     from harness.upgrade import check_options
 
     try:
-        check_options(given)
+        check_options(given, config.getoption("dist", "no"))
     except HarnessError as error:
         pytest.exit(str(error), returncode=error.exit_code)  # pytest's own code for usage is 4, which is "invalid"
     config.pluginmanager.register(plugin_upgrade, "harness.plugin_upgrade")
@@ -246,9 +246,10 @@ def _record_failure(item: pytest.Item, before: int, error: str) -> None:
     from harness.results.record import KINDS
 
     kind, workbench = item.path.stem.removeprefix("test_"), item.config.stash.get(_BENCH, None)
-    case = _case(item)
+    case, own = _case(item), item.name.partition("[")[0].removeprefix("test_")
     if not workbench or case.model in workbench.refused or kind not in KINDS:
         return
+    kind = own if own in KINDS else kind  # test_accuracy has two: drawn examples are no answer about the corpus
     arm, workbench.arm = workbench.arm, None
     if not any(one["verdict"] in _JUDGED for one in workbench.records[before:]):  # the test itself has said it
         workbench.record(kind, arm or case, "failed", test=item.name, error=error)

@@ -151,11 +151,13 @@ class Upgrade:
         return self.told
 
 
-def check_options(given: dict[str, Any]) -> None:
+def check_options(given: dict[str, Any], dist: str = "no") -> None:
     """Options of a gate mean something together.
 
     :param given: by name, as given; what was not is empty.
-    :raises UsageError: one side is missing, or both are and something else is said.
+    :param dist: how pytest-xdist shares tests out over processes; ``no`` where it does not.
+    :raises UsageError: one side is missing, or both are and something else is said, or several processes would judge:
+        they would time side by side, and each would report the others' pairs as not judged.
     """
     sides: Sequence[str] = ("--baseline", "--candidate")
     missing = [name for name in sides if not given[name]]
@@ -165,3 +167,6 @@ def check_options(given: dict[str, Any]) -> None:
     useless = [name for name, value in given.items() if value and name not in sides]
     if missing and useless:
         raise UsageError(f"{useless[0]} is for a gate", todo="give --baseline ENV and --candidate ENV, too")
+    if not missing and dist != "no":
+        what = "a gate is refused under pytest-xdist (-n), with --spread, too: one process judges all of its pairs"
+        raise UsageError(what, where=_WHERE, todo="leave out -n")

@@ -315,6 +315,13 @@ class Workbench(Materials):
             self.standins.seen(environment, self._machines[environment.name])
         return worker
 
+    def machine(self, case: Case) -> dict[str, Any]:
+        """What records say of the host that a case runs on, which may be another one: :func:`host`, asked there."""
+        environment = self.environment(case)
+        if environment.host and environment.name not in self._machines:
+            self.worker(case)
+        return {**host(), **self._machines.get(environment.name, {})}
+
     def served(self, case: Case, number: int = 0) -> Served:
         """The case's engines behind its layout; loaded as long as what is returned lives, and the last few longer.
 

@@ -73,7 +73,7 @@ def test_drawn(case, bench, plan, request):
             )
 
     def result(verdict):
-        bench.record("accuracy", case, verdict, examples=len(seen), worst=_worst(seen))
+        bench.record("drawn", case, verdict, examples=len(seen), worst=_worst(seen))
 
     try:
         if plan.draw is not None:

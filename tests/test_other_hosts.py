@@ -101,6 +101,28 @@ def test_a_gate_over_two_hosts_is_refused(suites, hosts, sshd):
     assert "no runtime matches" in away.err
 
 
+def test_a_record_is_compared_with_the_host_that_the_candidate_is_on(suites, own, hosts, sshd, tmp_path):
+    """Not with the machine that the gate is asked on."""
+    hosts(gpu=sshd.host)
+    few = tmp_path / "few.toml"
+    few.write_text("compared = []\ntests = 1\nlaunches = 2\nblocks = 2\n")
+    int8, there = [*own(), *SMALL, "--precision", "int8", "--matrix", few], f"{RUNTIME}@{sshd.label}"
+    done = suites(*int8, "--runtime", "onnxruntime", "-k", "test_build or test_latency")
+    assert done.code == 0, done.text
+    (run,) = suites.new_runs()
+    found = {}
+    for recorded in (RUNTIME, there):
+        report = tmp_path / f"{recorded}.json"
+        baseline = f"record:{run}:{recorded}"
+        done = suites.quickly(
+            *int8, "--baseline", baseline, "--candidate", there, "--gate-report", report, "-k", "int8"
+        )
+        assert report.exists(), done.text
+        left = json.loads(report.read_text())["not_compared"]
+        found[recorded] = {one["aspect"] for one in left if "measured elsewhere: " in one["why"]}
+    assert found == {RUNTIME: {"build time", "latency"}, there: set()}
+
+
 def test_doctor_and_environments_list_it(suites, hosts, sshd):
     hosts(gpu=sshd.host, off="ssh=-F none -p 1 me@127.0.0.1")
     done = suites.python("-m", "harness", "doctor", "--json")

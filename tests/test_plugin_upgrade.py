@@ -231,9 +231,12 @@ def test_what_is_wrong_is_said_before_anything_runs(suites, yard, words, says):
     assert not suites.new_runs()
 
 
-def test_it_is_refused_under_xdist(suites, yard):
+@pytest.mark.parametrize("words", [("-n", "1"), ("--spread", "-n", "2")], ids=["alone", "spread"])
+def test_it_is_refused_under_xdist(suites, yard, words):
     pytest.importorskip("xdist")
-    done = suites(*GATE, "-n", "1", "-k", "conv-fp32")
-    assert done.code == 1
-    assert "latency suites are refused under pytest-xdist" in done.out
+    done = suites.quickly(*GATE, *words, "-k", "conv-fp32")
+    assert done.code == 4, done.text
+    assert done.text.count("ERROR: ") == 1
+    assert "a gate is refused under pytest-xdist (-n), with --spread, too" in done.text
     assert "Traceback" not in done.text
+    assert not suites.new_runs()

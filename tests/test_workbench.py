@@ -66,7 +66,7 @@ def test_a_users_model_passes(run):
 
 def test_every_case_writes_records(run):
     done, records, _ = run
-    assert {one["kind"] for one in records} == {"accuracy", "build", "calibration", "latency", "profiles"}
+    assert {one["kind"] for one in records} == {"accuracy", "build", "calibration", "drawn", "latency", "profiles"}
     for one in records:
         assert one["schema"] == SCHEMA
         assert one["fields"]["model"] == "small"
@@ -302,6 +302,18 @@ def broken(reference, candidate):
 
 broken.calls = 0
 """
+
+
+def test_drawn_examples_that_fail_are_no_failure_of_the_corpus(suites, own, few, tmp_path):
+    (tmp_path / "mine.py").write_text("def never(reference, candidate):\n    raise ValueError\n")
+    done = suites(
+        *own(), *few, "--layouts", "single", "--precision", "int8", "--methods", "minmax", "--policies", "ragged",
+        "--score", "mine:never", under="test_accuracy.py", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 1
+    (path,) = suites.new_runs()
+    found = {one["kind"]: one["values"]["test"].partition("[")[0] for one in read_run(path)}
+    assert found == {"accuracy": "test_corpus", "drawn": "test_drawn"}
 
 
 def test_an_arm_that_fails_after_others_were_recorded_has_a_record(suites, own, few, tmp_path):

@@ -85,10 +85,18 @@ def _values(one: Record) -> str:
     session = values.get("session")
     if isinstance(session, dict):
         return _cut(str(session.get("why", "")))
-    if one.get("kind") == "gate":
-        return _cut(_gated(values))
+    if told := _TOLD.get(str(one.get("kind"))):
+        return _cut(told(values))
     names = [name for name in ("int8", "engine_bytes", "build_seconds") if name in values]
     return _cut(", ".join(f"{name} {values[name]}" for name in names))
+
+
+def _drawn(values: Mapping[str, Any]) -> str:
+    """How many examples, and the least SQNR of one."""
+    worst = values.get("worst")
+    found = worst.get("sqnr_db") if isinstance(worst, dict) else None
+    least = f", worst sqnr_db {found:.3g}" if isinstance(found, int | float) else ""
+    return f"{values.get('examples')} example(s){least}"
 
 
 def _gated(values: Mapping[str, Any]) -> str:
@@ -98,6 +106,9 @@ def _gated(values: Mapping[str, Any]) -> str:
     cases = values.get("cases")
     found = f"{len(cases)} case(s)" if cases else ", ".join(told) or "all pass"
     return f"{found} against {values.get('baseline')}"
+
+
+_TOLD = {"drawn": _drawn, "gate": _gated}
 
 
 def _cut(text: str) -> str:

@@ -6,11 +6,12 @@ import datetime as dt  # noqa: TC003 - msgspec reads the annotations
 import tomllib
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
 from harness.errors import ConfigError, UsageError
+from harness.gate.findings import Blocking
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
     from harness.gate.findings import Finding
 
-__all__ = ["Allowance", "apply", "parse", "read"]
+__all__ = ["Allowance", "apply", "not_found", "parse", "read"]
+
+
+_Allowed = Literal["", Blocking]
 
 
 @dataclass(frozen=True)
@@ -32,19 +36,23 @@ class Allowance:
     case: str
     reason: str
     until: dt.date
-    aspect: str = ""
+    aspect: _Allowed = ""
 
     def covers(self, finding: Finding, today: dt.date) -> bool:
         """Whether it is about this finding and still holds."""
         named = fnmatchcase(finding.case, self.case) and self.aspect in {"", finding.aspect}
         return named and today <= self.until
 
+    def __str__(self) -> str:
+        """``vad-* latency until 2027-01-31: a known spike``."""
+        return f"{self.case}{' ' * bool(self.aspect)}{self.aspect} until {self.until}: {self.reason}"
+
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     case: str
     reason: str
     until: dt.date
-    aspect: str = ""
+    aspect: _Allowed = ""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -54,7 +62,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 def read(file: Path) -> list[Allowance]:
     """``[[allow]]`` tables with ``case``, ``reason``, ``until`` (a date) and, if it is about one kind, ``aspect``.
 
-    :raises ConfigError: the file is none, or an entry lacks a reason or a date.
+    :raises ConfigError: the file is none, or an entry lacks a reason or a date, or its ``aspect`` is none that blocks.
     """
     try:
         entries = msgspec.convert(tomllib.loads(file.read_text("utf-8")), _File).allow
@@ -62,6 +70,7 @@ def read(file: Path) -> list[Allowance]:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(file)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         todo = '[[allow]] with case = "...", reason = "...", until = 2027-01-31'
+        todo += f"; aspect, if there is one: {', '.join(get_args(Blocking))}"
         raise ConfigError(str(error), where=str(file), todo=todo) from error
     for entry in entries:
         if not entry.reason.strip():
@@ -98,3 +107,15 @@ def apply(findings: Iterable[Finding], allowances: Sequence[Allowance], today: d
         else:
             changed.append(finding)
     return changed
+
+
+def not_found(findings: Iterable[Finding], allowances: Iterable[Allowance]) -> list[Allowance]:
+    """Allowances that are about nothing that was found: mended meanwhile, or a name that was mistyped.
+
+    One that has run out, or that another one stands before, is about a finding as well.
+
+    :param findings: final ones, before or after :func:`apply`, of all pairs: those of pairs that were not judged are
+        not found, either.
+    """
+    about = [finding for finding in findings if finding.blocks or finding.word == "allowed"]
+    return [one for one in allowances if not any(one.covers(finding, one.until) for finding in about)]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["BLOCKING", "Aspect", "Finding", "NotCompared", "Word", "exit_code", "overall"]
+__all__ = ["BLOCKING", "Aspect", "Blocking", "Finding", "NotCompared", "Word", "exit_code", "overall"]
 
+Blocking = Literal["builds", "coverage", "accuracy", "latency"]
 Aspect = Literal[
-    "builds", "coverage", "accuracy", "agreement", "latency", "tail", "cold start", "size", "memory", "build time",
-    "warnings",
+    Blocking, "agreement", "tail", "cold start", "size", "memory", "build time", "warnings",
 ]  # fmt: skip
 Word = Literal["pass", "improved", "minor", "regression", "inconclusive", "invalid", "allowed"]
 
-BLOCKING: frozenset[Aspect] = frozenset({"builds", "coverage", "accuracy", "latency"})
+BLOCKING: frozenset[Aspect] = frozenset(get_args(Blocking))
 """Aspects whose regression stops an upgrade. The others are told, and are ``minor`` at most."""
 
 _SEVERITY: tuple[Word, ...] = ("regression", "invalid", "inconclusive")

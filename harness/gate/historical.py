@@ -11,14 +11,14 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung
+from harness.errors import BuildFailed, CalibrationFailed, HostLost, RunFailed, WorkerDied, WorkerHung
 from harness.gate.builds import Built, compare_builds
 from harness.gate.findings import BLOCKING, Finding
 from harness.gate.gate import Gate
 from harness.gate.recorded import WARNINGS_KEPT, built_of
 from harness.latency import Latency, design_of, margins_of
 from harness.measure.arms import Question
-from harness.measure.host import differences, host
+from harness.measure.host import differences
 from harness.measure.session import run_session
 from harness.spec.calibration import Precision
 
@@ -93,20 +93,18 @@ class Historical(Gate):
             return [Finding(pair.name, "builds", "inconclusive", f"does not build now, and {why}: {now.error}")]
         if other := _other_model(bench, pair, record):
             return [Finding(pair.name, "builds", "inconclusive", other)]
-        if differs := self._host_differs(record):
+        here = bench.machine(pair.candidate)
+        if differs := differences(_without_versions(record["environment"]), here):
             why = f"measured elsewhere: {'; '.join(differs)}"
             self._leave_out(pair, "build time", why)
             now = replace(now, seconds=())
-            if _gpus(record["environment"]) != _gpus(host()):
+            if _gpus(record["environment"]) != _gpus(here):
                 self._leave_out(pair, "memory", why)
                 now = replace(now, device_bytes=())
         if len(then.warnings) >= WARNINGS_KEPT:
             self._leave_out(pair, "warnings", f"the record holds the first {WARNINGS_KEPT} alone")
             now = replace(now, warnings=())
         return self._without_left_out(compare_builds(pair.name, then, now))
-
-    def _host_differs(self, record: Record) -> list[str]:
-        return differences(_without_versions(record["environment"]), host())
 
     # -- accuracy -----------------------------------------------------------------------------------------------
 
@@ -125,6 +123,8 @@ class Historical(Gate):
             return [Finding(pair.name, "accuracy", "inconclusive", other)]
         try:
             now = bench.accuracy(pair.candidate, bench.served(pair.candidate))
+        except HostLost:
+            raise  # that says nothing of the candidate
         except _FAILURES as error:
             return [Finding(pair.name, "accuracy", "regression", f"does not run: {error}", p=0.0)]
         then = record["values"]["buckets"]
@@ -161,7 +161,8 @@ class Historical(Gate):
         if not self.candidate.can_run:
             return self._leave_out(pair, "latency", f"{self.candidate.name} does not run here: {self.candidate.why}")
         record = next(iter(records.values()))
-        if differs := self._host_differs(record):
+        here, then = bench.machine(pair.candidate), _without_versions(record["environment"])
+        if differs := differences(then, here):
             return self._leave_out(pair, "latency", f"measured elsewhere: {'; '.join(differs)}")
         settings = bench.latency.settings(pair.candidate.model, pair.candidate.runtime)
         margins, own = margins_of(settings), bench.baseline(pair.candidate)
@@ -169,11 +170,13 @@ class Historical(Gate):
             question = Question(bench.side(own), bench.side(pair.candidate), bench.inputs(pair.candidate.model))
             design = replace(design_of(bench.matrix, settings), budget_s=seconds)
             outcome = run_session(question, design, margins, bench.seed, start=bench.fresh)
+        except HostLost:
+            raise
         except _FAILURES as error:
             return self._leave_out(pair, "latency", f"cannot be timed: {error}")
         now = Latency(question, outcome, margins, own.precision.value)
         described = {"settings": now.settings(), "worker": bench.worker(pair.candidate).describe()}
-        if differs := differences(_without_versions(record["environment"]), _without_versions({**host(), **described})):
+        if differs := differences(then, _without_versions({**here, **described})):
             return self._leave_out(pair, "latency", f"measured otherwise: {'; '.join(differs)}")
         return list(_slower(pair, timed, now, margins.caught))
 

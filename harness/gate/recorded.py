@@ -77,7 +77,7 @@ def read(folder: Path, text: str) -> Recorded:
     path = _path(folder, name, runtime)
     records = [one for one in read_run(path) if one.get("kind") in _KINDS and one.get("case") and one.get("fields")]
     names = list(dict.fromkeys(str(one["fields"]["runtime"]) for one in records if one["kind"] != "latency"))
-    chosen = [one for one in names if not runtime or one == runtime or fits(one, runtime)]
+    chosen = [runtime] if runtime in names else [one for one in names if not runtime or fits(one, runtime)]
     if len(chosen) != 1:
         found = ", ".join(chosen or names) or "no builds and no accuracy"
         todo = f"name one: {PREFIX}{path.stem}:{chosen[0]}" if chosen else "name another run or runtime"
@@ -95,8 +95,8 @@ def gather(run: str, runtime: str, records: Iterable[Record]) -> Recorded:
             continue
         if one["kind"] == "build":
             builds[one["case"]] = one
-        elif one["kind"] == "accuracy" and ("buckets" in one["values"] or one["case"] not in accuracy):
-            accuracy[one["case"]] = one  # drawn examples have records of this kind, too
+        elif one["kind"] == "accuracy":
+            accuracy[one["case"]] = one
         elif one["kind"] == "latency":
             latency.setdefault(one["case"], {}).update(dict.fromkeys(one["values"].get("buckets") or {}, one))
     return Recorded(run, _stand_in(runtime), builds, accuracy, latency)

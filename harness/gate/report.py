@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -46,6 +47,11 @@ _SIGNS: dict[Word, str] = {
     "improved": "⬆️",
     "pass": "✅",
 }
+_CELL_CHARACTERS = 500
+_LINE_ENDS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_MARKUP = re.compile(r"[\\`*~\[\]<>|&!#@:$%^{}]|(?<![^\W_])_|_(?![^\W_])|www\.", re.IGNORECASE)
+"""What Markdown of GitHub and of GitLab gives a meaning in the middle of a line; ``_`` within a word has none."""
+_ESCAPED, _LINKING, _NO_WIDTH = frozenset("`*_~[]!"), frozenset("@#:!~$%&"), "&#8203;"
 _MADE = ("harness", "commit", "host", "cpu")
 _ANSWERS: dict[Word, str] = {
     "pass": "nothing that blocks was found",
@@ -238,9 +244,19 @@ def _table(findings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _cell(text: str) -> str:
     """Model names and error texts come from files: nothing of them may be markup, or end the row."""
-    for sign, instead in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;"), ("\n", " ")):
-        text = text.replace(sign, instead)
-    return text[:500]
+    return _MARKUP.sub(_plainly, _LINE_ENDS.sub(" ", text[:_CELL_CHARACTERS]).strip())
+
+
+def _plainly(sign: re.Match[str]) -> str:
+    """A sign that stands for itself; with a space of no width behind it where a name or a number would make it a link
+    to a user or an issue, which is looked for in what is shown, and not in what was written.
+    """
+    text, end = sign.group(), sign.end()
+    if text.lower() == "www.":
+        return f"{text[:-1]}{_NO_WIDTH}."
+    after = sign.string[end : end + 1]
+    plain = f"\\{text}" if text in _ESCAPED else f"&#{ord(text)};"
+    return f"{plain}{_NO_WIDTH}" if text in _LINKING and (after.isalnum() or after in {"_", "/"}) else plain
 
 
 def _side(environment: Environment) -> dict[str, Any]:

@@ -25,12 +25,14 @@ def write_tables(
     seed: int,
     paths: Sequence[Path],
 ) -> None:
-    """The tables of a run's records; nothing where there are none.
+    """The tables of a run's records of cases; nothing where there are none.
 
+    :param records: those without ``fields``, of a whole gate, say, are in no table.
     :param paths: the run's files.
     """
     if not records:
         return
+    records = [one for one in records if one.get("fields")]
     width = max(100, terminalreporter._tw.fullwidth)  # noqa: SLF001 - pytest offers no other way to it
     terminalreporter.write_line("")
     for line in (*render(records, entries, width=width, seed=seed), *render_speed(records, entries, width=width)):

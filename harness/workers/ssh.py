@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from execnet.gateway_io import popen_bootstrapline
 
-from harness.errors import EnvironmentMissing
+from harness.errors import EnvironmentMissing, HostUnreachable
 from harness.runtimes import probe as probe_program
 from harness.spec.hosts import read_host
 from harness.workers import ending, guard
@@ -146,7 +146,7 @@ def refused(
     if code in (_LOST, None):
         what = f"cannot be reached: {last or 'ssh ended without a word'}"
         todo = f"make this work without a question: {host} true"
-        return EnvironmentMissing(what, where=place, todo=todo, detail=said)
+        return HostUnreachable(what, where=place, todo=todo, detail=said)
     what = f"the interpreter does not start there: {last or ending.how(ending.of_ssh(code))}"
     return EnvironmentMissing(what, where=f"{place}, {python}", todo=f"try it: {host} {python} -V", detail=said)
 

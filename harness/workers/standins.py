@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EnvironmentMissing, HostLost, WorkerDied, WorkerError
+from harness.errors import EnvironmentMissing, HostLost, HostUnreachable, WorkerDied, WorkerError
 from harness.spec.hosts import read_host
 from harness.workers.places import place_of
 
@@ -46,7 +46,8 @@ def computes_on(environment: Environment, machine: Mapping[str, Any]) -> str:
 
 
 class Standins:
-    """Which environment runs what was to run in which, for one run. A host that went away stays away.
+    """Which environment runs what was to run in which, for one run. What went away stays away: a host with all that
+    it has, or one environment whose interpreter is gone or whose process does not live, while others there go on.
 
     :param environments: all of the run, by name.
     :param pools: environment name -> those that may take over from it: see :func:`pools_of`. Nobody where every host
@@ -60,7 +61,8 @@ class Standins:
         pools: Mapping[str, Sequence[Environment]] | None = None,
     ) -> None:
         self._environments, self._workers, self._pools = environments, workers, pools or {}
-        self._gone: dict[str, str] = {}
+        self._lost_hosts: dict[str, str] = {}
+        self._lost: dict[str, str] = {}
         self._hardware: dict[str, str] = {}
 
     def of(self, name: str) -> Environment:
@@ -80,16 +82,17 @@ class Standins:
         self._hardware[environment.name] = computes_on(environment, machine)
 
     def gone(self, environment: Environment) -> str:
-        """Why an environment's host cannot be used any more, asked now; empty while it can, and for this machine."""
-        if not environment.host:
-            return ""
-        label = read_host(environment.host).label
-        if label not in self._gone:
+        """Why an environment on another host, or all of that host, cannot be used any more, asked now; empty while it
+        can, and for this machine.
+        """
+        if environment.host and not self._why_gone(environment):
             try:
                 self.seen(environment, self._workers.get(environment).machine())
+            except (HostLost, HostUnreachable) as error:
+                self._lost_hosts[read_host(environment.host).label] = error.what
             except (EnvironmentMissing, WorkerError) as error:
-                self._gone[label] = error.what
-        return self._gone.get(label, "")
+                self._lost[environment.name] = error.what
+        return self._why_gone(environment)
 
     def go_on(self, name: str, error: HarnessError, tried: Sequence[str], *, timed: bool) -> bool:
         """Whether what failed may be tried again: elsewhere if the host is gone, there if only a connection was lost.
@@ -120,15 +123,16 @@ class Standins:
         if not self._is_gone(one):
             return ""
         label, plain = read_host(one.host).label, name.partition("@")[0]
+        lost = f"{label if label in self._lost_hosts else name} was lost"
         if other is one:
             alike = pools_of(self._environments)[name]
             left = [] if self._pools.get(name) else [two.name for two in alike if not self._is_gone(two)]
             nobody = f"{left[0]} has all cases of its own" if left else f"no other host of this run has {plain}"
-            return f"{label} was lost ({self._gone[label]}), and {nobody}"
+            return f"{lost} ({self._why_gone(one)}), and {nobody}"
         if not timed or self._alike(one, other):
             return ""
         here, there = (self._hardware.get(two.name) or "something unknown" for two in (one, other))
-        return f"{label} was lost; its times are taken nowhere else: {other.name} computes on {there}, not on {here}"
+        return f"{lost}; its times are taken nowhere else: {other.name} computes on {there}, not on {here}"
 
     def _alike(self, one: Environment, other: Environment) -> bool:
         known = self._hardware.get(one.name)
@@ -139,4 +143,9 @@ class Standins:
             self.seen(environment, self._workers.get(environment).machine())
 
     def _is_gone(self, environment: Environment) -> bool:
-        return bool(environment.host) and read_host(environment.host).label in self._gone
+        return bool(self._why_gone(environment))
+
+    def _why_gone(self, environment: Environment) -> str:
+        if not environment.host:
+            return ""
+        return self._lost_hosts.get(read_host(environment.host).label) or self._lost.get(environment.name, "")

@@ -7,6 +7,7 @@ what it held.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -84,6 +85,8 @@ class Turns:
 
     def _lock(self, held: ExitStack, host: str, what: str, how: int) -> None:
         if self.folder is not None:
-            file = os.open(self.folder / f"{host or 'here'}.{what}".replace(" ", "-"), os.O_RDWR | os.O_CREAT, 0o600)
+            # A GPU may be named by anything that CUDA_VISIBLE_DEVICES takes: MIG-GPU-8932f937/1/0 is no file's name.
+            name = hashlib.sha256(f"{host}\0{what}".encode()).hexdigest()
+            file = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
             held.callback(os.close, file)
             fcntl.flock(file, how)

@@ -97,6 +97,15 @@ def test_show(folder, capsys):
     assert json.loads(said(capsys, "show", "20261121:1", "--json")[1]) == json.loads(out)
 
 
+def test_show_of_drawn_examples(folder, capsys):
+    worst = {"length": 5, "sqnr_db": 9.0}
+    both = [made("d", 1, kind="drawn", values={"examples": n, "worst": worst if n else None}) for n in (20, 0)]
+    written(folder, "d", *both)
+    out = " ".join(said(capsys, "show", "d")[1].split())
+    assert "20 example(s), worst sqnr_db 9" in out
+    assert "0 example(s)" in out
+
+
 def test_compact(folder, capsys):
     code, out, err = said(capsys, "compact")
     assert (code, out.split(":")[0]) == (0, "3 run(s) read, 0 were compacted before")

@@ -7,8 +7,10 @@ import json
 import pytest
 
 from harness.cli import main
+from harness.errors import HostLost
 from harness.results.record import encode
 from harness.results.store import read_run
+from harness.workbench import Workbench
 from tests.gate.yard import FP32, INT8, OLD, SIDES, Yard, checked
 
 RUN = "20261101T000000Z-000000"
@@ -127,6 +129,17 @@ def test_nan_where_the_record_has_none_blocks(gate, monkeypatch):
     code, report, _ = gate()
     assert code == 1
     assert {one["why"].partition("NaN")[1] for one in report["findings"] if one["aspect"] == "accuracy"} == {"NaN"}
+
+
+@pytest.mark.parametrize("step", ["accuracy", "side"])
+def test_a_host_that_is_lost_is_no_regression(gate, monkeypatch, step):
+    def lost(*_):
+        raise HostLost("the connection to gpu1 was lost")
+
+    monkeypatch.setattr(Workbench, step, lost)
+    code, report, said = gate(kinds=("build", "accuracy", "latency"))
+    assert (code, report) == (5, None)
+    assert "the connection to gpu1 was lost" in said
 
 
 def test_what_was_built_and_no_longer_builds_blocks(gate):

@@ -91,7 +91,7 @@ def test_the_last_record_of_a_case_counts_and_drawn_examples_do_not():
     buckets = {"short": {"sqnr_db": 20.0}}
     records = [
         build(), build(int8=[2]),
-        made(kind="accuracy", values={"buckets": buckets}), made(kind="accuracy", values={"examples": 10}),
+        made(kind="accuracy", values={"buckets": buckets}), made(kind="drawn", values={"examples": 10}),
         latency("short"), latency("long"),
         made(runtime="tensorrt-8.6.0", case="other"),
     ]  # fmt: skip
@@ -116,6 +116,12 @@ def test_newest_is_the_newest_run_that_has_builds_of_it(tmp_path):
     assert read(tmp_path, "record:newest").run == "b"
     assert read(tmp_path, "record:newest:onnxruntime-1.22").run == "a"
     assert read(tmp_path, "record:a").environment.version == "1.22.1"
+
+
+def test_a_whole_name_is_not_the_beginning_of_another_hosts(tmp_path):
+    here, there = "onnxruntime-1.32.0-cpu", "onnxruntime-1.32.0-cpu@gpu1"
+    written(tmp_path, "a", made("a", 0, runtime=here, case="x"), made("a", 1, runtime=there, case="y"))
+    assert [set(read(tmp_path, f"record:a:{name}").builds) for name in (here, there)] == [{"x"}, {"y"}]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from harness.gate import report
 from harness.gate.findings import Finding
@@ -61,6 +65,67 @@ def test_markdown_leads_with_the_answer_and_escapes_what_comes_from_files():
     assert len(rows) == 1
     assert rows[0].count(" | ") == 4, "a bar or a line end in a name would make other cells"
     assert "What passed" in text
+
+
+MARKUP = [
+    "![x](http://evil/x.png)", "[a](http://evil)", "[a]: http://evil", "<http://evil>", "http://evil/x", "www.evil.org",
+    "*b*", "**b**", "_b_", "__b__", "~~b~~", "`b`", "$b$", ":tada:", "@user", "a@b.org", "#1", "org/name#1", "!1",
+    "a\rb", "a\r\nb", "a\n\n# b", "a\u2028b", "a|b", "a\\|b", "\\", "a\\", "&amp;", "<!-- b", "</details>",
+    600 * "&", 499 * "a" + "[]",
+]  # fmt: skip
+
+
+def shown(text):
+    """As a renderer shows it, all of it plain text: the rows of tables without their heads, and what else there is."""
+    rows, others, where = [], [], None
+    for token in MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text):
+        assert token.type != "html_block" or token.content.startswith(("<details>", "</details>\n"))
+        if token.type in {"th_open", "td_open", "paragraph_open", "heading_open"}:
+            where = {"th_open": None, "td_open": rows and rows[-1]}.get(token.type, others)
+        if token.type == "tr_open":
+            rows.append([])
+        if token.type == "inline":
+            assert {child.type for child in token.children} <= {"text", "text_special"}
+            if where is not None:
+                where.append("".join(child.content for child in token.children).replace("\u200b", ""))
+    return [row for row in rows if row], others
+
+
+def seen(text):
+    return re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text[:500]).strip()
+
+
+@pytest.mark.parametrize("evil", MARKUP)
+def test_nothing_of_a_name_or_an_error_is_markup(evil):
+    told = made(Finding(evil, "builds", "regression", evil, evil, 0.0), PASS)
+    told["baseline"]["name"], told["only_candidate"] = evil, [evil]
+    told["not_compared"] = [{"case": evil, "aspect": "latency", "why": evil}]
+    rows, others = shown(report.markdown(told))
+    assert rows == [
+        ["❌ regression", seen(evil), "builds", seen(evil), seen(evil)],
+        ["✅ pass", PASS.case, "builds", "", seen(PASS.why)],
+    ]
+    assert len(others) == 5, "the title, the answer, what one side lacks, what was not compared in two"
+    assert others[0].startswith(f"❌ {seen(evil)}"[:400])
+
+
+@given(st.text(alphabet=st.sampled_from("ab1 _*`~[]()<>|&!#@:$%^{}\\\r\n-+.=\"'/"), max_size=30))
+def test_no_combination_of_signs_is_markup(evil):
+    ((row,), _) = shown(report.markdown(made(Finding(evil, "builds", "regression", evil, evil, 0.0))))
+    assert row == ["❌ regression", seen(evil), "builds", seen(evil), seen(evil)]
+
+
+@pytest.mark.parametrize("evil", ["@user", "#1", "name#1", "http://evil", "www.evil.org", ":tada:", "a@b.org", "!1"])
+def test_what_is_looked_for_in_what_is_shown_is_not_there(evil):
+    """Users, issues and addresses are made links after Markdown is HTML, so that an escape is not enough."""
+    text = MarkdownIt("commonmark").render(report.markdown(made(Finding(evil, "builds", "regression", "", "", 0.0))))
+    assert evil not in text
+    assert re.search("[@#:!]\u200b|www\u200b", text)
+
+
+def test_names_as_they_are_in_use_stay_legible_where_nobody_renders():
+    name = "wave_len-onnxruntime-1.32.0-cpu-int8-percentile99.9-per_profile-buckets3"
+    assert f"| {name} |" in report.markdown(made(Finding(name, "builds", "regression", "+9.5 (ratio 1.1)", "", 0.0)))
 
 
 def test_lines_for_a_terminal():

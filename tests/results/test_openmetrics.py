@@ -54,6 +54,20 @@ def test_every_family_is_read_by_the_parser(tmp_path):
     assert float(size.timestamp) == datetime(2026, 11, 20, 0, 1, tzinfo=UTC).timestamp()
 
 
+def test_drawn_examples_have_a_verdict_of_their_own_and_no_numbers(tmp_path):
+    """They come after the corpus in every run, and used to take its place."""
+    values = {"buckets": {"short": {"sqnr_db": 3.0, "cosine": 0.7}}}
+    worst = {"length": 5, "sqnr_db": 9.0, "cosine": 0.9}
+    written(
+        tmp_path, "a", made("a", 1, kind="accuracy", verdict="below bounds", values=values),
+        made("a", 2, kind="drawn", values={"examples": 20, "worst": worst}),
+    )  # fmt: skip
+    found = exported(tmp_path)
+    verdicts = {one.labels["kind"]: one.labels["verdict"] for one in found["harness_verdict"]}
+    assert verdicts == {"accuracy": "below bounds", "drawn": "pass"}
+    assert [one.value for one in found["harness_accuracy_sqnr_decibels"]] == [3.0]
+
+
 def test_labels_are_escaped_and_what_is_no_number_left_out(tmp_path):
     odd = 'a"b\\c\nd{}é,='
     values = {"int8": ["unknown"], "engine_bytes": None, "build_seconds": [True], "buckets": 5}

@@ -93,6 +93,23 @@ def test_the_newest_verdicts_by_model_and_runtime(tmp_path, ready):
         assert [one.id for one in found.of_run("a")] == ["a:1", "a:2", "a:3"]
 
 
+@pytest.mark.parametrize(("schema", "kind"), [(1, "accuracy"), (SCHEMA, "drawn")], ids=["old", "now"])
+def test_drawn_examples_that_pass_do_not_hide_a_corpus_that_does_not(tmp_path, ready, schema, kind):
+    corpus = {"schema": schema, "kind": "accuracy", "verdict": "below bounds"}
+    written(
+        tmp_path, "a",
+        made("a", 1, **corpus, values={"buckets": {"short": {"sqnr_db": 3.0}}}),
+        made("a", 2, schema=schema, kind=kind, values={"examples": 20, "worst": {"sqnr_db": 9.0}}),
+    )  # fmt: skip
+    ready(tmp_path)
+    with open_verdicts(tmp_path) as found:
+        newest = found.newest_verdicts()
+        assert [(one.kind, one.verdict) for one in newest] == [("accuracy", "below bounds"), ("drawn", "pass")]
+        assert newest[0].values()["buckets"]["short"]["sqnr_db"] == 3
+        assert newest[1].record()["kind"] == "drawn"
+        assert [one.id for one in found.newest_verdicts(Where(kind="drawn"))] == ["a:2"]
+
+
 def test_one_run_of_several(tmp_path, ready):
     written(tmp_path, "a", made("a", 1), b"bad\n", made("a", 2))
     written(tmp_path, "a'b", made("a'b", 3))

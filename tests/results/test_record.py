@@ -120,6 +120,23 @@ def test_newer_records_are_not_guessed_at():
         decode(json.dumps({"schema": SCHEMA + 1}).encode())
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "now"),
+    [
+        ("accuracy", {"buckets": {}, "reasons": []}, "accuracy"),
+        ("accuracy", {"examples": 0, "worst": None}, "drawn"),
+        ("accuracy", {"test": "test_drawn[wave-x]", "error": "WorkerDied: ..."}, "drawn"),
+        ("accuracy", {"test": "test_corpus[wave-x]", "error": "WorkerDied: ..."}, "accuracy"),
+        ("build", {"examples": 3}, "build"),
+    ],
+)
+def test_drawn_examples_of_the_first_schema_have_a_kind_of_their_own(kind, values, now):
+    old = json.dumps({"schema": 1, "kind": kind, "values": values}).encode()
+    assert decode(old) == {"schema": SCHEMA, "kind": now, "values": values}
+    with pytest.raises(ValueError, match="does not fit its schema 1"):
+        decode(b'{"schema": 1, "kind": "accuracy"}')
+
+
 def test_older_records_are_migrated_step_by_step(monkeypatch):
     def named(one):
         one["values"]["median_ms"] = one["values"].pop("median_us") / 1e3

@@ -16,7 +16,15 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from harness.errors import EnvironmentMissing, HarnessError, HostLost, WorkerDied, WorkerError, WorkerHung
+from harness.errors import (
+    EnvironmentMissing,
+    HarnessError,
+    HostLost,
+    HostUnreachable,
+    WorkerDied,
+    WorkerError,
+    WorkerHung,
+)
 from harness.measure.arms import Arm, Design, Input, Question
 from harness.measure.session import run_session
 from harness.spec.config import EnvironmentConfig
@@ -180,7 +188,7 @@ def test_a_port_where_nobody_listens_is_told_as_ssh_says_it(sshd, there):
         configured(entry(sshd, host=host))
     assert "[environments] gpu" in caught.value.where
     assert f"-p {port}" in caught.value.todo
-    with pytest.raises(EnvironmentMissing, match=r"cannot be reached: .*Connection refused") as caught:
+    with pytest.raises(HostUnreachable, match=r"cannot be reached: .*Connection refused") as caught:
         Worker(Environment(there.name, there.python, "onnxruntime", "0", host=host))
     assert there.name in caught.value.where
     found, missing = elsewhere([entry(sshd), EnvironmentConfig("off", sys.executable, host)])
@@ -223,8 +231,9 @@ def test_an_interpreter_that_is_none(sshd, tmp_path, monkeypatch, start, program
         python.parent.mkdir()
         python.write_text(program)
         python.chmod(0o755)
-    with pytest.raises(EnvironmentMissing, match=told):
+    with pytest.raises(EnvironmentMissing, match=told) as caught:
         start(entry(sshd, python), "onnxruntime-0-cpu@far")
+    assert not isinstance(caught.value, HostUnreachable), "the host is there"
 
 
 def test_a_shell_that_greets_is_told(sshd, tmp_path, there):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import EnvironmentMissing, HostLost, WorkerDied
+from harness.errors import EnvironmentMissing, HostLost, HostUnreachable, WorkerDied, WorkerHung
 from harness.workers import Environment
 from harness.workers.standins import Standins, computes_on, pools_of
 
@@ -25,13 +25,15 @@ BUILDS = environment("tensorrt-8.6@gpu4", "ssh=gpu4", can_run=False)
 class Hosts:
     """Workers of hosts, as far as they are there."""
 
-    def __init__(self, gpus=(), **gone):
-        self.gpus, self.gone, self.asked = dict(gpus), set(gone.get("gone", ())), []
+    def __init__(self, gpus=(), gone=(), broken=()):
+        self.gpus, self.gone, self.broken, self.asked = dict(gpus), set(gone), dict(broken), []
 
     def get(self, environment):
         self.asked.append(environment.name)
         if environment.name in self.gone:
-            raise EnvironmentMissing("cannot be reached: it is off")
+            raise HostUnreachable("cannot be reached: it is off")
+        if environment.name in self.broken:
+            raise self.broken[environment.name]
         return self.Of([{"name": self.gpus.get(environment.name, "H200")}])
 
     class Of:
@@ -71,6 +73,33 @@ def test_what_was_to_run_on_a_lost_host_runs_on_another_one(error):
 
 def test_all_that_a_lost_host_has_is_lost():
     made = standins(Hosts(gone=[ONE.name, SECOND.name]), ONE, SECOND, TWO)
+    assert made.go_on(ONE.name, LOST, [ONE.name], timed=False)
+    assert made.of(SECOND.name) is TWO
+
+
+@pytest.mark.parametrize(
+    "error", [EnvironmentMissing("no such interpreter there"), WorkerDied("signal SIGSEGV"), WorkerHung("no answer")]
+)
+def test_an_environment_that_is_broken_is_not_its_host(error):
+    """Its interpreter was removed, say: what else is on that host runs on."""
+    made = standins(Hosts(broken={ONE.name: error}), ONE, SECOND, TWO)
+    died = WorkerDied("exit code 1")
+    assert made.go_on(ONE.name, died, [ONE.name], timed=False)
+    assert made.of(ONE.name) is TWO
+    assert made.of(SECOND.name) is SECOND
+    assert made.gone(SECOND) == made.why_not(SECOND.name, timed=True) == ""
+
+
+def test_where_nobody_takes_over_from_a_broken_environment_it_is_named():
+    made = standins(Hosts(broken={OTHER.name: EnvironmentMissing("no such interpreter there")}), OTHER, TWO)
+    assert not made.go_on(OTHER.name, WorkerDied("exit code 1"), [OTHER.name], timed=False)
+    said = made.why_not(OTHER.name, timed=False)
+    assert said.startswith("tensorrt-10@gpu2 was lost (no such interpreter there), and no other host")
+    assert made.of(TWO.name) is TWO
+
+
+def test_a_connection_that_breaks_while_it_is_asked_is_the_hosts():
+    made = standins(Hosts(broken={ONE.name: LOST}), ONE, SECOND, TWO)
     assert made.go_on(ONE.name, LOST, [ONE.name], timed=False)
     assert made.of(SECOND.name) is TWO
 

@@ -78,6 +78,16 @@ def test_two_gpus_and_two_hosts_are_timed_at_once(tmp_path, one, other):
         pass
 
 
+@pytest.mark.parametrize("device", ["GPU MIG-GPU-8932f937/1/0", "GPU ../0", "GPU " + 300 * "x", "GPU \u00e4"])
+def test_a_device_may_have_any_name(tmp_path, device):
+    """As CUDA_VISIBLE_DEVICES names it, which becomes no path."""
+    folder = tmp_path / "turns"
+    folder.mkdir()
+    with Turns(folder).timing(Place("gpu1", device)), Turns(folder).timing(Place("gpu1", "GPU 0")):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["turns"]
+
+
 @pytest.mark.parametrize(("one", "other"), [(FAR0, FAR0), (GPU0, GPU0), (CPU, GPU0), (GPU0, CPU), (CPU, FAR0)])
 def test_what_would_disturb_waits(tmp_path, one, other):
     timed, waits = threading.Event(), Turns(tmp_path)
