@@ -71,6 +71,10 @@ class Conclusion:
             for finding in self.found.get(name)
             or [Finding(name, "builds", "invalid", "it was not judged: the run ended before it")]
         ]
+        self.written += [
+            f"allowed, and not found: {one.case}{f' ({one.aspect})' if one.aspect else ''}: {one.reason}"
+            for one in allowed.not_found(findings, self.allow)
+        ]
         pairs = replace(self.gate.pairs, both=tuple(pair for pair in self.gate.pairs.both if pair.name in set(names)))
         outcome = Outcome(pairs, tuple(findings), tuple(self.gate.flagged), self.settings, seconds)
         run, recorded = self.bench.run, self.asked.recorded

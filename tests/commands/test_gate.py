@@ -58,7 +58,8 @@ def test_what_no_longer_builds_blocks_and_the_step_summary_is_added_to(yard, mon
     step.write_text("what another step said\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
     yard.plant(crash="build", victim="conv")
-    assert main(["gate", *SIDES, "--report", "report.json", "--allow", f"{FP32}=known"]) == 1
+    allow = ["--allow", f"{FP32}=known", "--allow", "nobody-*=mistyped"]
+    assert main(["gate", *SIDES, "--report", "report.json", *allow]) == 1
     text = step.read_text()
     assert text.startswith("what another step said\n## ")
     assert not yard.run_file().with_suffix(".gate.md").exists()
@@ -68,7 +69,9 @@ def test_what_no_longer_builds_blocks_and_the_step_summary_is_added_to(yard, mon
     assert {one["stage"] for one in report["first_stage"]} == {1}
     verdicts = [one["verdict"] for one in read_run(yard.run_file())]
     assert verdicts == ["pass", "inconclusive", "pass", "regression", "regression"]
-    assert "no longer builds" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "no longer builds" in said.out
+    assert said.err.count("allowed, and not found: nobody-*: mistyped") == said.err.count("allowed, and not found") == 1
     assert main(["results", "show", yard.run_file().stem]) == 0
     assert "regression builds" in capsys.readouterr().out
 
