@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands.console import complain, note, show
-from harness.errors import EnvironmentMissing, HarnessError
+from harness.errors import EnvironmentMissing, HarnessError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness.corpus.catalogue import Entry
+    from harness.gate.allowed import Allowance
     from harness.gate.conclusion import Conclusion
     from harness.gate.findings import Finding
     from harness.spec.config import Config
@@ -59,7 +60,8 @@ def gate(baseline: str, candidate: str, **options: object) -> None:
 
     BASELINE may be a record: record:RUN, record:RUN:RUNTIME or record:newest. What CANDIDATE builds and how right it is
     are then compared with what that run recorded; nothing of the baseline is needed, nor a GPU that CANDIDATE can do
-    without. Latency is compared on the same host alone, and proves nothing either way.
+    without. Latency is compared on the same host alone, and proves nothing either way. CANDIDATE may be a record, too:
+    then nothing is run.
 
     Exit code: 0 pass, 1 regression, 2 usage, 3 inconclusive, 4 invalid, 5 environment.
     """
@@ -86,6 +88,7 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     from harness.gate.asked import Asked, allowances, matrix_of, seconds
     from harness.gate.conclusion import Conclusion
     from harness.gate.gate import Settings
+    from harness.gate.recorded import PREFIX
     from harness.gate.stages import flagged, unsettled
     from harness.results.store import Store
     from harness.spec.config import find_config
@@ -94,14 +97,16 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     from harness.workers import Workers
 
     config, today = find_config(), dt.datetime.now(tz=dt.UTC).date()
+    folder = Path(str(options["results"] or config.results))
     allow = allowances(_words(options["allow"]), str(options["allow_file"] or ""), today)
     files = {
         name: report.target(Path(str(file)), f"--{name}") for name in ("report", "summary") if (file := options[name])
     }
+    if baseline.startswith(PREFIX) and candidate.startswith(PREFIX):
+        return _between(baseline, candidate, folder, allow, today, files)
     matrix = read_matrix(str(options["matrix_text"]) or config.matrix)
     matrix = matrix_of(matrix, thorough=bool(options["thorough"]))
     settings = Settings(budget_s=seconds(str(options["budget"])), builds=matrix.builds)
-    folder = Path(str(options["results"] or config.results))
     asked = Asked.read(config, folder, baseline, candidate, "harness gate")
     seed, entries = int(str(options["seed"])), _entries(config, options)
     asked.pairs(matrix, entries)  # what cannot be compared is refused before a run is begun
@@ -131,6 +136,37 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
                 _told(kept, pairs, began)
                 raise
             told = _told(kept, pairs, began)
+    for line in report.lines(told):
+        show(line)
+    return int(told["exit_code"])
+
+
+def _between(
+    baseline: str, candidate: str, folder: Path, allow: Sequence[Allowance], today: dt.date, files: Mapping[str, Path]
+) -> int:
+    """Two records; what they say is recorded already."""
+    from harness.gate import allowed, report
+    from harness.gate.between import between, pairs_of
+    from harness.gate.gate import Outcome, Settings
+    from harness.gate.recorded import read
+    from harness.stats.verdict import Margins
+
+    began = time.monotonic()
+    old, new = read(folder, baseline), read(folder, candidate)
+    pairs, settings = pairs_of(old, new), Settings()
+    if not pairs.both:
+        raise UsageError("the two records share no case", where=f"{baseline}, {candidate}", todo="name other runs")
+    found, left = between(old, new, settings.accuracy, Margins())
+    findings = allowed.apply(found, allow, today)
+    outcome = Outcome(pairs, tuple(findings), (), settings, time.monotonic() - began)
+    told = report.as_json(
+        outcome, old.environment, new.environment, findings, 0,
+        record=old.run, candidate_record=new.run, not_compared=left,
+    )  # fmt: skip
+    if file := files.get("report"):
+        report.write(told, file)
+    beside = folder / f"{old.run}-{new.run}.gate.md"
+    note(f"summary: {report.summarize(report.markdown(told), files.get('summary'), beside)}")
     for line in report.lines(told):
         show(line)
     return int(told["exit_code"])

@@ -25,7 +25,8 @@ from harness.spec.calibration import Precision
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from harness.accuracy import Comparison
+    from harness.accuracy import Score
+    from harness.gate.accuracy import AccuracyMargins
     from harness.gate.findings import Word
     from harness.gate.gate import Settings
     from harness.gate.pairs import Pair
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from harness.workbench import Workbench
     from harness.workers import Environment
 
-__all__ = ["Historical"]
+__all__ = ["Historical", "fell", "gpus", "medians", "slower", "without_versions"]
 
 _FAILURES = (BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung)
 _WORST_FIRST: tuple[Word, ...] = ("regression", "minor", "pass", "improved")
@@ -94,11 +95,11 @@ class Historical(Gate):
         if other := _other_model(bench, pair, record):
             return [Finding(pair.name, "builds", "inconclusive", other)]
         here = bench.machine(pair.candidate)
-        if differs := differences(_without_versions(record["environment"]), here):
+        if differs := differences(without_versions(record["environment"]), here):
             why = f"measured elsewhere: {'; '.join(differs)}"
             self._leave_out(pair, "build time", why)
             now = replace(now, seconds=())
-            if _gpus(record["environment"]) != _gpus(here):
+            if gpus(record["environment"]) != gpus(here):
                 self._leave_out(pair, "memory", why)
                 now = replace(now, device_bytes=())
         if len(then.warnings) >= WARNINGS_KEPT:
@@ -131,37 +132,23 @@ class Historical(Gate):
         if set(then) != set(now):
             why = f"the record is of other length buckets: {', '.join(then)}, here {', '.join(now)}"
             return [Finding(pair.name, "accuracy", "inconclusive", why)]
-        return [self._fell(bench, pair, bucket, then[bucket], found.comparison) for bucket, found in now.items()]
-
-    def _fell(self, bench: Workbench, pair: Pair, bucket: str, then: Mapping[str, Any], now: Comparison) -> Finding:
         margins, score = self._settings.accuracy, bench.score(pair.candidate.model)
-        values = {"baseline": _told(then), "candidate": _told(vars(now))}
-        if spoiled := set(now.spoiled) - set(then.get("spoiled") or ()):
-            why = f"NaN or infinite in {', '.join(sorted(spoiled))}, which the record has not"
-            return Finding(pair.name, "accuracy", "regression", why, bucket, 0.0, values=values)
-        fall = _decibels(then["sqnr_db"]) - _decibels(now.sqnr_db)
-        falls = [("SQNR", " dB", fall, margins.tolerated_db, margins.caught_db)]
-        if score is not None and now.score is not None and then.get("score") is not None:
-            sign = -1.0 if score.lower_is_better else 1.0
-            fall = sign * (then["score"] - now.score)
-            falls.append((score.name, "", fall, margins.tolerated_score, margins.caught_score))
-        worst = min((_word(*one[2:]) for one in falls), key=_WORST_FIRST.index)
-        said = "; ".join(f"{name} fell by {fall:+.3g}{unit}" for name, unit, fall, *_ in falls)
-        p = 0.0 if worst == "regression" else 1.0
-        why = f"{said} over the same {now.n} sample(s), against the record"
-        return Finding(pair.name, "accuracy", worst, why, bucket, p, values=values)
+        return [
+            fell(pair.name, bucket, then[bucket], vars(found.comparison), margins, score)
+            for bucket, found in now.items()
+        ]
 
     # -- latency ------------------------------------------------------------------------------------------------
 
     def _slower(self, bench: Workbench, pair: Pair, seconds: float) -> list[Finding]:
         records = self.recorded.latency.get(pair.baseline.id) or {}
-        timed = {bucket: ms for bucket, one in records.items() if (ms := _median_ms(one["values"]["buckets"][bucket]))}
+        timed = medians(records)
         if not timed:
             return self._leave_out(pair, "latency", "the record has none")
         if not self.candidate.can_run:
             return self._leave_out(pair, "latency", f"{self.candidate.name} does not run here: {self.candidate.why}")
         record = next(iter(records.values()))
-        here, then = bench.machine(pair.candidate), _without_versions(record["environment"])
+        here, then = bench.machine(pair.candidate), without_versions(record["environment"])
         if differs := differences(then, here):
             return self._leave_out(pair, "latency", f"measured elsewhere: {'; '.join(differs)}")
         settings = bench.latency.settings(pair.candidate.model, pair.candidate.runtime)
@@ -176,14 +163,46 @@ class Historical(Gate):
             return self._leave_out(pair, "latency", f"cannot be timed: {error}")
         now = Latency(question, outcome, margins, own.precision.value)
         described = {"settings": now.settings(), "worker": bench.worker(pair.candidate).describe()}
-        if differs := differences(then, _without_versions({**here, **described})):
+        if differs := differences(then, without_versions({**here, **described})):
             return self._leave_out(pair, "latency", f"measured otherwise: {'; '.join(differs)}")
-        return list(_slower(pair, timed, now, margins.caught))
+        cells = {bucket: _median_ms(now.cell(bucket)) for bucket in timed if bucket in now.outcome.per_input}
+        return list(slower(pair.name, timed, {b: ms for b, ms in cells.items() if ms}, margins.caught))
 
 
-def _slower(pair: Pair, then: Mapping[str, float], now: Latency, caught: float) -> Iterator[Finding]:
+def fell(
+    case: str,
+    bucket: str,
+    then: Mapping[str, Any],
+    now: Mapping[str, Any],
+    margins: AccuracyMargins,
+    score: Score | None,
+) -> Finding:
+    """Accuracy in one bucket, then and now, on the same samples.
+
+    :param then, now: as records have it: ``sqnr_db``, ``cosine``, ``score``, ``n``, ``spoiled``.
+    :param score: the model's; without it, scores are not compared.
+    """
+    values = {"baseline": _told(then), "candidate": _told(now)}
+    if spoiled := set(now.get("spoiled") or ()) - set(then.get("spoiled") or ()):
+        why = f"NaN or infinite in {', '.join(sorted(spoiled))}, which the record has not"
+        return Finding(case, "accuracy", "regression", why, bucket, 0.0, values=values)
+    fall = _decibels(then["sqnr_db"]) - _decibels(now["sqnr_db"])
+    falls = [("SQNR", " dB", fall, margins.tolerated_db, margins.caught_db)]
+    if score is not None and now.get("score") is not None and then.get("score") is not None:
+        sign = -1.0 if score.lower_is_better else 1.0
+        fall = sign * (then["score"] - now["score"])
+        falls.append((score.name, "", fall, margins.tolerated_score, margins.caught_score))
+    worst = min((_word(*one[2:]) for one in falls), key=_WORST_FIRST.index)
+    said = "; ".join(f"{name} fell by {fall:+.3g}{unit}" for name, unit, fall, *_ in falls)
+    p = 0.0 if worst == "regression" else 1.0
+    why = f"{said} over the same {now['n']} sample(s), against the record"
+    return Finding(case, "accuracy", worst, why, bucket, p, values=values)
+
+
+def slower(case: str, then: Mapping[str, float], now: Mapping[str, float], caught: float) -> Iterator[Finding]:
+    """Medians in ms of two runs, by bucket: never better or worse than ``minor`` or ``inconclusive``."""
     for bucket, before in then.items():
-        after = _median_ms(now.cell(bucket)) if bucket in now.outcome.per_input else None
+        after = now.get(bucket)
         if after is None:
             continue
         ratio = after / before
@@ -191,9 +210,12 @@ def _slower(pair: Pair, then: Mapping[str, float], now: Latency, caught: float) 
         why = f"historical: median {before:.4g} ms then, {after:.4g} ms now ({ratio:.2f}x), not in one session"
         if word == "inconclusive":
             why += "; a gate over both environments tells"
-        yield Finding(
-            pair.name, "latency", word, why, bucket, values={"log_ratio": math.log(ratio), "historical": True}
-        )
+        yield Finding(case, "latency", word, why, bucket, values={"log_ratio": math.log(ratio), "historical": True})
+
+
+def medians(records: Mapping[str, Record]) -> dict[str, float]:
+    """Bucket -> INT8's median in ms, of a case's latency records by bucket."""
+    return {bucket: ms for bucket, one in records.items() if (ms := _median_ms(one["values"]["buckets"][bucket]))}
 
 
 def _word(fall: float, tolerated: float, caught: float) -> Word:
@@ -231,13 +253,14 @@ def _other_samples(bench: Workbench, pair: Pair, record: Record) -> str:
     return ""
 
 
-def _without_versions(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The versions differ on purpose."""
+def without_versions(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """A record's environment without what differs on purpose."""
     worker = {name: it for name, it in (environment.get("worker") or {}).items() if name not in {"library", "version"}}
     return {**environment, "worker": worker}
 
 
-def _gpus(environment: Mapping[str, Any]) -> list[Any]:
+def gpus(environment: Mapping[str, Any]) -> list[Any]:
+    """Names of a record's GPUs."""
     return [one.get("name") for one in environment.get("gpus") or ()]
 
 

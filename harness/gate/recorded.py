@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ WARNINGS_KEPT = 20
 """Of a build's warnings a record has so many at most (suites/test_build.py)."""
 
 _NEWEST = "newest"
+_NOTHING_IN_INT8 = re.compile(r"nothing runs in INT8: \[\{'int8': 0, 'float': (\d+)")
 _KINDS = ("build", "accuracy", "latency")
 _FAILURES = ("BuildFailed", "CalibrationFailed", "RunFailed", "WorkerDied", "WorkerHung")
 """Errors that are the engine's own; any other left the case unjudged."""
@@ -107,6 +109,8 @@ def built_of(one: Record) -> Built | None:
     values = one["values"]
     if "engine_bytes" not in values:
         error = str(values.get("error", ""))
+        if found := _NOTHING_IN_INT8.match(error):  # records up to November 2026 have the message alone
+            return Built(int8=[0], floats=[int(found[1])])
         return Built(error=error.partition(": ")[2] or error) if error.startswith(_FAILURES) else None
     first = [
         {"int8": int8, "float": floats, "bytes": size, "seconds": seconds, "cached": cached}
@@ -116,9 +120,10 @@ def built_of(one: Record) -> Built | None:
     ]
     builds = [first, *(values.get("rebuilt") or [])]
     fresh = [build for build in builds if not any(engine.get("cached") for engine in build)]
+    counted = [build for build in builds if all("int8" in engine for engine in build)]  # early records: the first alone
     return Built(
-        int8=[_sum(build, "int8") for build in builds],
-        floats=[_sum(build, "float") for build in builds],
+        int8=[_sum(build, "int8") for build in counted],
+        floats=[_sum(build, "float") for build in counted],
         bytes=[sum(engine.get("bytes") or 0 for engine in build) for build in builds],
         seconds=[sum(engine.get("seconds") or 0.0 for engine in build) for build in fresh],
         device_bytes=[

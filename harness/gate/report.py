@@ -70,13 +70,14 @@ def as_json(
     *,
     run: str = "",
     record: str = "",
+    candidate_record: str = "",
     not_compared: Sequence[NotCompared] = (),
 ) -> dict[str, Any]:
     """The report whose schema is ``harness/gate/report.schema.json``: plain fields alone.
 
     :param findings: with what is allowed marked.
     :param run: the id of the run that holds the gate's records.
-    :param record: the id of the run that the baseline was recorded by; empty where it was run.
+    :param record, candidate_record: the id of the run that a side was recorded by; empty where it was run.
     """
     word, made = overall(findings), fingerprint()
     return {
@@ -85,7 +86,7 @@ def as_json(
         "exit_code": exit_code(word),
         "historical": bool(record),
         "baseline": {**_side(baseline), "record": record or None},
-        "candidate": {**_side(candidate), "record": None},
+        "candidate": {**_side(candidate), "record": candidate_record or None},
         "made": {"time": now().isoformat(timespec="seconds"), **{name: made[name] for name in _MADE}},
         "run": run or None,
         "seed": seed,
@@ -217,9 +218,11 @@ def _cannot_write(error: OSError, file: Path) -> WriteFailed:
 
 
 def _title(report: Mapping[str, Any], arrow: str) -> str:
-    record = report["baseline"]["record"]
-    name = f"{report['baseline']['name']} as recorded in {record}" if record else report["baseline"]["name"]
-    return f"{name} {arrow} {report['candidate']['name']}"
+    names = [
+        f"{side['name']} as recorded in {side['record']}" if side["record"] else side["name"]
+        for side in (report["baseline"], report["candidate"])
+    ]
+    return f" {arrow} ".join(names)
 
 
 def _answer(report: Mapping[str, Any]) -> str:
