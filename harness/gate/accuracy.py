@@ -38,12 +38,16 @@ class AccuracyMargins:
 
     :param tolerated_db, caught_db: mean fall of SQNR over samples, in dB.
     :param tolerated_score, caught_score: mean fall of the task score, in its own unit.
+    :param sample_db: fall of a single sample that is one, whatever the mean: what went wrong at some lengths alone is
+        spread too widely for a mean's interval. Both engines ran that sample, so no chance is in it; that it was not
+        this sample alone, the second stage shows on others.
     """
 
     tolerated_db: float = 0.5
     caught_db: float = 1.5
     tolerated_score: float = 0.005
     caught_score: float = 0.02
+    sample_db: float = 6.0
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,9 @@ class Paired:
         counted = [drop.p for (_, _, drop, *_), word in zip(asked, words, strict=True) if word == worst]
         p = min(1.0, len(asked) * min(counted))
         said = "; ".join(_fell(name, unit, drop) for name, unit, drop, *_ in asked)
+        largest = max(self._db[bucket])
+        if largest >= m.sample_db and worst != "regression":
+            worst, p, said = "regression", 0.0, f"a sample's SQNR fell by {largest:+.3g} dB; {said}"
         return self._finding(worst, bucket, f"{said} over {new.n} sample(s)", p, values)
 
     def _finding(

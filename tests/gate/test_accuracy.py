@@ -59,8 +59,21 @@ def test_few_samples_that_differ_prove_nothing():
 
 
 def test_one_sample_proves_nothing():
-    accuracy, _ = paired(0.05, 0.2, n=1)
+    accuracy, _ = paired(0.05, 0.08, n=1)
     assert (accuracy.word, accuracy.p) == ("inconclusive", 1.0)
+
+
+def test_what_went_wrong_at_some_samples_alone_is_not_lost_in_the_spread():
+    """Of six samples three fell by 12 dB: their mean's interval reaches below 0."""
+    one = Paired("case", "y", None)
+    for seed in range(6):
+        oracle, baseline = outputs(seed, 0.05)
+        _, worse = outputs(seed, 0.2)
+        one.add("short", oracle, baseline, worse if seed % 2 else baseline)
+    accuracy = next(one.findings())
+    assert drop_of([0.0, 12.0] * 3, 0.5).low < 0
+    assert (accuracy.word, accuracy.p) == ("regression", 0.0)
+    assert accuracy.why.startswith("a sample's SQNR fell by +12")
 
 
 def test_a_nan_that_the_baseline_has_not_blocks_at_once():

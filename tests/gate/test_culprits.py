@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
 from harness.calibration import artefacts
-from harness.gate.culprits import Culprit, cut_out, quantized_operators
+from harness.corpus.own import own_entry
+from harness.gate.culprits import Culprit, culprits, cut_out, quantized_operators
+from harness.gate.pairs import pair_up
+from harness.results.store import Store
 from harness.spec.calibration import Dialect
+from harness.spec.matrix import Matrix
+from harness.workbench import Workbench
+from harness.workers import Workers, find_environments
 from tests.fake_tensorrt import models
 
 
@@ -59,3 +67,23 @@ def test_a_cut_has_the_operator_its_quantizers_and_nothing_else(quantized, name,
 def test_a_culprit_says_how_many_there_are():
     assert str(Culprit("MatMul", ("a", "b", "c"), "refused")) == "MatMul in INT8 (a and 2 more)"
     assert str(Culprit("Conv 1-D", ("a",), "refused")) == "Conv 1-D in INT8 (a)"
+
+
+def test_where_there_are_no_profiles_none_are_asked_for(tmp_path, monkeypatch):
+    """A model that ONNX Runtime refuses: its operators build alone, and the gate goes on."""
+    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "net.onnx"
+    path.write_bytes(models.conv_and_product(np.random.default_rng(0)))
+    (tmp_path / "data").mkdir()
+    for length in range(8, 40, 2):
+        x = np.random.default_rng(length).normal(size=(1, models.C, length)).astype(np.float32)
+        np.savez(tmp_path / "data" / f"{length}.npz", x=x)
+    entry = own_entry(path, axes=["x:2=n"], range_="8:16:40", data=tmp_path / "data")
+    (found,) = (e for e in find_environments(tmp_path) if e.runtime == "onnxruntime")
+    sides = {name: replace(found, name=name) for name in (found.name, f"{found.name}@new")}
+    matrix = Matrix(precisions=("int8",), methods=("minmax",), layouts=("single",), compared=(), samples=4, tests=1)
+    run = Store(tmp_path / "results").open_run()
+    with Workers() as workers:
+        bench = Workbench({"net": entry}, sides, workers, run, matrix, 0)
+        (pair,) = pair_up(matrix, ["net"], *sides.values()).both
+        assert culprits(bench, pair) == []
