@@ -235,8 +235,7 @@ def test_what_is_wrong_is_said_before_anything_runs(suites, yard, words, says):
 def test_it_is_refused_under_xdist(suites, yard, words):
     pytest.importorskip("xdist")
     done = suites.quickly(*GATE, *words, "-k", "conv-fp32")
-    assert done.code == 4, done.text
-    assert done.text.count("ERROR: ") == 1
+    assert done.code == 2, done.text
     assert "a gate is refused under pytest-xdist (-n), with --spread, too" in done.text
     assert "Traceback" not in done.text
     assert not suites.new_runs()

@@ -593,7 +593,7 @@ def test_interrupted(suites, slowly):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_killed_worker_fails_one_case(suites, slowly):
-    for _ in range(5):
+    for _ in range(15):
         process = slowly()
         os.kill(worker_of(suites, process), signal.SIGKILL)
         out, err = process.communicate(timeout=120)
