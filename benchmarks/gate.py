@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cache
 from itertools import permutations
@@ -62,7 +63,7 @@ AA = "A/A"
 AA_SHARE = 2
 """A/A gates of each round of faults are so many times the faults: 60 of them with two rounds of 15 faults."""
 RESULTS = Path(__file__).parent / "results" / "gate.json"
-SIMULATED = 2000
+SIMULATED, _SHARE = 2000, 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -236,6 +237,10 @@ def simulated(lines: Sequence[Mapping[str, Any]], count: int, seed: int) -> Iter
         yield any(one.blocks for one in settled(first, again, SETTINGS.alpha))
 
 
+def _simulated_share(lines: Sequence[Mapping[str, Any]], count: int, seed: int) -> list[bool]:
+    return list(simulated(lines, count, seed))
+
+
 def _pair(name: str) -> Pair:
     from harness.gate.pairs import Pair
     from harness.spec.calibration import Precision
@@ -305,7 +310,10 @@ def report(parts: Path, count: int, seed: int) -> int:
         print(f"{name:<30}{len(gates):>6}{sum(one['found'] for one in gates):>7}  {said[:150]}")
     blocked = [one for one in equal if one["verdict"] == "regression"]
     began = time.monotonic()
-    found = list(simulated(equal, count, seed)) if count else []
+    with ProcessPoolExecutor() as pool:
+        shares = [min(_SHARE, count - begun) for begun in range(0, count, _SHARE)]
+        jobs = [pool.submit(_simulated_share, equal, share, seed + i) for i, share in enumerate(shares)]
+        found = [blocked for job in jobs for blocked in job.result()]
     print(f"simulated {count} gates in {time.monotonic() - began:.0f} s")
     verdicts = [one["verdict"] for one in equal]
     out = {
