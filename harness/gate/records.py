@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, ResultsError
 from harness.gate.findings import overall
+from harness.latency import margins_of
 from harness.measure.host import host
 from harness.results.record import record
 
@@ -42,7 +43,10 @@ def record_pair(
     :raises ResultsError: it cannot be written.
     """
     word = overall(findings)
-    values: dict[str, Any] = {"pair": pair.name, **_sides(asked), "findings": list(findings)}
+    settings = bench.latency.settings(pair.candidate.model, pair.candidate.runtime)
+    values: dict[str, Any] = {
+        "pair": pair.name, **_sides(asked), "findings": list(findings), "margins": margins_of(settings)
+    }  # fmt: skip
     values["sessions"] = [{"stage": stage, **_session(one)} for stage, one in sessions]
     try:
         bench.record(KIND, pair.candidate, word, **values)
