@@ -41,6 +41,7 @@ _MOST_SERIES = len(_SERIES)
 _LOG_FROM = 6.0
 _WORDS = ("regression", "below bounds", "failed", "slower", "invalid", "inconclusive", "minor")
 _BINS = 16
+_LEAST_DB = 6.0
 
 
 def latency_by_length(
@@ -138,7 +139,7 @@ def accuracy_by_length(points: Sequence[Mapping[str, Any]], order: Sequence[str]
         "title": None,
         "axis": {"labelAngle": 0, "labelLimit": 140},
     }
-    y = {"field": "sqnr_db", "type": "quantitative", "title": "SQNR against FP32, dB", "scale": {"zero": False}}
+    y = {"field": "sqnr_db", "type": "quantitative", "title": "SQNR against FP32, dB", "scale": _decibels(values)}
     return {
         "width": _WIDTH,
         "height": 230,
@@ -164,7 +165,7 @@ def calibrations(points: Sequence[Mapping[str, Any]], order: Sequence[str]) -> S
     values = [{**one, "said": f"{one['series']}, {one['bucket']}: {one['sqnr_db']:.1f} dB"} for one in points]
     names = [name for name in order if any(one["bucket"] == name for one in points)]
     y = {"field": "series", "type": "nominal", "sort": ways, "title": None, "axis": {"labelLimit": 190, "grid": True}}
-    x = {"type": "quantitative", "title": "SQNR against FP32, dB", "scale": {"zero": False}}
+    x = {"type": "quantitative", "title": "SQNR against FP32, dB", "scale": _decibels(values)}
     return {
         "width": _WIDTH - 120,
         "height": {"step": 22},
@@ -204,7 +205,7 @@ def forest(rows: Sequence[Mapping[str, Any]], said: str, marks: Mapping[str, flo
     colour = _scaled("level", names, [looks[name][0] for name in names])
     return {
         "width": _WIDTH,
-        "height": {"step": 40},
+        "height": {"step": 36},
         "data": {"values": values},
         "layer": [
             *[
@@ -260,6 +261,13 @@ def history(
                 "color": {"value": "var(--c2)"}, "description": {"field": "said"}}},
         ],
     }  # fmt: skip
+
+
+def _decibels(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A scale at least 6 dB wide: a hundredth of a decibel must not look like a mountain."""
+    low, high = (bound(one["sqnr_db"] for one in values) for bound in (min, max))
+    spare = max(0.6, _LEAST_DB - (high - low)) / 2
+    return {"domain": [low - spare, high + spare], "nice": False}
 
 
 def _first_series(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -28,8 +28,9 @@ def site(tmp_path_factory):
     return build_site(nights(folder / "results"), folder / "out", Where(), ("png", "svg"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    # No longer than a module: while it runs, this thread has an event loop, which other tests may want for their own.
     needed = bool(os.environ.get("HARNESS_REQUIRE_BROWSER"))
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     try:
