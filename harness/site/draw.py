@@ -37,6 +37,7 @@ _CONFIG: dict[str, Any] = {
     "legend": {
         "labelColor": "var(--ink)", "titleColor": "var(--ink)", "labelFontSize": 12, "labelLimit": 210,
         "orient": "bottom", "columns": 2, "columnPadding": 26, "symbolSize": 70, "symbolOpacity": 1,
+        "symbolStrokeWidth": 0,
     },
     "text": {"color": "var(--ink)"},
 }  # fmt: skip

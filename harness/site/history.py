@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +20,22 @@ __all__ = ["Runner", "history_page", "runners", "self_tests"]
 
 _DRAWN = 16
 _LISTED = 400
+_USUAL = 0.95
+"""Confidence of an interval that does not say."""
 
 
 @dataclass(frozen=True)
 class Runner:
     """What a host's null controls say: A' is a second copy of the baseline, so it should differ from it in nothing.
 
-    :param sessions: that had one. :param apart: whose interval leaves out "no difference". :param invalid: sessions
-        that were called invalid.
+    :param sessions: that had one. :param apart: whose interval leaves out "no difference". :param expected: how many
+        would, if there is none: the sum of what their confidences leave. :param invalid: that were called invalid.
     """
 
     host: str
     sessions: int
     apart: int
+    expected: float
     invalid: int
 
 
@@ -40,14 +43,16 @@ def runners(series: Iterable[Series]) -> list[Runner]:
     """One a host, of the sessions that are drawn."""
     sessions: Counter[str] = Counter()
     apart: Counter[str] = Counter()
+    expected: defaultdict[str, float] = defaultdict(float)
     invalid: Counter[str] = Counter()
     for one in series:
         for night in one.nights:
             if night.null:
                 sessions[one.host] += 1
                 apart[one.host] += not night.null[0] <= 0 <= night.null[2]
+                expected[one.host] += 1 - (_USUAL if night.null_confidence is None else night.null_confidence)
                 invalid[one.host] += night.word == "invalid"
-    return [Runner(host, count, apart[host], invalid[host]) for host, count in sorted(sessions.items())]
+    return [Runner(host, count, apart[host], expected[host], invalid[host]) for host, count in sorted(sessions.items())]
 
 
 def self_tests(results: Results, where: Where) -> list[tuple[Found, str, float | None]]:

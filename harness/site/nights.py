@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.site.changes import Level, levels
-from harness.site.reading import as_mapping, as_triple, interval_of, labelled, read_traffic
+from harness.site.reading import as_mapping, as_number, as_triple, interval_of, labelled, read_traffic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,8 @@ _MARKED = {"driver": "driver", "library_version": "runtime", "harness": "harness
 class Night:
     """One session's estimate.
 
-    :param ratio: low end, point and high end. :param null: of the log ratio of the baseline to its own copy.
+    :param ratio: low end, point and high end.
+    :param null: of the log ratio of the baseline to its own copy, with its confidence.
     :param beside: versions and the driver, by name.
     """
 
@@ -35,6 +36,7 @@ class Night:
     word: str
     ratio: tuple[float, float, float]
     null: tuple[float, float, float] | None
+    null_confidence: float | None
     beside: Mapping[str, str]
 
 
@@ -92,5 +94,11 @@ def _night(one: Found, beside: Mapping[str, Any], session: Mapping[str, Any]) ->
     null = as_mapping(as_mapping(session.get("null")).get("interval"))
     kept = {key: str(beside[key]) for key in _MARKED if beside.get(key)}
     return Night(
-        one.run, one.time, one.verdict, ratio, as_triple([null.get(name) for name in ("low", "point", "high")]), kept
+        run=one.run,
+        time=one.time,
+        word=one.verdict,
+        ratio=ratio,
+        null=as_triple([null.get(name) for name in ("low", "point", "high")]),
+        null_confidence=as_number(null.get("confidence")),
+        beside=kept,
     )

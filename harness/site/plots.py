@@ -62,10 +62,10 @@ def latency_by_length(
     shown = _first_series(points)
     lengths = [one["length"] for one in shown] + [edge for one in bins for edge in (one["low"], one["high"])]
     x_scale = {"type": "log", "nice": False, "domain": [min(lengths) * 0.95, max(lengths) * 1.05]}
-    times = [one["ms"] for one in shown]
+    times = [one[name] for one in shown for name in ("low", "high")]
     y_scale = {"type": "linear", "zero": False}
     if max(times) > _LOG_FROM * min(times):
-        y_scale = {"type": "log", "nice": False}
+        y_scale = {"type": "log", "domain": [min(times) * 0.8, max(times) * 1.25], "nice": False}
     x = {"field": "length", "type": "quantitative", "scale": x_scale, "title": axis, "axis": {"tickCount": 6}}
     bare = {**x, "title": None, "axis": {"labels": False, "tickCount": 6, "ticks": False}} if bins else x
     y = {"type": "quantitative", "scale": y_scale, "title": "ms, median"}
@@ -82,7 +82,8 @@ def latency_by_length(
             {"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": {
                 "x": bare, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": _colour(values)}},
             {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {
-                "x": bare, "y": {**y, "field": "ms"}, "color": _colour(values), "strokeDash": _dash(values)}},
+                "x": bare, "y": {**y, "field": "ms"}, "color": _colour(values),
+                "strokeDash": _dash(values)}},
             {"mark": {"type": "point", "size": 70, "filled": True, "opacity": 1}, "encoding": {
                 "x": bare, "y": {**y, "field": "ms"}, "color": _colour(values), "shape": _shape(values),
                 "description": {"field": "said"}}},
@@ -266,7 +267,7 @@ def history(
 def _decibels(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A scale at least 6 dB wide: a hundredth of a decibel must not look like a mountain."""
     low, high = (bound(one["sqnr_db"] for one in values) for bound in (min, max))
-    spare = max(0.6, _LEAST_DB - (high - low)) / 2
+    spare = max(0.05 * (high - low), (_LEAST_DB - (high - low)) / 2)
     return {"domain": [low - spare, high + spare], "nice": False}
 
 

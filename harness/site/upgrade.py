@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Gate", "gate_of", "gate_page", "samples_file"]
 
 _FOREST = 40
+_SANE = 20.0
+"""A larger log ratio is no measurement, and would leave no room for the others."""
 _TEXTS = ("aspect", "where", "word", "why")
 _BLOCKING = ("builds", "coverage", "accuracy", "latency")
 
@@ -128,7 +130,7 @@ def _ratios(gate: Gate) -> Iterator[dict[str, Any]]:
         values = one["values"]
         interval = as_mapping(values.get("interval"))
         logs = as_triple([interval.get("low"), values.get("log_ratio"), interval.get("high")])
-        if one["aspect"] == "latency" and logs:
+        if one["aspect"] == "latency" and logs and max(map(abs, logs)) < _SANE:
             low, ratio, high = map(math.exp, logs)
             row = f"{one['case']}, {one['where']}" + (" (asked again)" if one["stage"] != 1 else "")
             yield {"row": row, "ratio": ratio, "low": low, "high": high, "word": one["word"]}

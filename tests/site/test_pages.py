@@ -68,13 +68,14 @@ def test_trend_has_the_newest_runs_in_order(tmp_path):
 
 
 def night(null, word="faster"):
-    return Night("r", None, word, (1.0, 1.1, 1.2), null, {})
+    return Night("r", None, word, (1.0, 1.1, 1.2), null, 0.9, {})
 
 
 def test_how_often_a_runner_sees_what_is_not_there():
     nights = (night((-0.1, 0.0, 0.1)), night((0.01, 0.02, 0.03)), night((0.0, 0.0, 0.0), "invalid"), night(None))
     (one,) = runners([Series("c", "gpu1", "m", "t", "l", nights)])
     assert (one.host, one.sessions, one.apart, one.invalid) == ("gpu1", 3, 1, 1)
+    assert one.expected == pytest.approx(0.3)
 
 
 def test_marks_are_where_something_is_another_one(tmp_path):
@@ -109,6 +110,16 @@ def test_a_gates_page(tmp_path):
     points = page.figures["forest"].spec["data"]["values"]
     assert points[0]["ratio"] == pytest.approx(1.09)
     assert points[0]["low"] == pytest.approx(math.exp(math.log(1.09) - 0.01))
+
+
+def test_a_ratio_that_no_clock_gives_is_not_drawn(tmp_path):
+    records = list(gate("g", 0))
+    records[0]["values"]["findings"][0]["values"] = {"log_ratio": 1e5, "interval": {"low": 0, "high": 1e6}}
+    records[0]["values"]["findings"][1]["values"] = {"log_ratio": "0.1", "interval": [0, 1]}
+    written(tmp_path, "g", *records)
+    with Results(tmp_path) as found:
+        ((run, lines),) = read_gates(found, EVERYTHING, 5).items()
+        assert gate_page(gate_of(run, lines), frozenset()).figures == {}
 
 
 def test_the_gates_own_margins_are_drawn(tmp_path):
