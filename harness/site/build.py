@@ -11,6 +11,7 @@ from harness.errors import ResultsError, UsageError
 from harness.results.query import Results, trouble
 from harness.results.record import now
 from harness.site import draw
+from harness.site.extra import NEEDED, library
 from harness.site.history import history_page, self_tests
 from harness.site.markdown import markdown
 from harness.site.model import model_page
@@ -67,6 +68,8 @@ def build_site(folder: Path, out: Path, where: Where = EVERYTHING, formats: Coll
     """
     if not folder.is_dir():
         raise ResultsError("no such folder of results", where=str(folder), todo="run the suites, or give --results DIR")
+    for name in NEEDED:
+        library(name)
     _check_target(out)
     with Results(folder) as results:
         pages, rows, gates = _pages(results, where)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.site.extra import library
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -46,8 +48,7 @@ def levels(ratios: Sequence[float]) -> list[Level]:
     """
     if len(ratios) < 2 * LEAST:
         return [Level(0, len(ratios), float(np.median(ratios)))] if ratios else []
-    import ruptures
-
+    ruptures = library("ruptures")
     logs = np.log(np.asarray(ratios, np.float64))
     noise = max(1e-3, _MAD * float(np.median(np.abs(np.diff(logs)))) / math.sqrt(2))
     penalty = _PENALTY * noise**2 * math.log(len(logs))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import multiprocessing
 import os
@@ -10,12 +9,11 @@ import re
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EnvironmentMissing
+from harness.site.extra import library
 from harness.site.plots import PALETTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import ModuleType
 
     from harness.site.plots import Spec
 
@@ -45,11 +43,7 @@ _ROOT = re.compile(r'<svg [^>]*?width="([\d.]+)" height="([\d.]+)"')
 
 
 def in_page(specs: Sequence[Spec]) -> list[str]:
-    """SVG to stand inside a page, each as wide as there is room up to its own width, coloured by the page.
-
-    :raises EnvironmentMissing: vl-convert is not installed.
-    """
-    _library()
+    """SVG to stand inside a page, each as wide as there is room up to its own width, coloured by the page."""
     texts = [json.dumps(_whole(spec)) for spec in specs]
     workers = min(_MOST, len(os.sched_getaffinity(0)))
     if len(texts) < _FROM or workers < 2:
@@ -61,12 +55,12 @@ def in_page(specs: Sequence[Spec]) -> list[str]:
 
 def as_svg(spec: Spec) -> str:
     """A file of its own, in the light theme."""
-    return str(_library().vegalite_to_svg(_coloured(spec)))
+    return str(library("vl_convert").vegalite_to_svg(_coloured(spec)))
 
 
 def as_png(spec: Spec) -> bytes:
     """The same at twice the size in pixels."""
-    return bytes(_library().vegalite_to_png(_coloured(spec), scale=2))
+    return bytes(library("vl_convert").vegalite_to_png(_coloured(spec), scale=2))
 
 
 def _whole(spec: Spec) -> Spec:
@@ -90,20 +84,7 @@ def _replaced(value: Any) -> Any:  # noqa: ANN401 - JSON
 
 
 def _inlined(text: str) -> str:
-    svg = str(_library().vegalite_to_svg(json.loads(text)))
+    svg = str(library("vl_convert").vegalite_to_svg(json.loads(text)))
     found = _ROOT.match(svg)
     width = found[1] if found else "600"
     return svg.replace("<svg ", f'<svg role="img" style="max-width:{width}px" ', 1)
-
-
-@functools.cache
-def _library() -> ModuleType:
-    try:
-        import vl_convert
-    except ModuleNotFoundError as error:
-        raise EnvironmentMissing(
-            "plots are drawn by vl-convert, which is not installed here",
-            where="harness report",
-            todo="pip install 'trt-int8-harness[report]'",
-        ) from error
-    return vl_convert

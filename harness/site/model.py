@@ -25,6 +25,7 @@ __all__ = ["CaseRow", "Timed", "crossover", "model_page"]
 _DRAWN = 4
 _KIND_ORDER = ("build", "accuracy", "profiles", "calibration", "latency")
 _REASONS = 12
+_LEAST_MS = 1e-9
 
 
 @dataclass(frozen=True)
@@ -112,16 +113,16 @@ def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Tim
         yield "latency", Figure(f"{stem}-latency", f"Time against length, {name}", note, spec)
     said = {bucket: f"{bucket} ({lengths[bucket]:g})" if bucket in lengths else bucket for bucket in order}
     decibels: list[dict[str, Any]] = [
-        {"series": group.label, "bucket": said[bucket], "sqnr_db": db, "layout": group.fields["layout"]}
+        {"series": group.label, "bucket": said[bucket], "sqnr_db": db, "int8": group.fields["precision"] == "int8"}
         for group, found in accuracies for bucket, db in found.items()
     ]  # fmt: skip
     timed = {point.series for point in points}
-    main = [one for one in decibels if one["series"] in timed or one["series"].split()[0] in {"fp16", "fp32"}]
+    main = [one for one in decibels if one["series"] in timed or not one["int8"]]
     if main or decibels:
         note = "20 dB is an error power of 1 %; 6 dB less is twice the error."
         spec = accuracy_by_length(main or decibels, list(said.values()))
         yield "accuracy", Figure(f"{stem}-accuracy", f"Accuracy against length, {name}", note, spec)
-    ways = [one for one in decibels if one["series"].split()[0] not in {"fp16", "fp32"}]
+    ways = [one for one in decibels if one["int8"]]
     if len({one["series"] for one in ways}) > 1:
         note = "Methods, shape policies and layouts on the same samples; the best at its worst length is at the top."
         yield (
@@ -139,7 +140,7 @@ def _timed(groups: Sequence[Group]) -> Iterator[Timed]:
                 cell = as_mapping(found)
                 length = as_number(cell.get("length"))
                 times = [_median(as_mapping(cell.get(role))) for role in ("int8", "baseline")]
-                if length and length > 0 and times[0] and times[1]:
+                if length and length >= 1 and times[0] and times[1]:
                     yield Timed(
                         group.label, str(values.get("baseline", "")), bucket, length, times[0], times[1],
                         interval_of(cell), as_number(cell.get("weight")),
@@ -151,7 +152,7 @@ def _median(cell: Mapping[str, Any]) -> tuple[float, float, float] | None:
     found = as_triple(cell.get("p50_ms"))
     if found is None and (median := as_number(cell.get("median_ms"))) is not None:
         found = (median, median, median)
-    return found if found and found[0] > 0 else None
+    return found if found and found[0] > _LEAST_MS else None
 
 
 def _curves(points: Sequence[Timed]) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EnvironmentMissing, WriteFailed
+from harness.errors import WriteFailed
+from harness.site.extra import library
 from harness.site.words import SIGNS, level
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ def render(page: Page, svgs: Mapping[str, str], common: Mapping[str, Any]) -> st
     """The page as HTML.
 
     :param svgs: by figures' names. :param common: what every page has.
-    :raises EnvironmentMissing: Jinja2 is not installed.
     """
     from markupsafe import Markup
 
@@ -96,18 +96,11 @@ def render(page: Page, svgs: Mapping[str, str], common: Mapping[str, Any]) -> st
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    try:
-        import jinja2
-    except ModuleNotFoundError as error:
-        raise EnvironmentMissing(
-            "pages are written with Jinja2, which is not installed here",
-            where="harness report",
-            todo="pip install 'trt-int8-harness[report]'",
-        ) from error
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("harness.site"),
+    loaded = library("jinja2")
+    made: jinja2.Environment = loaded.Environment(
+        loader=loaded.PackageLoader("harness.site"),
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=loaded.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )

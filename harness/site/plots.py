@@ -109,7 +109,7 @@ def latency_by_length(
 
 def histogram(lengths: Sequence[float]) -> list[dict[str, float]]:
     """Lengths counted in bins of equal ratio: ``low``, ``high``, ``share`` (0 to 1), those with samples alone."""
-    known = sorted(length for length in lengths if length > 0)
+    known = sorted(length for length in lengths if length >= 1)
     if not known:
         return []
     low, high = known[0], max(known[-1], known[0] * 1.01)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from harness.results.query import Found, Where
@@ -22,6 +20,7 @@ __all__ = ["Group", "as_mapping", "as_number", "as_triple", "labelled", "newest_
 EVERYTHING = Where()
 """No condition."""
 
+_HUGE = 1e15
 _FIELDS = ("model", "runtime", "precision", "method", "policy", "route", "layout")
 _NOT_OF_A_CASE = ("benchmark", "gate", "selftest")
 _PLACE = "struct_pack(line := line, byte_offset := byte_offset, byte_length := byte_length, verdict := verdict)"
@@ -173,11 +172,13 @@ def _found(results: Results, row: Sequence[Any]) -> Found:
 
 
 def as_number(value: object) -> float | None:
-    """A finite number of a record, or None for anything else: what stands in a file may be of any type."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    """A number of a record, or None for anything else: what stands in a file may be of any type and size.
+
+    Numbers from 1e15 on are none: nothing here is measured that has so many, and scales cannot hold them.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_HUGE < value < _HUGE:
         return None
-    number = float(value)
-    return number if math.isfinite(number) else None
+    return float(value)
 
 
 def as_triple(value: object) -> tuple[float, float, float] | None:
@@ -197,9 +198,9 @@ def as_mapping(value: object) -> Mapping[str, Any]:
 
 
 def interval_of(cell: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """A ratio's low end, point and high end; all above 0."""
+    """A ratio's low end, point and high end; all well above 0."""
     found = as_triple([cell.get(name) for name in ("ratio_low", "ratio", "ratio_high")])
-    return found if found and found[0] > 0 else None
+    return found if found and found[0] > 1e-9 else None
 
 
 def first(values: Iterable[object]) -> float | None:

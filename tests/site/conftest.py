@@ -11,10 +11,6 @@ from harness.results.query import Where
 from harness.site.build import build_site
 from tests.site.records import nights
 
-pytest.importorskip("jinja2")
-pytest.importorskip("vl_convert")
-pytest.importorskip("ruptures")
-
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",

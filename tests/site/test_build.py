@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from harness.cli import main
-from harness.errors import ResultsError, UsageError
+from harness.errors import EnvironmentMissing, ResultsError, UsageError
 from harness.site.build import build_site
 from harness.site.pages import file_name
 from tests.run_records import made, written
@@ -162,6 +162,16 @@ def test_a_gate_that_was_ended_before_its_last_record(tmp_path):
     text = (tmp_path / "out" / "gate-g.html").read_text()
     assert "tensorrt-8.5.3.1 → tensorrt-8.6.0" in text
     assert "regression" in text
+
+
+@pytest.mark.parametrize("name", ["jinja2", "ruptures", "vl_convert"])
+def test_without_the_extra_nothing_is_begun(few, tmp_path, capsys, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    code, _, stderr = said(capsys, "--results", few, "--out", tmp_path / "out")
+    assert code == EnvironmentMissing.exit_code
+    assert f"{name} is not installed" in stderr
+    assert "[report]" in stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_plain_commands_do_not_import_what_draws():

@@ -62,7 +62,7 @@ def test_labels():
     assert labelled({"precision": "fp16", "layout": "single"}) == "fp16"
 
 
-@pytest.mark.parametrize("odd", [None, "1", True, math.nan, math.inf, [1], {}])
+@pytest.mark.parametrize("odd", [None, "1", True, math.nan, math.inf, 1e300, 10**400, [1], {}])
 def test_what_is_no_number(odd):
     assert as_number(odd) is None
     assert as_triple([odd, 1.0, 2.0]) is None
