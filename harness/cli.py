@@ -15,6 +15,7 @@ from harness.commands.environments import environments
 from harness.commands.fetch import fetch
 from harness.commands.gate import gate
 from harness.commands.models import models
+from harness.commands.report import report
 from harness.commands.results import results
 from harness.commands.selftest import selftest
 from harness.commands.trtexec import trtexec
@@ -58,7 +59,7 @@ def cli() -> None:
     """INT8 for ONNX models whose input length varies: calibrate from ragged data, check and measure."""
 
 
-for _command in (calibrate, fetch, models, environments, doctor, trtexec, gate, selftest, results):
+for _command in (calibrate, fetch, models, environments, doctor, trtexec, gate, selftest, results, report):
     cli.add_command(_command)
 
 

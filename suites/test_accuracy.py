@@ -23,7 +23,8 @@ class _Ended(BaseException):
 
 @pytest.mark.cases(precisions=("int8", "fp16"))
 def test_corpus(case, bench, plan):
-    found = bench.accuracy(case, bench.served(case))
+    served = bench.served(case)
+    found = bench.accuracy(case, served)
     reasons = [
         f"{bucket}: {reason}"
         for bucket, aggregate in found.items()
@@ -40,6 +41,8 @@ def test_corpus(case, bench, plan):
         buckets={bucket: dataclasses.asdict(aggregate.comparison) for bucket, aggregate in found.items()},
         reasons=reasons or ([f"no test sample in {', '.join(missing)}"] if missing else []),
         methods=[str(method) for method in bench.chosen_methods(case)],
+        profiles=[dataclasses.astuple(profile) for profile in served.layout.profiles],
+        lengths={split: sorted(bench.corpus(case.model, split).lengths) for split in ("calibration", "test")},
     )
     if reasons and is_comparison(case, plan):
         pytest.xfail("a comparison arm, not asked for by name: " + "; ".join(reasons))

@@ -5,7 +5,7 @@ set -euo pipefail
 
 python=${PYTHON:-python3} # 3.11 or newer
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[suites]' 'tox>=4.20'
+.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[report,suites]' 'tox>=4.20'
 if [ -n "${ENVIRONMENTS:-}" ]; then
     .venv/bin/python -m tox run -e "$ENVIRONMENTS" --notest
 fi

@@ -10,17 +10,16 @@ import click
 
 from harness.commands.console import note, show
 from harness.commands.results_shown import brief, pretty, run_table, runs_table
+from harness.commands.when import age, since_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime, timedelta
 
     from harness.results.query import Results
     from harness.results.record import Record
 
 __all__ = ["results"]
 
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 _SHOWN_TROUBLE = 5
 
 
@@ -60,7 +59,7 @@ def list_(
     from harness.results.query import Where, open_list
     from harness.results.record import encode
 
-    where = Where(since=_since(since) if since else None, model=model, runtime=runtime, kind=_kind(kind))
+    where = Where(since=since_time(since) if since else None, model=model, runtime=runtime, kind=_kind(kind))
     with open_list(_there(folder)) as found:
         runs = found.runs(where)
         _say_trouble(found)
@@ -215,7 +214,7 @@ def prune_(
     there = _there(folder)
     with open_list(there) as found:
         runs = found.runs()
-    plan = plan_prune(there, runs, keep, _age(older_than) if older_than else None, keep_last)
+    plan = plan_prune(there, runs, keep, age(older_than) if older_than else None, keep_last)
     for path, why in plan.stay:
         note(f"{path.stem} stays: {why}")
     for path in plan.removed:
@@ -252,40 +251,6 @@ def _kind(given: str | None) -> str | None:
     if given is not None and given not in KINDS:
         raise UsageError(f"unknown kind of record {given!r}", where="--kind", todo=f"one of {', '.join(sorted(KINDS))}")
     return given
-
-
-def _age(text: str) -> timedelta:
-    from datetime import timedelta
-
-    from harness.errors import UsageError
-
-    number, unit = text[:-1], _UNITS.get(text[-1:])
-    if unit is None or not number.isdigit():
-        raise UsageError(f"{text!r} is no age", todo="a number of hours, days or weeks: 48h, 90d, 12w")
-    try:
-        return timedelta(**{unit: int(number)})
-    except OverflowError as error:
-        raise UsageError(f"{text!r} is too long an age", todo="a number of hours, days or weeks: 48h, 90d") from error
-
-
-def _since(text: str) -> datetime:
-    """UTC without a zone, as records' times are in queries."""
-    from datetime import UTC, datetime
-
-    from harness.errors import UsageError
-    from harness.results.record import now
-
-    if text[-1:] in _UNITS and text[:-1].isdigit():
-        try:
-            return now().replace(tzinfo=None) - _age(text)
-        except OverflowError as error:
-            raise UsageError(f"{text!r} is too long an age", where="--since", todo="30d, say") from error
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        todo = "a date (2026-11-23), a time (2026-11-23T06:00), or an age: 12h, 30d, 8w"
-        raise UsageError(f"{text!r} is no time", where="--since", todo=todo) from error
-    return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
 
 
 def _say_trouble(found: Results) -> None:

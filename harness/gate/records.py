@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError, ResultsError
 from harness.gate.findings import overall
 from harness.gate.stages import unsettled
+from harness.latency import margins_of
 from harness.measure.host import host
 from harness.results.record import record
 
@@ -47,7 +48,10 @@ def record_pair(
     :raises ResultsError: it cannot be written.
     """
     word = overall(findings if settled else unsettled(findings))
-    values: dict[str, Any] = {"pair": pair.name, **_sides(asked), "findings": list(findings), "settled": settled}
+    settings = bench.latency.settings(pair.candidate.model, pair.candidate.runtime)
+    values: dict[str, Any] = {
+        "pair": pair.name, **_sides(asked), "findings": list(findings), "settled": settled, "margins": margins_of(settings)
+    }  # fmt: skip
     values["sessions"] = [{"stage": stage, **_session(one)} for stage, one in sessions]
     try:
         bench.record(KIND, pair.candidate, word, **values)

@@ -299,6 +299,8 @@ def test_nightly(checkout):
     assert (checkout / "results" / run).exists()
     assert "harness_" in (checkout / "out/harness.prom").read_text("utf-8")
     assert "onnxruntime" in (checkout / "out/doctor.txt").read_text("utf-8")
+    assert "conv1d" in (checkout / "out/report/index.html").read_text("utf-8")
+    assert (checkout / "out/report/plots/gains.png").exists()
     ((_, *words),) = calls(checkout)
     collected = [*words, "--collect-only", "-q", "-p", "no:cacheprovider"]
     moved = [
@@ -315,7 +317,7 @@ def test_install(checkout):
     assert started(checkout, "install.sh", ENVIRONMENTS="trt86,trt103").returncode == 0
     pip, tox = calls(checkout)
     assert pip[1:4] == ["-m", "pip", "install"]
-    assert ".[suites]" in pip
+    assert ".[report,suites]" in pip
     assert tox[1:] == ["-m", "tox", "run", "-e", "trt86,trt103", "--notest"]
     config = configparser.ConfigParser()
     config.read(ROOT / "tox.ini")

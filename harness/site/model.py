@@ -1,0 +1,286 @@
+"""A model's page: for each runtime and host time and accuracy against length, ways to calibrate, layouts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.site.overview import accuracy_of
+from harness.site.pages import Figure, Page, file_name
+from harness.site.plots import accuracy_by_length, calibrations, histogram, latency_by_length
+from harness.site.reading import as_mapping, as_number, as_triple, first, interval_of
+from harness.site.words import rank
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from harness.site.overview import Row
+    from harness.site.reading import Group
+
+__all__ = ["CaseRow", "Timed", "crossover", "model_page"]
+
+_DRAWN = 4
+_KIND_ORDER = ("build", "accuracy", "profiles", "calibration", "latency")
+_REASONS = 12
+_LEAST_MS = 1e-9
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One case at one length: times in ms as low end, median, high end, and how many times faster INT8 is.
+
+    :param series: the case's label. :param baseline: the precision that it is compared with.
+    """
+
+    series: str
+    baseline: str
+    bucket: str
+    length: float
+    int8_ms: tuple[float, float, float]
+    baseline_ms: tuple[float, float, float]
+    ratio: tuple[float, float, float] | None
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """What is known of one case."""
+
+    label: str
+    precision: str
+    layout: str
+    words: Mapping[str, str]
+    time: datetime
+    run: str
+    gain: tuple[float, float, float] | None
+    worst_db: float | None
+    score: float | None
+    int8: float | None
+    floats: float | None
+    megabytes: float | None
+    seconds: float | None
+
+
+def model_page(
+    model: str, parts: Mapping[tuple[str, str], Sequence[Group]], rows: Sequence[Row], shown: frozenset[str]
+) -> Page:
+    """The page of one model.
+
+    :param parts: runtime and host -> its newest records. :param rows: of the overview, this model's.
+    :param shown: runs that have a page.
+    """
+    newest = sorted(parts, key=lambda key: max(group.time for group in parts[key]), reverse=True)
+    figures: dict[str, Figure] = {}
+    sections = []
+    stem = file_name("model", model).removesuffix(".html")
+    several = len({host for _, host in newest}) > 1
+    for number, key in enumerate(newest):
+        groups, (runtime, host) = parts[key], key
+        points = sorted(_timed(groups), key=lambda point: (point.series, point.length))
+        name = f"{runtime} on {host}" if several and host else runtime
+        drawn = {}
+        if number < _DRAWN:
+            for what, figure in _figures(f"{stem}-{number + 1}", name, groups, points):
+                figures[figure.name] = figure
+                drawn[what] = figure.name
+        sections.append({
+            "name": name, "anchor": f"s{number + 1}", "drawn": drawn, "cases": _case_rows(groups),
+            "pays": _pays(points), "reasons": _reasons(groups), "points": points,
+            "row": next((row for row in rows if (row.runtime, row.host) == key), None),
+        })  # fmt: skip
+    return Page(
+        file_name("model", model), "model", model, {"model": model, "sections": sections, "shown": shown}, figures
+    )
+
+
+def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Timed]) -> Iterator[tuple[str, Figure]]:
+    lengths = {point.bucket: point.length for point in points}
+    accuracies = [(group, found) for group in groups if (found := accuracy_of(group))]
+    order = _bucket_order(lengths, [bucket for _, found in accuracies for bucket in found])
+    if points:
+        corpus = next(
+            (as_mapping(values.get("lengths")).get("calibration")
+             for group in groups for values in group.values if values.get("lengths")), None,
+        )  # fmt: skip
+        known = [n for one in corpus if (n := as_number(one))] if isinstance(corpus, list) else []
+        edges = _boundaries(groups, {point.series for point in points})
+        note = "Medians with 95 % intervals at each length bucket's opt"
+        note += ", the calibration samples' lengths under them." if known else "."
+        spec = latency_by_length(list(_curves(points)), "length", histogram(known), edges, crossover(_ratios(points)))
+        yield "latency", Figure(f"{stem}-latency", f"Time against length, {name}", note, spec)
+    said = {bucket: f"{bucket} ({lengths[bucket]:g})" if bucket in lengths else bucket for bucket in order}
+    decibels: list[dict[str, Any]] = [
+        {"series": group.label, "bucket": said[bucket], "sqnr_db": db, "int8": group.fields["precision"] == "int8"}
+        for group, found in accuracies for bucket, db in found.items()
+    ]  # fmt: skip
+    timed = {point.series for point in points}
+    main = [one for one in decibels if one["series"] in timed or not one["int8"]]
+    if main or decibels:
+        note = "20 dB is an error power of 1 %; 6 dB less is twice the error."
+        spec = accuracy_by_length(main or decibels, list(said.values()))
+        yield "accuracy", Figure(f"{stem}-accuracy", f"Accuracy against length, {name}", note, spec)
+    ways = [one for one in decibels if one["int8"]]
+    if len({one["series"] for one in ways}) > 1:
+        note = "Methods, shape policies and layouts on the same samples; the best at its worst length is at the top."
+        yield (
+            "ways",
+            Figure(f"{stem}-ways", f"Ways to calibrate, {name}", note, calibrations(ways, list(said.values()))),
+        )
+
+
+def _timed(groups: Sequence[Group]) -> Iterator[Timed]:
+    for group in groups:
+        if group.kind != "latency":
+            continue
+        for values in group.values:
+            for bucket, found in as_mapping(values.get("buckets")).items():
+                cell = as_mapping(found)
+                length = as_number(cell.get("length"))
+                times = [_median(as_mapping(cell.get(role))) for role in ("int8", "baseline")]
+                if length and length >= 1 and times[0] and times[1]:
+                    yield Timed(
+                        group.label, str(values.get("baseline", "")), bucket, length, times[0], times[1],
+                        interval_of(cell), as_number(cell.get("weight")),
+                    )  # fmt: skip
+
+
+def _median(cell: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """The median with its interval where there were enough calls; else alone."""
+    found = as_triple(cell.get("p50_ms"))
+    if found is None and (median := as_number(cell.get("median_ms"))) is not None:
+        found = (median, median, median)
+    return found if found and found[0] > _LEAST_MS else None
+
+
+def _curves(points: Sequence[Timed]) -> Iterator[dict[str, Any]]:
+    """The baseline once: each case measured it again, and the first of them stands for all."""
+    seen = set()
+    for point in points:
+        if (point.baseline, point.bucket) not in seen:
+            seen.add((point.baseline, point.bucket))
+            yield _curve(point.baseline, point.length, point.baseline_ms)
+    for point in points:
+        yield _curve(f"int8 {point.series}", point.length, point.int8_ms)
+
+
+def _curve(series: str, length: float, ms: tuple[float, float, float]) -> dict[str, Any]:
+    return {"series": series, "length": length, "low": ms[0], "ms": ms[1], "high": ms[2]}
+
+
+def _ratios(points: Sequence[Timed]) -> list[tuple[float, float]]:
+    """Length and ratio of the case that is timed first."""
+    series = points[0].series if points else ""
+    return sorted((point.length, point.ratio[1]) for point in points if point.series == series and point.ratio)
+
+
+def crossover(ratios: Sequence[tuple[float, float]]) -> float | None:
+    """From which length on INT8 is faster, by straight lines between the logarithms of lengths and of ratios.
+
+    :param ratios: lengths, rising, and how many times faster INT8 is there.
+    :return: None where it is faster, or slower, at every length, or is not faster at the longest.
+    """
+    if not ratios or ratios[-1][1] <= 1:
+        return None
+    for (shorter, before), (longer, after) in reversed(list(itertools.pairwise(ratios))):
+        if before <= 1:
+            share = -math.log(before) / (math.log(after) - math.log(before))
+            return math.exp(math.log(shorter) + share * (math.log(longer) - math.log(shorter)))
+    return None
+
+
+def _pays(points: Sequence[Timed]) -> str:
+    ratios = _ratios(points)
+    if not ratios:
+        return ""
+    at = crossover(ratios)
+    measured = f"measured at {', '.join(f'{length:,.0f}' for length, _ in ratios)}"
+    if at is not None:
+        return f"INT8 pays from {float(f'{at:.2g}'):,.0f} on ({measured}; between them by interpolation)"
+    if all(ratio > 1 for _, ratio in ratios):
+        return f"INT8 is faster at every length ({measured})"
+    if all(ratio <= 1 for _, ratio in ratios):
+        return f"INT8 is faster at no length ({measured})"
+    return f"INT8 is not faster at the longest length ({measured})"
+
+
+def _boundaries(groups: Sequence[Group], timed: set[str]) -> list[float]:
+    """Where profiles of the layouts that were timed begin, but the first; as accuracy records say it."""
+    found: set[float] = set()
+    for group in groups:
+        if group.kind == "accuracy" and group.label in timed:
+            for values in group.values:
+                profiles = values.get("profiles")
+                known = [as_triple(one) for one in profiles] if isinstance(profiles, list) else []
+                found |= {one[0] for one in known[1:] if one}
+    return sorted(found)
+
+
+def _bucket_order(lengths: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    usual = ("short", "middle", "long")
+    every = list(dict.fromkeys((*lengths, *names)))
+    return sorted(every, key=lambda name: (lengths.get(name, math.inf), usual.index(name) if name in usual else 3))
+
+
+def _case_rows(groups: Sequence[Group]) -> list[CaseRow]:
+    cases: dict[str, list[Group]] = {}
+    for group in groups:
+        cases.setdefault(group.case, []).append(group)
+    rows = [_case_row(mine) for mine in cases.values()]
+    return sorted(rows, key=lambda row: (min(map(rank, row.words.values())), row.label))
+
+
+def _case_row(groups: Sequence[Group]) -> CaseRow:
+    newest = max(groups, key=lambda group: group.time)
+    words: dict[str, str] = {}
+    for kind in _KIND_ORDER:
+        said = [group.word for group in groups if group.kind == kind]
+        if said:
+            words[kind] = min(said, key=rank)
+    session = [as_mapping(values.get("session")) for g in groups if g.bucket == "traffic" for values in g.values]
+    gain = next((found for one in session if (found := interval_of(as_mapping(one.get("ratio"))))), None)
+    built = [values for group in groups if group.kind == "build" for values in group.values]
+    cells = [as_mapping(cell) for g in groups if g.kind == "accuracy" for values in g.values
+             for cell in as_mapping(values.get("buckets")).values()]  # fmt: skip
+    scores = [score for cell in cells if (score := as_number(cell.get("score"))) is not None]
+    fields = newest.fields
+    size = first(_total(values.get("engine_bytes")) for values in built)
+    return CaseRow(
+        label=newest.label,
+        precision=fields["precision"] or "",
+        layout=fields["layout"] or "",
+        words=words,
+        time=newest.time,
+        run=newest.records[-1].run,
+        gain=gain,
+        worst_db=min((db for group in groups for db in accuracy_of(group).values()), default=None),
+        score=sum(scores) / len(scores) if scores else None,
+        int8=first(_total(values.get("int8")) for values in built),
+        floats=first(_total(values.get("float")) for values in built),
+        megabytes=None if size is None else size / 1e6,
+        seconds=first(_total(values.get("build_seconds")) for values in built),
+    )
+
+
+def _total(values: object) -> float | None:
+    """Over the engines of a build; None where one of them does not tell."""
+    numbers = [as_number(one) for one in values] if isinstance(values, list) else [as_number(values)]
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known and len(known) == len(numbers) else None
+
+
+def _reasons(groups: Sequence[Group]) -> list[tuple[str, str, str]]:
+    """Case, word and why, of what is no pass and says why."""
+    found = []
+    for group in sorted(groups, key=lambda group: rank(group.word)):
+        for one, values in zip(group.records, group.values, strict=True):
+            told = values.get("reasons")
+            why = "; ".join(map(str, told)) if isinstance(told, list) else str(values.get("error") or "")
+            session = as_mapping(values.get("session"))
+            if one.verdict in {"inconclusive", "invalid", "slower"}:
+                why = "; ".join(filter(None, (why, str(session.get("why") or ""), str(session.get("advice") or ""))))
+            if why and one.verdict != "pass":
+                found.append((" ".join(filter(None, (group.label, group.kind, group.bucket))), one.verdict, why))
+    return found[:_REASONS]

@@ -1,0 +1,203 @@
+"""The first page: a row for each model and runtime, what is wrong first; what changed; the newest gates and runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.site.pages import Figure, Page
+from harness.site.plots import forest
+from harness.site.reading import as_mapping, as_number
+from harness.site.words import level, rank
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from harness.results.query import RunSummary
+    from harness.site.nights import Series
+    from harness.site.reading import Group
+    from harness.site.upgrade import Gate
+
+__all__ = ["Row", "accuracy_of", "judged", "overview", "rows_of", "sections"]
+
+_TREND = 24
+_WITH_TREND = 400
+_CHANGES = 12
+_GATES = 10
+_RUNS = 12
+_FOREST = 16
+_TREND_WIDTH, _TREND_HEIGHT = 84, 22
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model on a runtime and a host, by its newest records.
+
+    :param word: the worst of what was judged. :param why: where that word stands.
+    :param gain: how many times faster INT8 is, of the case that ``label`` names: low end, point, high end.
+    :param worst_db: SQNR of the same case in its worst length bucket, ``bucket``.
+    :param trend: the newest ratios, the oldest first. :param changes: what is another word than in the run before.
+    """
+
+    model: str
+    runtime: str
+    host: str
+    word: str
+    why: str
+    time: datetime
+    cases: int
+    gain: tuple[float, float, float] | None = None
+    label: str = ""
+    worst_db: float | None = None
+    bucket: str = ""
+    trend: tuple[float, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    @property
+    def polyline(self) -> str:
+        """The trend as points of an SVG polyline; empty for less than two."""
+        if len(self.trend) < 2:
+            return ""
+        low, high = min(self.trend), max(self.trend)
+        span = max(high - low, 0.02 * high)
+        step = (_TREND_WIDTH - 6) / (len(self.trend) - 1)
+        bottom = (low + high - span) / 2
+        height = _TREND_HEIGHT - 6
+        return " ".join(
+            f"{3 + number * step:.0f},{3 + height * (1 - (value - bottom) / span):.1f}"
+            for number, value in enumerate(self.trend)
+        )
+
+    @property
+    def end(self) -> list[str]:
+        """Where the polyline ends."""
+        return self.polyline.rpartition(" ")[2].split(",")
+
+
+def sections(groups: Iterable[Group]) -> dict[tuple[str, str, str], list[Group]]:
+    """Records by model, runtime and host."""
+    found: dict[tuple[str, str, str], list[Group]] = {}
+    for group in groups:
+        found.setdefault((group.model, *group.place), []).append(group)
+    return found
+
+
+def judged(groups: Sequence[Group]) -> list[Group]:
+    """Without the ways to calibrate that stand beside the default only to be compared: those that were not timed.
+
+    All of them where none was timed.
+    """
+    timed = {group.case for group in groups if group.kind == "latency"}
+    return [
+        group for group in groups
+        if group.kind != "calibration" and (not timed or group.case in timed or group.fields["precision"] != "int8")
+    ]  # fmt: skip
+
+
+def rows_of(groups: Iterable[Group], series: Mapping[tuple[str, str], Series]) -> list[Row]:
+    """One row a model, runtime and host; the worst first, then the newest."""
+    rows = [_row(*key, mine, series) for key, mine in sections(groups).items()]
+    return sorted(rows, key=lambda row: (rank(row.word), -row.time.timestamp(), row.model, row.runtime, row.host))
+
+
+def _row(model: str, runtime: str, host: str, groups: Sequence[Group], series: Mapping[tuple[str, str], Series]) -> Row:
+    mine = judged(groups) or list(groups)
+    bad = min(mine, key=lambda group: rank(group.word))
+    where = " ".join(filter(None, (bad.label, bad.kind, bad.bucket)))
+    timed = [series[group.case, host] for group in mine if group.bucket == "traffic" and (group.case, host) in series]
+    case = max(timed, key=lambda one: one.nights[-1].ratio[1], default=None)
+    accuracies = [
+        (group, found) for group in mine if group.fields["precision"] == "int8" and (found := accuracy_of(group))
+    ]
+    of_case = [found for group, found in accuracies if case is None or group.case == case.case]
+    db, bucket = min(((db, bucket) for found in of_case for bucket, db in found.items()), default=(None, ""))
+    return Row(
+        model=model,
+        runtime=runtime,
+        host=host,
+        word=bad.word,
+        why=where,
+        time=max(group.time for group in groups),
+        cases=len({group.case for group in groups}),
+        gain=case.nights[-1].ratio if case else None,
+        label=case.label if case else "",
+        worst_db=db,
+        bucket=bucket,
+        trend=tuple(night.ratio[1] for night in case.nights[-_TREND:]) if case else (),
+        changes=(*_changes(mine), *(_gain_changed(case) if case else ())),
+    )
+
+
+def _changes(groups: Iterable[Group]) -> list[str]:
+    return [
+        f"{' '.join(filter(None, (group.label, group.kind, group.bucket)))}: {group.previous} → {group.word}"
+        for group in groups
+        if group.previous is not None and group.previous != group.word
+    ]
+
+
+def _gain_changed(series: Series) -> list[str]:
+    """Where the newest interval and the one before have nothing in common."""
+    if len(series.nights) < 2:
+        return []
+    before, now = (night.ratio for night in series.nights[-2:])
+    apart = now[0] > before[2] or now[2] < before[0]
+    return [f"{series.label}: INT8 {before[1]:.2f}x → {now[1]:.2f}x faster"] if apart else []
+
+
+def accuracy_of(group: Group) -> dict[str, float]:
+    """Length bucket -> SQNR in dB, of a group of accuracy records; drawn examples have none."""
+    if group.kind != "accuracy":
+        return {}
+    return {
+        bucket: db
+        for values in group.values
+        for bucket, cell in as_mapping(values.get("buckets")).items()
+        if (db := as_number(as_mapping(cell).get("sqnr_db"))) is not None
+    }
+
+
+def overview(rows: Sequence[Row], gates: Sequence[Gate], runs: Sequence[RunSummary], shown: frozenset[str]) -> Page:
+    """The page, and the picture of all gains.
+
+    :param runs: the newest first. :param shown: those that have a page.
+    """
+    counts = Counter(level(row.word) for row in rows)
+    changed = [row for row in rows if row.changes]
+    figures = {"gains": gains} if (gains := gains_figure(rows)) else {}
+    context: dict[str, Any] = {
+        "rows": rows,
+        "hosts": len({row.host for row in rows}) > 1,
+        "with_trend": _WITH_TREND,
+        "counts": counts,
+        "changed": changed[:_CHANGES],
+        "more_changed": len(changed) - _CHANGES,
+        "gates": gates[:_GATES],
+        "runs": runs[:_RUNS],
+        "run_words": {
+            one.run: sorted(one.verdicts.items(), key=lambda pair: rank(pair[0]))[:3] for one in runs[:_RUNS]
+        },
+        "more_runs": len(runs) - _RUNS,
+        "shown": shown,
+        "words": sorted({row.word for row in rows}, key=rank),
+    }
+    return Page("index.html", "overview", "Overview", context, figures)
+
+
+def gains_figure(rows: Sequence[Row]) -> Figure | None:
+    """How many times faster INT8 is, everywhere; the least gains first, as many as fit."""
+    several = len({row.host for row in rows}) > 1
+    timed = sorted((row for row in rows if row.gain), key=lambda row: row.gain[1] if row.gain else 0.0)[:_FOREST]
+    if not timed:
+        return None
+    points = [
+        {"row": f"{row.model} {row.runtime}" + (f" {row.host}" if several else ""), "low": row.gain[0],
+         "ratio": row.gain[1], "high": row.gain[2], "word": "slower" if row.gain[2] < 1 else "pass"}
+        for row in timed if row.gain
+    ]  # fmt: skip
+    note = "Time of the float baseline over INT8's, over the traffic; right of 1, INT8 is faster."
+    if len(timed) == _FOREST:
+        note += f" The {_FOREST} smallest gains."
+    return Figure("gains", "INT8 gain", note, forest(points, "times faster with INT8", {"same": 1.0}))

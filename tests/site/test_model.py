@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from harness.results.query import Results
+from harness.site.model import crossover, model_page
+from harness.site.overview import sections
+from harness.site.plots import histogram
+from harness.site.reading import newest_groups
+from tests.run_records import written
+from tests.site.records import accuracy, bucket, case_of
+
+
+def test_crossover_is_between_logarithms():
+    assert crossover([(100, 0.5), (10_000, 2.0)]) == pytest.approx(1000)
+    assert crossover([(10, 0.9), (100, 1.0), (1000, 1.5)]) == pytest.approx(100)
+    assert crossover([(10, 1.2), (100, 0.8), (1000, 1.25)]) == pytest.approx(math.sqrt(100_000), rel=1e-6)
+
+
+@pytest.mark.parametrize("ratios", [[], [(10, 1.5), (100, 1.2)], [(10, 0.5), (100, 0.9)], [(10, 1.5), (100, 1.0)]])
+def test_no_crossover(ratios):
+    assert crossover(ratios) is None
+
+
+def test_histogram_has_bins_of_equal_ratio_and_loses_nobody():
+    bins = histogram([10, 10, 20, 5000, 0, -3])
+    assert sum(one["share"] for one in bins) == pytest.approx(1)
+    assert bins[0]["share"] == 0.5
+    assert bins[0]["low"] == 10
+    assert bins[-1]["high"] == pytest.approx(5000)
+    assert {round(one["high"] / one["low"], 6) for one in bins} == {round(500 ** (1 / 16), 6)}
+    assert histogram([]) == []
+    assert histogram([7]) == [{"low": 7, "high": pytest.approx(7.004, abs=0.01), "share": 1.0}]
+
+
+def page_of(folder, *lines):
+    written(folder, "r", *lines)
+    with Results(folder) as found:
+        ((key, groups),) = sections(newest_groups(found)).items()
+        return model_page(key[0], {key[1:]: groups}, [], frozenset())
+
+
+@pytest.mark.parametrize(("ratios", "said"), [
+    ((0.8, 1.5, 2.2), "INT8 pays from 94 on (measured at 45, 362, 2,896; between them by interpolation)"),
+    ((1.1, 1.5, 2.2), "INT8 is faster at every length (measured at 45, 362, 2,896)"),
+    ((0.8, 0.9, 1.0), "INT8 is faster at no length (measured at 45, 362, 2,896)"),
+    ((1.5, 1.2, 0.9), "INT8 is not faster at the longest length (measured at 45, 362, 2,896)"),
+])  # fmt: skip
+def test_what_pays(tmp_path, ratios, said):
+    case = case_of("wave")
+    names = ("short", "middle", "long")
+    page = page_of(tmp_path, *(bucket("r", 0, case, name, ratio) for name, ratio in zip(names, ratios, strict=True)))
+    (section,) = page.context["sections"]
+    assert section["pays"] == said
+
+
+def test_figures_and_rows(tmp_path):
+    case = case_of("wave")
+    page = page_of(
+        tmp_path,
+        accuracy("r", 0, case), accuracy("r", 0, case_of("wave", method="minmax"), 9.0, "below bounds"),
+        bucket("r", 0, case, "short", 1.5),
+    )  # fmt: skip
+    (section,) = page.context["sections"]
+    assert set(section["drawn"]) == {"latency", "accuracy", "ways"}
+    assert [row.label for row in section["cases"]] == ["minmax-ragged", "auto-ragged"], "the worst first"
+    assert section["cases"][0].worst_db == 9.0
+    assert section["reasons"] == [("minmax-ragged accuracy", "below bounds", "sqnr_db 9.0 is below 15")]
+    latency = page.figures[section["drawn"]["latency"]].spec
+    edges = [layer["data"]["values"] for layer in latency["vconcat"][0]["layer"] if "data" in layer]
+    assert [one["at"] for one in edges[0]] == [129, 1025], "where the layout's profiles begin"
+
+
+def test_records_of_odd_types_leave_gaps_and_no_errors(tmp_path):
+    case = case_of("wave")
+    odd = bucket("r", 0, case, "short", 1.5)
+    odd["values"]["buckets"]["short"] = {"length": "45", "ratio": [], "int8": 3, "baseline": {"median_ms": "x"}}
+    page = page_of(tmp_path, odd, accuracy("r", 0, case, buckets=["short"], reasons=7, lengths=[], profiles=3))
+    (section,) = page.context["sections"]
+    assert section["points"] == []
+    assert section["drawn"] == {}
