@@ -14,6 +14,7 @@ from harness.commands.doctor import doctor
 from harness.commands.environments import environments
 from harness.commands.fetch import fetch
 from harness.commands.gate import gate
+from harness.commands.init import init
 from harness.commands.models import models
 from harness.commands.results import results
 from harness.commands.selftest import selftest
@@ -58,7 +59,7 @@ def cli() -> None:
     """INT8 for ONNX models whose input length varies: calibrate from ragged data, check and measure."""
 
 
-for _command in (calibrate, fetch, models, environments, doctor, trtexec, gate, selftest, results):
+for _command in (init, calibrate, fetch, models, environments, doctor, trtexec, gate, selftest, results):
     cli.add_command(_command)
 
 
