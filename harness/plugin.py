@@ -44,6 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "latency: measures time; refused with reruns, and under pytest-xdist without --spread"
     )
+    from harness.plugin_live import Live, wanted
+
+    if wanted(config):
+        config.pluginmanager.register(Live(config), "harness-live")
     if _leads(config):
         from harness.spread import Spread
 

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-__all__ = ["complain", "note", "progress", "show"]
+    from harness.report.live import View
+    from harness.report.pace import Pace
+
+__all__ = ["complain", "following", "note", "progress", "show"]
 
 _PIPED_WIDTH = 120
 _PLAIN_STEPS = 4
@@ -69,6 +72,21 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
 
     yield step
     note(f"{what}: {done} done")
+
+
+@contextmanager
+def following(pace: Pace) -> Iterator[View]:
+    """How far a long run is, on stderr: at the bottom of a terminal, elsewhere a line of text at each step."""
+    import sys
+
+    from harness.report.live import Bottom, Plain, takes_bottom
+
+    view: View = Bottom(sys.stderr) if takes_bottom(sys.stderr) else Plain(note, every_s=0)
+    try:
+        view.show(pace, "")
+        yield view
+    finally:
+        view.close()
 
 
 @cache

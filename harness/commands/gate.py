@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.console import note, show
+from harness.commands.console import following, note, show
 from harness.errors import EnvironmentMissing, HarnessError
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     from harness.gate.gate import Settings
     from harness.gate.historical import Historical
     from harness.gate.records import record_pair, record_whole
+    from harness.gate.steps import Steps, like
+    from harness.report.pace import Pace
     from harness.results.store import Store
     from harness.spec.config import find_config
     from harness.spec.matrix import read_matrix
@@ -89,14 +91,19 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     folder = Path(str(options["results"] or config.results))
     asked = Asked.read(config, folder, baseline, candidate, "harness gate")
     seed, entries = int(str(options["seed"])), _entries(config, options)
-    asked.pairs(matrix, entries)  # what cannot be compared is refused before a run is begun
-    with Workers(deadline_s=config.deadline_s) as workers, closing(Store(folder).open_run()) as run:
+    compared = asked.pairs(matrix, entries)  # what cannot be compared is refused before a run is begun
+    pace = Pace([pair.name for pair in compared.both], like)
+    with (
+        Workers(deadline_s=config.deadline_s) as workers,
+        closing(Store(folder).open_run()) as run,
+        following(pace) as view,
+    ):
 
         def bench(offset: int) -> Workbench:
             return Workbench(entries, asked.environments, workers, run, matrix, seed + offset, config.latency)
 
         first = bench(0)
-        judged = asked.gate(first, bench, settings, told=lambda case, step: note(f"{case}: {step}"))
+        judged = asked.gate(first, bench, settings, told=Steps(pace, view))
         outcome = judged.run()
         findings = allowed.apply(outcome.findings, allow, today)
         for pair in outcome.pairs.both:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -38,6 +39,8 @@ def test_a_gate_that_passes_is_reported_summarized_and_recorded(yard, capsys):
     summary = run.with_suffix(".gate.md")
     assert summary.read_text().startswith("## ")
     assert f"summary: {summary}" in said.err
+    assert f"0 of 2: {FP32}: build\n" in said.err
+    assert re.search(rf"^1 of \d: {INT8}: latency$", said.err, re.MULTILINE)
     *pairs, whole = read_run(run)
     assert {one["kind"] for one in (*pairs, whole)} == {"gate"}
     assert [one["case"] for one in pairs] == [f"conv-{NEW}-fp32-single", f"conv-{NEW}-int8-minmax-ragged-single"]
