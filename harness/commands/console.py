@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["complain", "following", "note", "progress", "show"]
 
-_PIPED_WIDTH = 120
+_PIPED_WIDTH = 100
 _PLAIN_STEPS = 4
 
 
@@ -36,7 +36,7 @@ def note(message: str) -> None:
 
 
 def show(what: RenderableType) -> None:
-    """A table on stdout, as wide as the terminal or 120 columns; or a line, never wrapped."""
+    """A table on stdout, as wide as the terminal or 100 columns; or a line, never wrapped."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ def _print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> N
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report there, as JSON.")
 @click.option("--summary", type=click.Path(path_type=Path),
               help="Write Markdown there.  [default: GITHUB_STEP_SUMMARY, else results/RUN.gate.md]")  # fmt: skip
+@click.option("--json", is_flag=True, help="Print the report as JSON instead of lines.")
 @click.option("--schema", is_flag=True, is_eager=True, expose_value=False, callback=_print_schema,
               help="Print the JSON Schema of reports, and nothing else.")  # fmt: skip
 def gate(baseline: str, candidate: str, **options: object) -> None:
@@ -120,7 +122,8 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
         report.write(told, files["report"])
     summary = report.summarize(report.markdown(told), files.get("summary"), run.path.with_suffix(".gate.md"))
     note(f"records: {run.path}; summary: {summary}")
-    for line in report.lines(told):
+    note(f"next: harness results show {run.id}")
+    for line in [json.dumps(told)] if options["json"] else report.lines(told):
         show(line)
     return int(told["exit_code"])
 

@@ -24,15 +24,6 @@ Write a harness.toml for MODEL, an FP32 ONNX file, by asking the file.
 Found in it, or by running it at a few lengths in ONNX Runtime: what varies and which inputs follow it, the lengths that
 it takes, the input that holds a length, states and switches. With --data the range is that of your samples. What was
 guessed says so in the file. At a terminal you are asked before it is written.
-
-\b
-Examples:
-  harness init encoder.onnx --data samples/
-      then: harness calibrate encoder -o encoder.int8.onnx
-  harness init encoder.onnx --yes --out project/harness.toml
-      in a script: no questions; samples come later
-  harness init encoder.onnx --range 16:300:2000 --axis feats:1=frames
-      you know better than the file
 """
 
 

@@ -53,6 +53,15 @@ def test_a_gate_that_passes_is_reported_summarized_and_recorded(yard, capsys):
     assert run.stem in capsys.readouterr().out
 
 
+def test_the_report_for_a_program(yard, capsys):
+    yard.plant(crash="build", victim="conv")
+    assert main(["gate", *SIDES, "--json"]) == 1
+    said = capsys.readouterr()
+    report = checked(json.loads(said.out))
+    assert (report["verdict"], report["run"]) == ("regression", yard.run_file().stem)
+    assert f"next: harness results show {yard.run_file().stem}" in said.err
+
+
 def test_what_no_longer_builds_blocks_and_the_step_summary_is_added_to(yard, monkeypatch, capsys):
     step = yard.folder / "step.md"
     step.write_text("what another step said\n")
