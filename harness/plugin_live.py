@@ -56,18 +56,10 @@ class Live:
         self._view: View | None = None
         self._skipped: set[str] = set()
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._add(item.nodeid for item in session.items)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        self._add(ids)
-
-    def _add(self, ids: Iterable[str]) -> None:
-        ids = list(ids)
-        if any(_SUITE.fullmatch(one) for one in ids):
-            self._pace.add(ids)
-            self._view = self._view or self._opened()
+    def add(self, ids: Iterable[str]) -> None:
+        """Tests that will run; several processes of pytest-xdist name the same ones."""
+        self._pace.add(ids)
+        self._view = self._view or self._opened()
 
     def _opened(self) -> View | None:
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")

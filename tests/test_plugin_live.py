@@ -111,6 +111,6 @@ def pytester_like():
     plugins = SimpleNamespace(get_plugin=lambda _: reporter)
     live = Live(SimpleNamespace(pluginmanager=plugins))
     live._pace._clock = clock
-    live.pytest_xdist_node_collection_finished([f"suites/test_build.py::test_build[m-r-{p}]" for p in ("int8", "fp32")])
+    live.add([f"suites/test_build.py::test_build[m-r-{p}]" for p in ("int8", "fp32")])
     live._view._clock, live._view._last = clock, 0.0
     return reporter, live, clock
