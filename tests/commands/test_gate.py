@@ -48,7 +48,7 @@ def test_a_gate_that_passes_is_reported_summarized_and_recorded(yard, capsys):
     assert sum(len(one["values"]["findings"]) for one in pairs) == len(report["findings"])
     assert (whole["verdict"], whole["values"]["exit_code"]) == (report["verdict"], report["exit_code"])
     assert main(["results", "show", run.stem]) == 0
-    assert f"2 case(s) against {OLD}" in capsys.readouterr().out
+    assert "2 case(s) against" in capsys.readouterr().out
     assert main(["results", "list", "--kind", "gate"]) == 0
     assert run.stem in capsys.readouterr().out
 
