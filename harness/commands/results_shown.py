@@ -21,13 +21,13 @@ def runs_table(runs: Sequence[RunSummary]) -> Any:  # noqa: ANN401 - a rich tabl
     from rich.table import Column, Table
 
     table = Table(
-        Column("run, begun (UTC)", overflow="fold", min_width=23),
-        Column("host", overflow="fold", min_width=4),
-        Column("runtimes", overflow="fold", min_width=12),
-        Column("models", min_width=5),
-        Column("harness", min_width=5),
+        Column("run, begun (UTC)", no_wrap=True),
+        Column("host", overflow="fold"),
+        Column("runtimes", overflow="fold"),
+        "models",
+        "harness",
         Column("records", no_wrap=True),
-        Column("verdicts", no_wrap=True),
+        Column("verdicts", overflow="fold"),
     )
     for one in runs:
         table.add_row(
