@@ -12,8 +12,10 @@ from harness.commands.calibrate import calibrate
 from harness.commands.console import complain
 from harness.commands.doctor import doctor
 from harness.commands.environments import environments
+from harness.commands.examples import FIRST_HOUR, teach
 from harness.commands.fetch import fetch
 from harness.commands.gate import gate
+from harness.commands.init import init
 from harness.commands.models import models
 from harness.commands.report import report
 from harness.commands.results import results
@@ -29,18 +31,6 @@ __all__ = ["cli", "main"]
 _INTERRUPTED = 130
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
-_EPILOG = """\
-\b
-Two examples:
-  harness calibrate wave --emit qdq-u8s8 -o wave.int8.onnx
-      a model of the catalogue, with its own data
-  harness calibrate encoder.onnx --axis feats:1=frames --range 16:2000 \\
-          --data samples/ --emit qdq-s8s8 -o encoder.int8.onnx
-      your own model and data of any length, for TensorRT
-
-The suites are run by pytest: pytest suites/ --models wave
-"""
-
 
 class _Group(click.Group):
     """A group that ends an interrupted command itself: click would print an empty line and exit with 1."""
@@ -53,14 +43,17 @@ class _Group(click.Group):
             ctx.exit(_INTERRUPTED)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog=FIRST_HOUR)
 @click.version_option(__version__, prog_name="harness", message="%(prog)s %(version)s")
 def cli() -> None:
     """INT8 for ONNX models whose input length varies: calibrate from ragged data, check and measure."""
 
 
-for _command in (calibrate, fetch, models, environments, doctor, trtexec, gate, selftest, results, report):
+for _command in (
+    init, calibrate, fetch, models, environments, doctor, trtexec, gate, selftest, results, report,
+):  # fmt: skip
     cli.add_command(_command)
+teach(cli)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,6 +27,7 @@ __all__ = [
     "called",
     "has_subgraph",
     "is_whole",
+    "leads_to",
     "listed",
     "parse",
     "read_facts",
@@ -304,6 +305,27 @@ def _all_tensors(model: ModelProto) -> Iterator[TensorProto]:
                 yield attribute.t
             yield from attribute.tensors
 
+
+def leads_to(path: Path, name: str, kinds: Iterable[str]) -> set[str]:
+    """Which of these operators a tensor reaches first, through operators that only cast, reshape and calculate."""
+    graph, wanted = parse(path).graph, set(kinds)
+    found: set[str] = set()
+    seen, ahead = {name}, [name]
+    while ahead:
+        tensor = ahead.pop()
+        for node in graph.node:
+            if tensor not in node.input:
+                continue
+            if node.op_type in wanted:
+                found.add(node.op_type)
+            elif node.op_type in _PLAIN:
+                ahead += [output for output in node.output if output not in seen]
+                seen.update(node.output)
+    return found
+
+
+_PLAIN = {"Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Concat"}
+_PLAIN |= {"Add", "Sub", "Mul", "Div", "Floor", "Ceil", "Round", "Neg", "Abs"}
 
 _UNSIGNED = {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT4}
 

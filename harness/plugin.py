@@ -281,6 +281,8 @@ def _make_ready(item: pytest.Item, workbench: Workbench) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What is left after -k and -m: is it latency, and would it be measured, and compared, in vain?"""
     config = session.config
+    if any(item.get_closest_marker("cases") or item.get_closest_marker("upgrade_pairs") for item in session.items):
+        _follow(config, [item.nodeid for item in session.items])
     if not any(_is_latency(item) for item in session.items):
         return
     if _reruns(config):
@@ -305,6 +307,26 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             comparable(theirs, host(), "--benchmark-compare")
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:  # noqa: ANN401 - xdist's
+    """The process that leads collects nothing itself, and knows our tests by their place alone."""
+    if any("suites/test_" in one for one in ids):
+        _follow(node.config, ids)
+
+
+def _follow(config: pytest.Config, ids: list[str]) -> None:
+    """Show how far the run is; what does that is loaded where tests of ours are run."""
+    from harness.plugin_live import Live, wanted
+
+    if not wanted(config):
+        return
+    live = config.pluginmanager.get_plugin("harness-live")
+    if live is None:
+        live = Live(config)
+        config.pluginmanager.register(live, "harness-live")
+    live.add(ids)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,26 +4,58 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from harness import __version__
-from harness.cli import main
+from harness.cli import cli, main
+from harness.commands.examples import EXAMPLES
+from tests.report.test_live import Terminal
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_help_teaches_by_two_examples(capsys):
+def test_help_teaches_the_first_hour(capsys):
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
-    assert said.count("harness calibrate ") == 2
-    for command in ("calibrate", "fetch", "models", "environments"):
+    shown = [
+        said.index(f"\n    {line}")
+        for line in ("harness init ", "pytest suites/ ", "harness calibrate ", "harness gate ")
+    ]
+    assert shown == sorted(shown)
+    for command in cli.commands:
         assert f"\n  {command} " in said
+    assert all(len(line) <= 80 for line in said.splitlines())
 
 
-@pytest.mark.parametrize("command", ["calibrate", "fetch", "models", "environments"])
-def test_every_command_has_help(command, capsys):
-    assert main([command, "-h"]) == 0
-    assert f"Usage: harness {command}" in capsys.readouterr().out
+def every(group=cli, before=()):
+    for name, command in group.commands.items():
+        yield (*before, name)
+        if isinstance(command, click.Group):
+            yield from every(command, (*before, name))
+
+
+@pytest.mark.parametrize("words", [*every()], ids=" ".join)
+def test_every_command_teaches_by_example(words, capsys):
+    assert main([*words, "-h"]) == 0
+    said = capsys.readouterr().out
+    assert f"Usage: harness {' '.join(words)}" in said
+    examples = said.partition("\n  Example")[2]
+    assert f"\n    harness {words[0]} " in examples or words == ("report",)  # which teaches in its own way
+    assert words[-1] in examples
+    assert all(len(line) <= 80 for line in examples.splitlines())
+
+
+def test_examples_are_of_commands():
+    """None is left behind when a command is renamed."""
+    assert set(EXAMPLES) <= {" ".join(words) for words in every()}
+
+
+@pytest.mark.parametrize(("environ", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_colours(environ, coloured):
+    raw = Terminal([sys.executable, "-m", "harness", "calibrat"], **environ).raw
+    assert (b"\x1b[1;31m" in raw) == coloured
+    assert b"No such command" in raw
 
 
 def test_version(capsys):

@@ -28,11 +28,6 @@ Find INT8 ranges for MODEL from samples of any length, and write them as a file.
 
 MODEL is a key of `harness models`, or an FP32 ONNX file with --axis, --range and --data. All samples of your own
 data are used, one at a time. With --policy per_profile and several profiles there is one file a profile.
-
-\b
-harness calibrate vad --emit trt-cache --trt-version 8503 -o vad.cache
-harness calibrate asr.onnx --axis x:1=frames --range 16:2000 \\
-        --data samples/ --emit qdq-u8s8 -o asr.int8.onnx
 """
 
 

@@ -25,6 +25,6 @@ def configured_models(config: Config) -> dict[str, Entry]:
         raise UsageError(
             "no models: there is no configuration with a catalogue or [[models]] here or above",
             where=str(config.root),
-            todo="run it in a checkout of the harness, or write a harness.toml with [[models]]",
+            todo="run it in a checkout of the harness, or write a harness.toml: harness init MODEL.onnx",
         )
     return entries

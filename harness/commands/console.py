@@ -11,9 +11,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-__all__ = ["complain", "note", "progress", "show"]
+    from harness.report.live import View
+    from harness.report.pace import Pace
 
-_PIPED_WIDTH = 120
+__all__ = ["complain", "following", "note", "progress", "show"]
+
+_PIPED_WIDTH = 100
 _PLAIN_STEPS = 4
 
 
@@ -33,7 +36,7 @@ def note(message: str) -> None:
 
 
 def show(what: RenderableType) -> None:
-    """A table on stdout, as wide as the terminal or 120 columns; or a line, never wrapped."""
+    """A table on stdout, as wide as the terminal or 100 columns; or a line, never wrapped."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
@@ -69,6 +72,21 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
 
     yield step
     note(f"{what}: {done} done")
+
+
+@contextmanager
+def following(pace: Pace) -> Iterator[View]:
+    """How far a long run is, on stderr: at the bottom of a terminal, elsewhere a line of text at each step."""
+    import sys
+
+    from harness.report.live import Bottom, Plain, takes_bottom
+
+    view: View = Bottom(sys.stderr) if takes_bottom(sys.stderr) else Plain(note, every_s=0)
+    try:
+        view.show(pace, "")
+        yield view
+    finally:
+        view.close()
 
 
 @cache

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.console import show
+from harness.commands.console import note, show
 from harness.commands.health import Finding, Health
 from harness.errors import EnvironmentMissing
 
@@ -306,3 +306,5 @@ def _tables(health: Health) -> None:
     for missing in health.absent:
         show(missing.reason)
     show(f"trtexec: {health.trtexec or f'not on PATH; {WHERE_IT_COMES_FROM}'}")
+    if health.anything_runs:
+        note("next: harness init MODEL.onnx for your own model, or pytest suites/ --models vad for one that is here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import time
 import traceback
 from contextlib import closing
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.console import complain, note, show
+from harness.commands.console import complain, following, note, show
 from harness.errors import EnvironmentMissing, HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def _print_schema(context: click.Context, _: click.Parameter, wanted: bool) -> N
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report there, as JSON.")
 @click.option("--summary", type=click.Path(path_type=Path),
               help="Write Markdown there.  [default: GITHUB_STEP_SUMMARY, else results/RUN.gate.md]")  # fmt: skip
+@click.option("--json", is_flag=True, help="Print the report as JSON instead of lines.")
 @click.option("--schema", is_flag=True, is_eager=True, expose_value=False, callback=_print_schema,
               help="Print the JSON Schema of reports, and nothing else.")  # fmt: skip
 def gate(baseline: str, candidate: str, **options: object) -> None:
@@ -90,6 +92,8 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     from harness.gate.gate import Settings
     from harness.gate.recorded import PREFIX
     from harness.gate.stages import flagged, unsettled
+    from harness.gate.steps import Steps, like
+    from harness.report.pace import Pace
     from harness.results.store import Store
     from harness.spec.config import find_config
     from harness.spec.matrix import read_matrix
@@ -103,15 +107,19 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
         name: report.target(Path(str(file)), f"--{name}") for name in ("report", "summary") if (file := options[name])
     }
     if baseline.startswith(PREFIX) and candidate.startswith(PREFIX):
-        return _between(baseline, candidate, folder, allow, today, files)
+        told = _between(baseline, candidate, folder, allow, today, files)
+        for line in _shown(told, options):
+            show(line)
+        return int(told["exit_code"])
     matrix = read_matrix(str(options["matrix_text"]) or config.matrix)
     matrix = matrix_of(matrix, thorough=bool(options["thorough"]))
     settings = Settings(budget_s=seconds(str(options["budget"])), builds=matrix.builds)
     asked = Asked.read(config, folder, baseline, candidate, "harness gate")
     seed, entries = int(str(options["seed"])), _entries(config, options)
-    asked.pairs(matrix, entries)  # what cannot be compared is refused before a run is begun
+    compared = asked.pairs(matrix, entries)  # what cannot be compared is refused before a run is begun
+    pace = Pace([pair.name for pair in compared.both], like)
     began = time.monotonic()
-    with closing(Store(folder).open_run()) as run:
+    with closing(Store(folder).open_run()) as run, following(pace) as view:
 
         def bench(offset: int) -> Workbench:
             """With workers of its own: what ended one in the first stage is tried again in the second."""
@@ -121,7 +129,7 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
         with closing(bench(0)) as first:
             gate = asked.gate(
                 first, bench, settings,
-                told=lambda case, step: note(f"{case}: {step}"),
+                told=Steps(pace, view),
                 heard=lambda pair, found: kept.keep(pair, found, settled=not flagged(found)),
             )  # fmt: skip
             kept = Conclusion(asked, gate, first, settings, allow, today, files)
@@ -136,14 +144,15 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
                 _told(kept, pairs, began)
                 raise
             told = _told(kept, pairs, began)
-    for line in report.lines(told):
+    note(f"next: harness results show {run.id}")
+    for line in _shown(told, options):
         show(line)
     return int(told["exit_code"])
 
 
 def _between(
     baseline: str, candidate: str, folder: Path, allow: Sequence[Allowance], today: dt.date, files: Mapping[str, Path]
-) -> int:
+) -> dict[str, Any]:
     """Two records; what they say is recorded already."""
     from harness.gate import allowed, report
     from harness.gate.between import between, pairs_of
@@ -167,9 +176,13 @@ def _between(
         report.write(told, file)
     beside = folder / f"{old.run}-{new.run}.gate.md"
     note(f"summary: {report.summarize(report.markdown(told), files.get('summary'), beside)}")
-    for line in report.lines(told):
-        show(line)
-    return int(told["exit_code"])
+    return told
+
+
+def _shown(told: Mapping[str, Any], options: Mapping[str, object]) -> list[str]:
+    from harness.gate import report
+
+    return [json.dumps(told)] if options["json"] else report.lines(told)
 
 
 def _told(kept: Conclusion, pairs: Iterable[str], began: float) -> dict[str, Any]:

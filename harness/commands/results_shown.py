@@ -21,25 +21,23 @@ def runs_table(runs: Sequence[RunSummary]) -> Any:  # noqa: ANN401 - a rich tabl
     from rich.table import Column, Table
 
     table = Table(
-        Column("run", no_wrap=True),
-        Column("begun (UTC)", no_wrap=True),
-        "host",
-        "runtimes",
+        Column("run, begun (UTC)", no_wrap=True),
+        Column("host", overflow="fold"),
+        Column("runtimes", overflow="fold"),
         "models",
         "harness",
-        "records",
-        "verdicts",
+        Column("records", no_wrap=True),
+        Column("verdicts", overflow="fold"),
     )
     for one in runs:
         table.add_row(
-            one.run,
-            f"{one.begun:%Y-%m-%d %H:%M}" if one.begun else "",
+            f"{one.run}\n{one.begun:%Y-%m-%d %H:%M}" if one.begun else one.run,
             "\n".join(one.hosts),
             "\n".join(one.runtimes),
             _few(one.models),
             ", ".join(one.harness),
             f"{one.records}" + (f" (+{one.bad} bad)" if one.bad else ""),
-            ", ".join(f"{count} {verdict or 'none'}" for verdict, count in one.verdicts.items()),
+            "\n".join(f"{count} {verdict or 'none'}" for verdict, count in one.verdicts.items()),
         )
     return table
 

@@ -42,10 +42,6 @@ Print the trtexec command line that does what a case does, every flag that matte
 
 CASE_OR_MODEL is a case's id, as pytest shows it in brackets; a key of `harness models`; or an ONNX file with --axis and
 --range. Options say otherwise than the case's id and the configuration's [options] do.
-
-\b
-harness trtexec wave-tensorrt-8.5.3.1-int8-mse-ragged-cache-single
-harness trtexec wave --trt-version 10.16 --precision fp16 --length 16000 --run
 """
 
 

@@ -53,6 +53,7 @@ def own_entry(
 ) -> Entry:
     """A model that is not in the catalogue, with the user's samples or, without ``data``, random ones.
 
+    :param path: the FP32 ONNX file.
     :param axes: ``input:dim=name``; ``dim`` is a number or the file's own symbol. Axes of one name follow one
         length, and so does every other dimension that has the same symbol in the file.
     :param range_: ``MIN:MAX`` or ``MIN:OPT:MAX``; without OPT the geometric middle is tuned for.

@@ -50,7 +50,8 @@ def record_pair(
     word = overall(findings if settled else unsettled(findings))
     settings = bench.latency.settings(pair.candidate.model, pair.candidate.runtime)
     values: dict[str, Any] = {
-        "pair": pair.name, **_sides(asked), "findings": list(findings), "settled": settled, "margins": margins_of(settings)
+        "pair": pair.name, **_sides(asked), "findings": list(findings), "settled": settled,
+        "margins": margins_of(settings)
     }  # fmt: skip
     values["sessions"] = [{"stage": stage, **_session(one)} for stage, one in sessions]
     try:

@@ -39,3 +39,5 @@ def write_tables(
         terminalreporter.write_line(line)
     for path in paths:
         terminalreporter.write_line(f"records: {path}")
+    if len(paths) == 1:
+        terminalreporter.write_line(f"next: harness results --results {paths[0].parent} show {paths[0].stem}")

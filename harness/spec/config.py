@@ -80,6 +80,12 @@ class _LatencyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class _LatencyOverride(_LatencyTable, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings for some.
+
+    :param models: keys, or patterns of them; all where there are none.
+    :param runtimes: names of runtimes, their starts, or patterns; all where there are none.
+    """
+
     models: list[str] = []
     runtimes: list[str] = []
 
@@ -158,6 +164,12 @@ class Config:
 
     :param root: folder of the file; the working directory where there is none.
     :param file: None where there is none.
+    :param catalogue: a Python file with ``ENTRIES``: models by key.
+    :param models: models of your own, a table each.
+    :param environments: interpreters that have a runtime, by a name of yours.
+    :param results: the folder of runs.
+    :param matrix: which cells are run: ``quick``, ``full`` or a TOML file.
+    :param latency: how latency is judged and what it may cost.
     :param passed_over: a ``pyproject.toml`` with ``[tool.harness]`` beside the ``harness.toml`` that won.
     :param deadline_s: longest a call into a worker may take.
     :param require: patterns of runtimes without which a run fails.

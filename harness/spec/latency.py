@@ -30,7 +30,11 @@ class LatencySettings:
 
 @dataclass(frozen=True)
 class LatencyConfig:
-    """Settings for everything, and (models, runtimes, settings) laid over them where both patterns match."""
+    """How latency is judged.
+
+    :param defaults: for everything.
+    :param overrides: (models, runtimes, settings) laid over them where both patterns match; what stands later wins.
+    """
 
     defaults: LatencySettings = field(default_factory=LatencySettings)
     overrides: tuple[tuple[tuple[str, ...], tuple[str, ...], LatencySettings], ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -41,6 +42,8 @@ def test_a_gate_is_reported_summarized_and_recorded(yard, capsys):
     summary = run.with_suffix(".gate.md")
     assert summary.read_text().startswith("## ")
     assert f"summary: {summary}" in said.err
+    assert f"0 of 2: {FP32}: build\n" in said.err
+    assert re.search(rf"^1 of \d: {INT8}: latency$", said.err, re.MULTILINE)
     *pairs, whole = read_run(run)
     assert {one["kind"] for one in (*pairs, whole)} == {"gate"}
     assert [one["case"] for one in pairs] == [f"conv-{NEW}-fp32-single", f"conv-{NEW}-int8-minmax-ragged-single"]
@@ -48,9 +51,18 @@ def test_a_gate_is_reported_summarized_and_recorded(yard, capsys):
     assert sum(len(one["values"]["findings"]) for one in pairs) == len(report["findings"])
     assert (whole["verdict"], whole["values"]["exit_code"]) == (report["verdict"], report["exit_code"])
     assert main(["results", "show", run.stem]) == 0
-    assert f"2 case(s) against {OLD}" in capsys.readouterr().out
+    assert "2 case(s) against" in capsys.readouterr().out
     assert main(["results", "list", "--kind", "gate"]) == 0
     assert run.stem in capsys.readouterr().out
+
+
+def test_the_report_for_a_program(yard, capsys):
+    yard.plant(crash="build", victim="conv")
+    assert main(["gate", *SIDES, "--json"]) == 1
+    said = capsys.readouterr()
+    report = checked(json.loads(said.out))
+    assert (report["verdict"], report["run"]) == ("regression", yard.run_file().stem)
+    assert f"next: harness results show {yard.run_file().stem}" in said.err
 
 
 def test_what_no_longer_builds_blocks_and_the_step_summary_is_added_to(yard, monkeypatch, capsys):

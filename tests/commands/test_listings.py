@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 
 import onnxruntime
@@ -32,7 +33,7 @@ def test_where_no_models_are_configured(command, cache, tmp_path, monkeypatch, c
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(f"harness: {tmp_path}: no models: ")
-    assert "run it in a checkout of the harness" in said.err
+    assert "harness init MODEL.onnx" in said.err
 
 
 def test_environments(project, capsys):
@@ -68,3 +69,36 @@ def test_fetch_all_brings_what_the_catalogue_wants_too(project, capsys):
 def test_fetch_of_a_model_that_is_not_there(project, capsys):
     assert main(["fetch", "smal"]) == 2
     assert capsys.readouterr().err == "harness: fetch: no model 'smal'\n  -> did you mean 'small'?\n"
+
+
+def test_models_for_a_program(project, capsys):
+    assert main(["models", "--json"]) == 0
+    (small,) = json.loads(capsys.readouterr().out)
+    assert (small["key"], small["axes"], small["axis_name"]) == ("small", [{"input": "x", "dim": 1}], "frames")
+    assert [small[name] for name in ("minimum", "opt", "maximum")] == [4, 10, 20]
+    assert small["buckets"][0] == {"min": 4, "opt": 5, "max": 7}
+    assert not small["synthetic"]
+
+
+def test_environments_for_a_program(project, capsys):
+    with (project / "harness.toml").open("a") as file:
+        file.write('[environments]\ngone = "/no/such/python"\n')
+    assert main(["environments", "--json"]) == 0
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    here = found[f"onnxruntime-{onnxruntime.__version__}-cpu"]
+    assert (here["version"], here["can_build"], here["can_run"], here["why"]) == (
+        onnxruntime.__version__,
+        True,
+        True,
+        "",
+    )
+    assert found["gone"]["why"].startswith("missing: ")
+    assert not found["gone"]["can_run"]
+
+
+@pytest.mark.parametrize("command", [["models"], ["environments"], ["doctor"]], ids=" ".join)
+def test_tables_fit_100_columns(command, project, capsys):
+    assert main(command) == 0
+    tables = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("┏", "┃", "┡", "│", "└"))]
+    assert tables
+    assert max(map(len, tables)) <= 100

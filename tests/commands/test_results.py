@@ -34,7 +34,7 @@ def said(capsys, *words):
 def test_list(folder, capsys):
     code, out, err = said(capsys, "list")
     assert code == 0
-    for text in ("20261120T000000Z-aaaaaa", "2026-11-20 00:01", "gpu1", "2 (+1 bad)", "1 fail, 1 pass", "vad"):
+    for text in ("20261120T000000Z-aaaaaa", "2026-11-20 00:01", "gpu1", "2 (+1 bad)", "1 fail", "1 pass", "vad"):
         assert text in out
     assert "20261120T000000Z-aaaaaa.jsonl: 1 line(s) are no records and left out; line 3" in err
     code, out, _ = said(capsys, "list", "--json", "--kind", "latency")
