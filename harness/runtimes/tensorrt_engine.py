@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from typing import TYPE_CHECKING, Any, Mapping
 
@@ -161,8 +160,9 @@ class TensorRtEngine(Engine):
                 self._activate(kept)
                 inspector.execution_context = kept.context
             text = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
-        found = json.loads(text, strict=False)  # 8.6 leaves raw control characters in it
-        layers = found.get("Layers", [])
+        from .trt_layers import parsed
+
+        layers = parsed(text).get("Layers", [])
         return [one if isinstance(one, dict) else {"Name": str(one)} for one in layers]
 
     def layer_times_impl(self, kept: Bound, repeats: int) -> dict[str, list[float]]:

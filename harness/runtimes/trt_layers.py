@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Mapping, Sequence
 
-__all__ = ["coverage", "is_int8"]
+__all__ = ["coverage", "is_int8", "parsed"]
 
 _WEIGHTED = re.compile(r"conv|gemm|matrix|matmul|fully|deconv", re.IGNORECASE)
 _INT8_TACTIC = re.compile(r"int8|i8i8|i8816|i16832|imma|s8s8", re.IGNORECASE)
+_BACKSLASH = re.compile(r'\\(?!")')
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """What the inspector says as JSON, which it is not always.
+
+    8.6 copies an ONNX node's ``doc_string`` into ``Metadata`` as it is: line breaks, and the backslashes of paths
+    that exporters on Windows leave there, which are no escapes.
+
+    :raises ValueError: it is no JSON, even so.
+    """
+    try:
+        found = json.loads(text, strict=False)
+    except ValueError:
+        found = json.loads(_BACKSLASH.sub(r"\\\\", text), strict=False)
+    return found if isinstance(found, dict) else {}
 
 
 def is_int8(layer: Mapping[str, Any]) -> bool | None:
