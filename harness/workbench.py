@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from harness import trt_forms
 from harness.accuracy import Aggregate, Comparison, compare, verdict
 from harness.calibration import artefacts, pipeline, policies
 from harness.corpus.samples import length_of
-from harness.errors import HarnessError, HostLost, UsageError
+from harness.errors import HarnessError, HostLost, ResultsError, UsageError
 from harness.latency import Latency, design_of, engines_of, gains_of, margins_of
 from harness.materials import Materials, bucket_name
 from harness.measure.arms import Arm, Question
@@ -480,10 +480,17 @@ class Workbench(Materials):
         self.arm = None
 
     def close(self) -> None:
-        """End all workers, and remove what does not last longer than the run."""
+        """End all workers, and remove what does not last longer than the run.
+
+        The ends of what workers printed go into a record of the run, where there is any.
+        """
         self._engines.clear()
+        tails = self.workers.tails()
         self.workers.close()
         super().close()
+        if tails:
+            with suppress(ResultsError):  # the run was ended before, or the disk is full: what was measured is kept
+                self.run.append(record("run", self.run.id, {"worker_logs": tails}, seed=self.seed, environment=host()))
 
 
 @contextmanager

@@ -43,17 +43,33 @@ def page_of(folder, *lines):
 
 
 @pytest.mark.parametrize(("ratios", "said"), [
-    ((0.8, 1.5, 2.2), "INT8 pays from 94 on (measured at 45, 362, 2,896; between them by interpolation)"),
-    ((1.1, 1.5, 2.2), "INT8 is faster at every length (measured at 45, 362, 2,896)"),
-    ((0.8, 0.9, 1.0), "INT8 is faster at no length (measured at 45, 362, 2,896)"),
-    ((1.5, 1.2, 0.9), "INT8 is not faster at the longest length (measured at 45, 362, 2,896)"),
+    ((0.8, 1.5, 2.2), "INT8 pays from 94 samples on"),
+    ((1.1, 1.5, 2.2), "INT8 is faster at every length"),
+    ((0.8, 0.9, 1.0), "INT8 is faster at no length"),
+    ((1.5, 1.2, 0.9), "INT8 pays up to 1,400 samples, not beyond"),
+    ((1.5, 1.2, 1.0), "INT8 pays up to 2,900 samples, not beyond"),
+    ((0.9, 1.2, 0.9), "INT8 pays from 97 samples up to 1,400 samples, not beyond"),
 ])  # fmt: skip
 def test_what_pays(tmp_path, ratios, said):
     case = case_of("wave")
     names = ("short", "middle", "long")
-    page = page_of(tmp_path, *(bucket("r", 0, case, name, ratio) for name, ratio in zip(names, ratios, strict=True)))
+    lines = [bucket("r", 0, case, name, ratio) for name, ratio in zip(names, ratios, strict=True)]
+    page = page_of(tmp_path, *lines, accuracy("r", 0, case, axis="samples"))
     (section,) = page.context["sections"]
-    assert section["pays"] == said
+    assert section["pays"] == [f"auto-ragged: {said} (measured at 45, 362, 2,896 samples)"]
+
+
+def test_each_timed_case_says_from_where_on_it_pays_and_older_records_have_no_unit(tmp_path):
+    cases = [case_of("wave"), case_of("wave", layout="buckets3")]
+    lines = [bucket("r", 0, case, "short", ratio) for case, ratio in zip(cases, (0.8, 1.2), strict=True)]
+    page = page_of(tmp_path, *lines, bucket("r", 0, cases[0], "long", 1.6), accuracy("r", 0, cases[0], axis=["x"]))
+    (section,) = page.context["sections"]
+    assert section["pays"] == [
+        "auto-ragged: INT8 pays from length 170 on (measured at 45, 2,896)",
+        "auto-ragged buckets3: INT8 is faster at every length (measured at 45)",
+    ]
+    latency = page.figures[section["drawn"]["latency"]].spec
+    assert "INT8 pays from length 170 on" in str(latency), "the picture says it in words"
 
 
 def test_figures_and_rows(tmp_path):
