@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.site.overview import accuracy_of
+from harness.site.overview import SCORED, accuracy_of
 from harness.site.pages import Figure, Page, file_name
 from harness.site.plots import accuracy_by_length, calibrations, histogram, latency_by_length
 from harness.site.reading import as_mapping, as_number, as_triple, first, interval_of
@@ -107,7 +107,10 @@ def model_page(
 
 def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Timed]) -> Iterator[tuple[str, Figure]]:
     lengths = {point.bucket: point.length for point in points}
-    accuracies = [(group, found) for group in groups if (found := accuracy_of(group))]
+    # A way to calibrate that was compared may have been measured as a case of its own, too: that one counts.
+    by_kind = sorted(groups, key=lambda group: group.kind != "accuracy")
+    by_way = {group.label: (group, found) for group in reversed(by_kind) if (found := accuracy_of(group))}
+    accuracies = sorted(by_way.values(), key=lambda pair: groups.index(pair[0]))
     order = _bucket_order(lengths, [bucket for _, found in accuracies for bucket in found])
     if points:
         corpus = next(
@@ -280,7 +283,8 @@ def _case_row(groups: Sequence[Group]) -> CaseRow:
     session = [as_mapping(values.get("session")) for g in groups if g.bucket == "traffic" for values in g.values]
     gain = next((found for one in session if (found := interval_of(as_mapping(one.get("ratio"))))), None)
     built = [values for group in groups if group.kind == "build" for values in group.values]
-    cells = [as_mapping(cell) for g in groups if g.kind == "accuracy" for values in g.values
+    scored = [g for g in groups if g.kind == "accuracy"] or [g for g in groups if g.kind in SCORED]
+    cells = [as_mapping(cell) for g in scored for values in g.values
              for cell in as_mapping(values.get("buckets")).values()]  # fmt: skip
     scores = [score for cell in cells if (score := as_number(cell.get("score"))) is not None]
     fields = newest.fields
@@ -293,7 +297,7 @@ def _case_row(groups: Sequence[Group]) -> CaseRow:
         time=newest.time,
         run=newest.records[-1].run,
         gain=gain,
-        worst_db=min((db for group in groups for db in accuracy_of(group).values()), default=None),
+        worst_db=min((db for group in scored for db in accuracy_of(group).values()), default=None),
         score=sum(scores) / len(scores) if scores else None,
         int8=first(_total(values.get("int8")) for values in built),
         floats=first(_total(values.get("float")) for values in built),

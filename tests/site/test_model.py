@@ -89,6 +89,18 @@ def test_figures_and_rows(tmp_path):
     assert [one["at"] for one in edges[0]] == [129, 1025], "where the layout's profiles begin"
 
 
+def test_shape_policies_and_methods_that_were_only_compared_are_drawn_beside_the_cases(tmp_path):
+    case, way = case_of("wave"), case_of("wave", policy="pad")
+    compared = [{**accuracy("r", 1, one, db, "compared"), "kind": "calibration"} for one, db in ((way, 12), (case, 9))]
+    page = page_of(tmp_path, accuracy("r", 0, case), *compared, bucket("r", 0, case, "short", 1.5))
+    (section,) = page.context["sections"]
+    ways = page.figures[section["drawn"]["ways"]].spec["data"]["values"]
+    assert {(one["series"], one["sqnr_db"]) for one in ways if one["bucket"].startswith("short")} == {
+        ("auto-ragged", 20.0), ("auto-pad", 12),
+    }, "what was measured as a case counts"  # fmt: skip
+    assert {row.label: row.worst_db for row in section["cases"]} == {"auto-ragged": 20.0, "auto-pad": 12}
+
+
 def test_records_of_odd_types_leave_gaps_and_no_errors(tmp_path):
     case = case_of("wave")
     odd = bucket("r", 0, case, "short", 1.5)
