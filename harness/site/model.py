@@ -14,7 +14,7 @@ from harness.site.reading import as_mapping, as_number, as_triple, first, interv
 from harness.site.words import rank, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from harness.site.overview import Row
@@ -135,7 +135,7 @@ def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Tim
         for group, found in accuracies for bucket, db in found.items()
     ]  # fmt: skip
     timed = {point.series for point in points}
-    main = [one for one in decibels if one["series"] in timed or not one["int8"]]
+    main = [one for one in decibels if not timed or one["series"] in timed or not one["int8"]]
     if main or decibels:
         note = "20 dB is an error power of 1 %; 6 dB less is twice the error."
         spec = accuracy_by_length(main or decibels, list(said.values()))
@@ -223,9 +223,16 @@ def _pays(points: Sequence[Timed], unit: str) -> list[str]:
     for series in list(dict.fromkeys(point.series for point in points))[:_SENTENCES]:
         ratios = _ratios(points, series)
         if ratios:
-            counted = f"{', '.join(f'{length:,.0f}' for length, _ in ratios)}{f' {unit}' if unit else ''}"
-            found.append(f"{series}: {_paying(ratios, unit)} (measured at {counted})")
+            counted = f"{_counted(length for length, _ in ratios)}{f' {unit}' if unit else ''}"
+            mine = [point for point in points if point.series == series and point.ratio]
+            unclear = sorted(one.length for one in mine if one.ratio and one.ratio[0] <= 1 <= one.ratio[2])
+            proved = f"; not proved at {_counted(unclear)}" if unclear else ""
+            found.append(f"{series}: {_paying(ratios, unit)} (measured at {counted}{proved})")
     return found
+
+
+def _counted(lengths: Iterable[float]) -> str:
+    return ", ".join(f"{length:,.0f}" for length in lengths)
 
 
 def _paying(ratios: Sequence[tuple[float, float]], unit: str) -> str:
