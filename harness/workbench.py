@@ -58,6 +58,7 @@ class Workbench(Materials):
     :param latency: margins and budgets of the configuration.
     :param standins: who takes over from a host that goes away; nobody unless it is said.
     :param turns: with other processes of this run.
+    :param command: that was given to begin it; records say it where it is known.
 
     ``first_build`` is what build 0 of a case is numbered; another first one makes all builds anew.
     ``arm`` is the case that a test is at while it goes through several (see :meth:`at`).
@@ -74,11 +75,12 @@ class Workbench(Materials):
         latency: LatencyConfig | None = None,
         standins: Standins | None = None,
         turns: Turns | None = None,
+        command: str = "",
     ) -> None:
         super().__init__(entries, matrix, seed)
         self.environments, self.workers = environments, workers
         self.standins, self.turns = standins or Standins(environments, workers), turns or Turns()
-        self.run = run
+        self.run, self.command = run, command
         self.latency = latency or LatencyConfig()
         self.first_build = 0
         self.records: list[dict[str, Any]] = []
@@ -435,7 +437,7 @@ class Workbench(Materials):
         digests = [file_digest(path) for path in artefacts]
         role = case.precision.value
         roles = [role] if len(digests) == 1 else [f"{role}[{index}]" for index in range(len(digests))]
-        parts = {"worker": self._described.get(placed.runtime), "settings": settings}
+        parts = {"worker": self._described.get(placed.runtime), "settings": settings, "command": self.command}
         parts = {name: part for name, part in parts.items() if part}
         made = record(
             kind,

@@ -40,6 +40,7 @@ def run_page(summary: RunSummary, records: Sequence[Found], gate: bool) -> Page:
     shown = [one for one in order if one.kind != _OF_RUN]
     places = {(one.path, one.line): one for one in (*said, *shown[: _LOGS * 2], *by_place.values())}
     read = [one.record() for one in list(places.values())[:_READ]]
+    given = _given(read)
     context = {
         "run": summary,
         "records": shown[:_LISTED],
@@ -49,12 +50,19 @@ def run_page(summary: RunSummary, records: Sequence[Found], gate: bool) -> Page:
         "machine": _machine(read),
         "workers": _workers(read),
         "data": _data(read),
-        "again": _gate_again(read) if gate else again(read),
+        "given": given,
+        "again": given or (_gate_again(read) if gate else again(read)),
         "logs": list(_logs(read)),
         "printed": list(_printed(read)),
         "gate": file_name("gate", summary.run) if gate else "",
     }
     return Page(file_name("run", summary.run), "run", summary.run, context)
+
+
+def _given(records: Sequence[Record]) -> str:
+    """The command as it was given, of the first record that says."""
+    said = (as_mapping(one.get("environment")).get("command") for one in records)
+    return next((text for text in said if isinstance(text, str)), "")
 
 
 def again(records: Sequence[Record]) -> str:
@@ -97,7 +105,7 @@ def _seeds(records: Sequence[Record]) -> list[str]:
 def _machine(records: Sequence[Record]) -> list[tuple[str, str]]:
     """Name and value of what the coordinator's machine was, of the first record that says."""
     about = next((as_mapping(one.get("environment")) for one in records), {})
-    flat = dict(_flat("", {name: value for name, value in about.items() if name != "worker"}))
+    flat = dict(_flat("", {name: value for name, value in about.items() if name not in {"worker", "command"}}))
     return [(name, text) for name, text in flat.items() if text]
 
 

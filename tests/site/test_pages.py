@@ -176,6 +176,18 @@ def test_what_workers_printed_is_on_the_runs_page_to_its_end_and_is_no_verdict(t
     assert [one.kind for one in about["records"]] == ["build"]
 
 
+def test_the_command_that_a_record_says_is_the_one_to_run_again(tmp_path):
+    said = "pytest suites/ --models wave --matrix full; <b>"
+    about = made()["environment"]
+    written(tmp_path, "r", made("r", 0, environment={**about, "command": 3}),
+            made("r", 1, environment={**about, "command": said}, runtime="x"))  # fmt: skip
+    with Results(tmp_path) as found:
+        (summary,) = found.runs()
+        context = run_page(summary, list(found.of_run("r")), gate=False).context
+    assert context["again"] == said
+    assert "command" not in dict(context["machine"])
+
+
 def test_a_gate_is_asked_again_by_its_two_sides(tmp_path):
     written(tmp_path, "g", *gate("g", 0))
     with Results(tmp_path) as found:
