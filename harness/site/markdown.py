@@ -49,7 +49,9 @@ def markdown(rows: Sequence[Row], gates: Sequence[Gate], pictures: Sequence[Figu
         sides = f"[{_cell(gate.baseline)} → {_cell(gate.candidate)}]({before}{file_name('gate', gate.run)})"
         lines += [f"Newest gate: {sides}: **{_cell(gate.word)}**", ""]
     for one in pictures:
-        lines += [f"![{_cell(one.title)}]({before}plots/{one.name}.png)", "", f"<sub>{_cell(one.note)}</sub>", ""]
+        title = _cell(one.title)
+        lines += [f"**{title}**", "", f"![{title}]({before}plots/{one.name}.png)", ""]
+        lines += [f"<sub>{_cell(one.note)}</sub>", ""]
     lines += ["| | model | runtime | INT8 gain | worst SQNR | changed |", "|---|---|---|---|---|---|"]
     for row in rows[:_ROWS]:
         gain = f"{row.gain[1]:.2f}x [{row.gain[0]:.2f}, {row.gain[2]:.2f}]" if row.gain else ""
