@@ -29,7 +29,8 @@ Spec = dict[str, Any]
 
 PALETTE = {
     "--c1": "#0072b2", "--c2": "#d55e00", "--c3": "#00855f", "--c4": "#b14d84", "--c5": "#a06a00", "--c6": "#3a7ca5",
-    "--ink": "#1c2126", "--soft": "#5b6672", "--grid": "#dfe3e8", "--bad": "#b3261e", "--paper": "#ffffff",
+    "--ink": "#1c2126", "--soft": "#5b6672", "--grid": "#dfe3e8", "--bad": "#b3261e",
+    "--open": "#8a5a00", "--paper": "#ffffff",
 }  # fmt: skip
 """The light theme, as ``site.css`` has it: what files of their own are drawn with. Okabe and Ito's colours, darkened
 where text of that colour would be hard to read."""
@@ -40,7 +41,9 @@ _DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 3]]
 _WIDTH = 380
 _MOST_SERIES = len(_SERIES)
 _LOG_FROM = 6.0
-_WORDS = ("regression", "below bounds", "failed", "slower", "invalid", "inconclusive", "minor")
+_WORDS = ("regression", "below bounds", "failed", "slower", "minor")
+_OPEN_WORDS = ("invalid", "inconclusive")
+_FINE = "as it should be"
 _BINS = 16
 _LEAST_DB = 6.0
 _RIGHT_FROM = 0.55
@@ -189,25 +192,30 @@ def calibrations(points: Sequence[Mapping[str, Any]], order: Sequence[str]) -> S
 
 
 def forest(rows: Sequence[Mapping[str, Any]], said: str, marks: Mapping[str, float]) -> Spec:
-    """Ratios with their intervals, one row each, in the order given; what is bad has an open square.
+    """Ratios with their intervals, one row each, in the order given; what is worse and what proves nothing have marks of their own.
 
     :param rows: ``row``, ``ratio``, ``low``, ``high``, ``word``.
     :param said: what the ratio is of.
     :param marks: what stands at a vertical line -> the ratio that it stands at.
     """
+    looks = {
+        _FINE: ("var(--c1)", "circle"),
+        "needs a look": ("var(--bad)", "square"),
+        "nothing proved": ("var(--open)", "diamond"),
+    }
+    _, worse, unproved = looks
     values = [
-        {**one, "level": "needs a look" if one["word"] in _WORDS else "as it should be",
+        {**one, "level": worse if one["word"] in _WORDS else unproved if one["word"] in _OPEN_WORDS else _FINE,
          "said": f"{one['row']}: {one['ratio']:.3f} [{one['low']:.3f}, {one['high']:.3f}], {one['word']}"}
         for one in rows
     ]  # fmt: skip
-    names = [name for name in ("as it should be", "needs a look") if any(one["level"] == name for one in values)]
+    names = [name for name in looks if any(one["level"] == name for one in values)]
     y = {"field": "row", "type": "nominal", "sort": [one["row"] for one in rows], "axis": None}
     ends = [value for one in rows for value in (one["low"], one["high"])] + list(marks.values())
     scale = {"type": "log", "domain": [min(ends) * 0.98, max(ends) * 1.02], "nice": False}
     lines = ", ".join(f"{label} {at:g}" for label, at in marks.items() if at != 1)
     title = [said, f"(dashed: {lines})"] if lines else said
     x = {"type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 6, "format": ".3~g"}}
-    looks = {"as it should be": ("var(--c1)", "circle"), "needs a look": ("var(--bad)", "square")}
     colour = _scaled("level", names, [looks[name][0] for name in names])
     return {
         "width": _WIDTH,
@@ -348,5 +356,5 @@ def _names(values: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _scaled(field: str, names: Sequence[str], span: Sequence[Any]) -> dict[str, Any]:
     scale = {"domain": list(names), "range": list(span[: len(names)])}
-    legend = {"legend": None} if field == "level" and len(names) == 1 else {}
+    legend = {"legend": None} if names == [_FINE] else {}
     return {"field": field, "type": "nominal", "scale": scale, "title": None, **legend}

@@ -10,6 +10,7 @@ from harness.results.query import Results
 from harness.site.history import Runner, runners
 from harness.site.nights import Night, Series, all_series
 from harness.site.overview import rows_of
+from harness.site.plots import forest
 from harness.site.reading import EVERYTHING, newest_groups, read_gates
 from harness.site.run import again, run_page
 from harness.site.upgrade import gate_of, gate_page
@@ -119,6 +120,18 @@ def test_a_gates_page(tmp_path):
     points = page.figures["forest"].spec["data"]["values"]
     assert points[0]["ratio"] == pytest.approx(1.09)
     assert points[0]["low"] == pytest.approx(math.exp(math.log(1.09) - 0.01))
+
+
+@pytest.mark.parametrize(("word", "level", "shape"), [
+    ("pass", "as it should be", "circle"), ("regression", "needs a look", "square"),
+    ("inconclusive", "nothing proved", "diamond"),
+])  # fmt: skip
+def test_what_proves_nothing_looks_neither_good_nor_bad(word, level, shape):
+    spec = forest([{"row": "r", "ratio": 1.0, "low": 0.9, "high": 1.1, "word": word}], "ratio", {"same": 1.0})
+    assert [one["level"] for one in spec["data"]["values"]] == [level]
+    points = spec["layer"][-1]["encoding"]
+    assert points["shape"]["scale"] == {"domain": [level], "range": [shape]}
+    assert ("legend" in points["shape"]) == (word == "pass"), "a mark that is not the usual one is explained"
 
 
 def test_a_ratio_that_no_clock_gives_is_not_drawn(tmp_path):
