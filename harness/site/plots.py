@@ -192,7 +192,7 @@ def calibrations(points: Sequence[Mapping[str, Any]], order: Sequence[str]) -> S
 
 
 def forest(rows: Sequence[Mapping[str, Any]], said: str, marks: Mapping[str, float]) -> Spec:
-    """Ratios with their intervals, one row each, in the order given; what is worse and what proves nothing have marks of their own.
+    """Ratios with their intervals, one row each, in the order given; each kind of word has its own mark.
 
     :param rows: ``row``, ``ratio``, ``low``, ``high``, ``word``.
     :param said: what the ratio is of.
