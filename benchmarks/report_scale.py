@@ -7,7 +7,8 @@ Records are those of ``results_scale.py``: a hundred runs, or a thousand for a m
 models and four runtimes. Runs have indexes, as runs that end leave them. The report is the command, in a process of its
 own, timed from its start to its end; memory is the sum over all its processes, read from ``/proc`` ten times a second.
 The first page is opened from disk in headless Chromium: ``interactive_s`` is the time until its script has run and a
-filter answered, the median of five. ``--out FILE`` keeps the JSON.
+filter answered, the median of five. ``--out FILE`` keeps the JSON. Writing a million records takes longer than their
+report: ``--keep DIR`` leaves them there, and finds them there the next time.
 """
 
 from __future__ import annotations
@@ -99,11 +100,16 @@ def measured(records: int, place: Path) -> dict[str, Any]:
 
     from harness.results.index import write_index
 
-    folder, out = place / "results", place / "out"
-    folder.mkdir(parents=True)
-    write_runs(folder, max(10, records // 1000), records)
-    for path in folder.glob("*.jsonl"):
-        write_index(path)
+    folder, out, whole = place / f"runs-{records}", place / f"site-{records}", place / f"runs-{records}.whole"
+    if not whole.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        write_runs(folder, max(10, records // 1000), records)
+        for path in folder.glob("*.jsonl"):
+            write_index(path)
+        whole.touch()
+    shutil.rmtree(out, ignore_errors=True)
+    before = os.getloadavg()[0]
     seconds, peak = built(folder, out)
     first = out / "index.html"
     pages = list(out.glob("*.html"))
@@ -115,7 +121,7 @@ def measured(records: int, place: Path) -> dict[str, Any]:
         "rss_mb": round(peak),
         "pages": len(pages),
         "site_mb": round(sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6, 1),
-        "load": round(os.getloadavg()[0], 1),
+        "load": [round(one, 1) for one in (before, os.getloadavg()[0])],
     }
 
 
@@ -123,15 +129,17 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--records", default="100000", help="how many, or several numbers with commas")
     options.add_argument("--quick", action="store_true", help="10,000 records")
+    options.add_argument("--keep", type=Path, default=None, metavar="DIR", help="runs stay there, and are found there")
     options.add_argument("--out", type=Path, default=None)
     given = options.parse_args()
     found: dict[str, Any] = {}
     for records in [10_000] if given.quick else [int(text) for text in given.records.split(",")]:
-        place = Path(tempfile.mkdtemp(prefix="report-scale-"))
+        place = given.keep or Path(tempfile.mkdtemp(prefix="report-scale-"))
         try:
             found[str(records)] = measured(records, place)
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            if not given.keep:
+                shutil.rmtree(place, ignore_errors=True)
         for name, limit in LIMITS.get(records, {}).items():
             value = found[str(records)][name]
             word = "not measured" if value is None else "within" if value <= limit else "beyond"

@@ -39,6 +39,7 @@ _OWN |= {"--pad": "pad", "--constant": "constant", "--score": "score", "--output
 
 
 _RTX_CONVOLUTIONS_SINCE = (1, 7)
+_LONGEST_COMMAND = 1000
 
 
 def _split(words: list[str]) -> list[str]:
@@ -311,6 +312,13 @@ class Plan:
         if "run" in self.__dict__:
             self.run.close()
 
+    @property
+    def command(self) -> str:
+        """The command line as it was given; empty where it is too long for every record to repeat."""
+        main = getattr(self.pytest_config, "workerinput", {}).get("mainargv")  # of pytest-xdist's processes
+        words = shlex.join(["pytest", *(main[1:] if main else map(str, self.pytest_config.invocation_params.args))])
+        return words if len(words) <= _LONGEST_COMMAND else ""
+
     def workbench(self) -> Workbench:
         """A new workbench; made once a session by the fixture."""
         from harness.workbench import Workbench
@@ -331,4 +339,5 @@ class Plan:
             self.config.latency,
             standins,
             Turns(handed.turns if handed else None),
+            self.command,
         )

@@ -114,7 +114,9 @@ class Upgrade:
 
         plan, workers = self._plan, Workers(deadline_s=self._plan.config.deadline_s)
         seed, environments = plan.seed + offset, self.asked.environments
-        return Workbench(plan.entries, environments, workers, plan.run, self.matrix, seed, plan.config.latency)
+        return Workbench(
+            plan.entries, environments, workers, plan.run, self.matrix, seed, plan.config.latency, command=plan.command
+        )
 
     def judge(self, pair: Pair) -> list[Finding]:
         """Final findings of one pair, with what is allowed marked; they are recorded.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from harness import trt_forms
 from harness.accuracy import Aggregate, Comparison, compare, verdict
 from harness.calibration import artefacts, pipeline, policies
 from harness.corpus.samples import length_of
-from harness.errors import HarnessError, HostLost, UsageError
+from harness.errors import HarnessError, HostLost, ResultsError, UsageError
 from harness.latency import Latency, design_of, engines_of, gains_of, margins_of
 from harness.materials import Materials, bucket_name
 from harness.measure.arms import Arm, Question
@@ -58,6 +58,7 @@ class Workbench(Materials):
     :param latency: margins and budgets of the configuration.
     :param standins: who takes over from a host that goes away; nobody unless it is said.
     :param turns: with other processes of this run.
+    :param command: that was given to begin it; records say it where it is known.
 
     ``first_build`` is what build 0 of a case is numbered; another first one makes all builds anew.
     ``arm`` is the case that a test is at while it goes through several (see :meth:`at`).
@@ -74,11 +75,12 @@ class Workbench(Materials):
         latency: LatencyConfig | None = None,
         standins: Standins | None = None,
         turns: Turns | None = None,
+        command: str = "",
     ) -> None:
         super().__init__(entries, matrix, seed)
         self.environments, self.workers = environments, workers
         self.standins, self.turns = standins or Standins(environments, workers), turns or Turns()
-        self.run = run
+        self.run, self.command = run, command
         self.latency = latency or LatencyConfig()
         self.first_build = 0
         self.records: list[dict[str, Any]] = []
@@ -435,7 +437,7 @@ class Workbench(Materials):
         digests = [file_digest(path) for path in artefacts]
         role = case.precision.value
         roles = [role] if len(digests) == 1 else [f"{role}[{index}]" for index in range(len(digests))]
-        parts = {"worker": self._described.get(placed.runtime), "settings": settings}
+        parts = {"worker": self._described.get(placed.runtime), "settings": settings, "command": self.command}
         parts = {name: part for name, part in parts.items() if part}
         made = record(
             kind,
@@ -480,10 +482,17 @@ class Workbench(Materials):
         self.arm = None
 
     def close(self) -> None:
-        """End all workers, and remove what does not last longer than the run."""
+        """End all workers, and remove what does not last longer than the run.
+
+        The ends of what workers printed go into a record of the run, where there is any.
+        """
         self._engines.clear()
+        tails = self.workers.tails()
         self.workers.close()
         super().close()
+        if tails:
+            with suppress(ResultsError):  # the run was ended before, or the disk is full: what was measured is kept
+                self.run.append(record("run", self.run.id, {"worker_logs": tails}, seed=self.seed, environment=host()))
 
 
 @contextmanager

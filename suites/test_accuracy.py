@@ -42,6 +42,7 @@ def test_corpus(case, bench, plan):
         reasons=reasons or ([f"no test sample in {', '.join(missing)}"] if missing else []),
         methods=[str(method) for method in bench.chosen_methods(case)],
         profiles=[dataclasses.astuple(profile) for profile in served.layout.profiles],
+        axis=bench.model(case.model).axis_name,
         lengths={split: sorted(bench.corpus(case.model, split).lengths) for split in ("calibration", "test")},
     )
     if reasons and is_comparison(case, plan):

@@ -79,6 +79,7 @@ def test_every_case_writes_records(run):
         assert one["environment"]["libraries"]["onnxruntime"] == version("onnxruntime")
         assert one["environment"]["cores"] == os.cpu_count()
         assert one["samples"] == {"calibration": {"taken": 6, "of": 6}, "test": {"taken": 6, "of": 6}}
+        assert one["environment"]["command"].startswith("pytest ")
         worker = one["environment"]["worker"]
         assert (worker["library"], worker["version"], worker["threads"]) == ("onnxruntime", version("onnxruntime"), 1)
         assert {"python", "device", "cpu"} <= set(worker)

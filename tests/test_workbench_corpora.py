@@ -1,4 +1,4 @@
-"""Which corpora a run keeps for the next one."""
+"""Which corpora a run keeps for the next one, and what it says of its workers when it ends."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import onnx.parser
 import pytest
 
 from harness.corpus.own import own_entry
+from harness.results.store import Store, read_run
 from harness.workbench import Workbench
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
@@ -29,7 +30,7 @@ def bench(tmp_path, monkeypatch):
 
     def start(data):
         entry = own_entry(tmp_path / "m.onnx", axes=["x:1=n"], range_="4:8:16", data=data)
-        workers = SimpleNamespace(close=lambda: None)
+        workers = SimpleNamespace(close=lambda: None, tails=dict)
         return Workbench({"m": entry}, {}, workers, None, SimpleNamespace(samples=4, tests=2), 0)
 
     return start
@@ -66,3 +67,19 @@ def test_a_folders_corpora_are_kept(bench, tmp_path):
         one.close()
         assert len(corpora(tmp_path)) == 2
     assert len(set(digests)) == 2
+
+
+def test_what_workers_printed_is_a_record_of_the_run_and_a_run_that_was_closed_does_without(bench, tmp_path):
+    data, run = tmp_path / "data", Store(tmp_path / "results").open_run()
+    data.mkdir()
+    np.savez(data / "5.npz", x=np.ones((1, 5), np.float32))
+    for _ in range(2):
+        one = bench(data)
+        one.run, one.workers.tails = run, lambda: {"tensorrt-8.6.0": "[W] <script>"}
+        one.close()
+        run.close()
+    (kept,) = read_run(run.path)
+    assert kept["kind"] == "run"
+    assert kept["values"] == {"worker_logs": {"tensorrt-8.6.0": "[W] <script>"}}
+    assert "case" not in kept
+    assert kept["environment"]["host"]

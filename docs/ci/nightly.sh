@@ -15,6 +15,6 @@ if [ -d out/results ]; then
     .venv/bin/harness results import out/results
     .venv/bin/harness results compact
     .venv/bin/harness results export --format openmetrics -o out/harness.prom
-    .venv/bin/harness report --since 90d --out out/report --png
+    .venv/bin/harness report --since 90d --out out/report --markdown out/report/summary.md
 fi
 exit "$code"

@@ -9,6 +9,7 @@ import click
 
 from harness.commands.console import note, show
 from harness.commands.when import since_time
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.site.build import Format
@@ -26,22 +27,30 @@ _SHOWN_TROUBLE = 5
               help="The folder of runs; the configuration's (results/) without it.")  # fmt: skip
 @click.option("--png", is_flag=True, help="Each picture as a PNG file, too, in DIR/plots.")
 @click.option("--svg", is_flag=True, help="Each picture as an SVG file, too, in DIR/plots.")
-def report(since: str | None, out: Path, folder: Path | None, **asked: bool) -> None:
+@click.option("--markdown", "summary", type=click.Path(dir_okay=False, path_type=Path), default=None, metavar="FILE",
+              help="For a pull request: a table and the two pictures that matter, PNG in DIR/plots.")  # fmt: skip
+@click.option("--url", default="", metavar="URL",
+              help="Where DIR will be served: what the Markdown names is there, as comments need.")  # fmt: skip
+def report(since: str | None, out: Path, folder: Path | None, summary: Path | None, url: str, **asked: bool) -> None:
     r"""Write what was measured as pages: what is wrong first, models, gates, history, runs.
 
-    The pages open from disk and from any web server, and fetch nothing. DIR/summary.md is for a pull request; with
-    --png it shows the newest gate and the gains.
+    The pages open from disk and from any web server, and fetch nothing.
 
     \b
-    harness report --since 30d --out public --png
+    harness report --since 30d --out public
+    harness report --out public --markdown comment.md --url https://example.org/nightly
     """
     from harness.results.query import Where
-    from harness.site.build import build_site
+    from harness.site.build import Summary, build_site
     from harness.spec.config import find_config
 
+    if url and summary is None:
+        raise UsageError("--url is for the Markdown", todo="give --markdown FILE, too, or leave --url out")
     formats: list[Format] = [name for name in ("png", "svg") if asked[name]]
     where = Where(since=since_time(since) if since else None)
-    site = build_site(folder or Path(find_config().results), out, where, formats)
+    site = build_site(
+        folder or Path(find_config().results), out, where, formats, Summary(summary, url) if summary else None
+    )
     for line in site.trouble[:_SHOWN_TROUBLE]:
         note(line)
     if len(site.trouble) > _SHOWN_TROUBLE:

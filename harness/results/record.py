@@ -2,7 +2,8 @@
 
 Every record has ``schema``, ``kind``, ``run``, ``time`` (UTC, ISO 8601), ``harness`` (version), ``model``,
 ``corpus``, ``samples``, ``seed``, ``synthetic``, ``verdict``, ``values`` and ``environment`` (see
-:func:`fingerprint`; the suites add ``worker``: what the runtime's process says of itself); those of a case have
+:func:`fingerprint`; the suites add ``worker``: what the runtime's process says of itself, and ``command``: the command
+line that began the run); those of a case have
 ``case`` (its id) and ``fields`` (its parts) too. JSON has no NaN and no infinity: they are written as the strings
 ``"NaN"``, ``"Infinity"`` and ``"-Infinity"`` and come back as floats.
 """

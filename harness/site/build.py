@@ -13,7 +13,7 @@ from harness.results.record import now
 from harness.site import draw
 from harness.site.extra import NEEDED, library
 from harness.site.history import history_page, self_tests
-from harness.site.markdown import markdown
+from harness.site.markdown import markdown, pictures_that_matter, prefix
 from harness.site.model import model_page
 from harness.site.nights import all_series
 from harness.site.overview import overview, rows_of, sections
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness.site.reading import Group
     from harness.site.upgrade import Gate
 
-__all__ = ["Format", "Site", "build_site"]
+__all__ = ["Format", "Site", "Summary", "build_site"]
 
 Format = Literal["png", "svg"]
 
@@ -46,7 +46,7 @@ _MARK = ".harness-report"
 class Site:
     """What was written.
 
-    :param first: the page to open. :param pages: how many. :param pictures: files of their own.
+    :param first: the page to open. :param pages: how many. :param pictures: files of their own, in ``plots/``.
     :param trouble: of files with lines that are no records.
     """
 
@@ -56,12 +56,31 @@ class Site:
     trouble: tuple[str, ...]
 
 
-def build_site(folder: Path, out: Path, where: Where = EVERYTHING, formats: Collection[Format] = ()) -> Site:
+@dataclass(frozen=True)
+class Summary:
+    """The Markdown that is asked for.
+
+    :param file: written over. :param url: where the site will be served; without one, what it names is found by the
+        way from the file to the site's folder.
+    """
+
+    file: Path
+    url: str = ""
+
+
+def build_site(
+    folder: Path,
+    out: Path,
+    where: Where = EVERYTHING,
+    formats: Collection[Format] = (),
+    summary: Summary | None = None,
+) -> Site:
     """Write the site of a folder of runs.
 
     :param out: made where it is not there. One that holds something else than a report is refused.
     :param where: which records count; ``Where(since=...)``.
-    :param formats: of pictures beside the pages, in ``plots/``.
+    :param formats: of pictures beside the pages, in ``plots/``. :param summary: Markdown for a pull request; its two
+        pictures are written as PNG in any case.
     :raises ResultsError: there is no such folder, or a run cannot be read; or ``out`` is no folder for this.
     :raises WriteFailed: there is no room or no permission.
     :raises EnvironmentMissing: what draws or writes pages is not installed.
@@ -84,8 +103,12 @@ def build_site(folder: Path, out: Path, where: Where = EVERYTHING, formats: Coll
     for gate in gates:
         if gate.pairs:
             write_text(out / samples_file(gate.run), json.dumps(_samples(gate), separators=(",", ":")))
-    pictures = tuple(_pictures(figures.values(), out / "plots", formats))
-    write_text(out / "summary.md", markdown(rows, gates, figures, formats))
+    two = pictures_that_matter(gates, figures) if summary else []
+    wanted: list[tuple[Figure, Collection[Format]]] = [(one, formats) for one in figures.values()]
+    wanted += [(one, ["png"]) for one in two if "png" not in formats]
+    pictures = tuple(_pictures(wanted, out / "plots"))
+    if summary:
+        write_text(summary.file, markdown(rows, gates, two, prefix(summary.file, out, summary.url)))
     return Site(out / "index.html", len(pages), pictures, bad)
 
 
@@ -120,8 +143,8 @@ def _samples(gate: Gate) -> list[dict[str, Any]]:
     ]
 
 
-def _pictures(figures: Iterable[Figure], place: Path, formats: Collection[Format]) -> Iterator[Path]:
-    for one in figures:
+def _pictures(figures: Iterable[tuple[Figure, Collection[Format]]], place: Path) -> Iterator[Path]:
+    for one, formats in figures:
         if "svg" in formats:
             write_text(place / f"{one.name}.svg", draw.as_svg(one.spec))
             yield place / f"{one.name}.svg"

@@ -30,7 +30,7 @@ _CONFIG: dict[str, Any] = {
     "axis": {
         "labelColor": "var(--ink)", "titleColor": "var(--ink)", "gridColor": "var(--grid)",
         "domainColor": "var(--soft)", "tickColor": "var(--soft)", "labelFontSize": 12, "titleFontSize": 12,
-        "titleFontWeight": "normal",
+        "titleFontWeight": "normal", "titlePadding": 7, "labelSeparation": 8,
     },
     "legend": {
         "labelColor": "var(--ink)", "titleColor": "var(--ink)", "labelFontSize": 12, "labelLimit": 210,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ __all__ = ["Runner", "history_page", "runners", "self_tests"]
 
 _DRAWN = 16
 _LISTED = 400
+_RARE = 0.01
 _USUAL = 0.95
 """Confidence of an interval that does not say."""
 
@@ -37,6 +39,13 @@ class Runner:
     apart: int
     expected: float
     invalid: int
+
+    @property
+    def word(self) -> str:
+        """``more than chance`` where fewer than one honest runner in a hundred would have as many, by Poisson's law."""
+        rate = max(self.expected, 1e-9)
+        fewer = sum(math.exp(n * math.log(rate) - rate - math.lgamma(n + 1)) for n in range(self.apart))
+        return "more than chance" if 1 - fewer < _RARE else "as expected"
 
 
 def runners(series: Iterable[Series]) -> list[Runner]:
@@ -85,12 +94,14 @@ def history_page(
         figure = _figure(one)
         figures[figure.name] = figure
     rows = [
-        {"one": one, "changes": len(one.levels) - 1, **_newest_change(one)}
+        {"one": one, "changes": len(one.levels) - 1, "word": _word(one),
+         "drawn": name if (name := _name(one)) in figures else "", **_newest_change(one)}
         for one in order[:_LISTED]
     ]  # fmt: skip
     context = {
         "rows": rows, "more": len(order) - _LISTED, "runners": runners(series), "tests": tests, "shown": shown,
         "hosts": len({one.host for one in series}) > 1, "drawn": list(figures),
+        "words": sorted({row["word"] for row in rows}),
     }  # fmt: skip
     return Page("history.html", "history", "History", context, figures)
 
@@ -107,6 +118,17 @@ def _step(one: Series) -> float:
     return abs(one.levels[-1].ratio / one.levels[-2].ratio - 1) if len(one.levels) > 1 else 0.0
 
 
+def _word(one: Series) -> str:
+    """What the newest change of level did to the gain."""
+    if len(one.levels) < 2:
+        return "steady"
+    return "gain rose" if one.levels[-1].ratio > one.levels[-2].ratio else "gain fell"
+
+
+def _name(one: Series) -> str:
+    return file_name("history", f"{one.case}-{one.host}").removesuffix(".html")
+
+
 def _figure(one: Series) -> Figure:
     nights = one.nights
     points = [
@@ -121,5 +143,4 @@ def _figure(one: Series) -> Figure:
     host = f" on {one.host}" if one.host else ""
     changes = len(one.levels) - 1
     note = f"{len(nights)} runs, {changes or 'no'} change{'s' * (changes != 1)} of level."
-    name = file_name("history", f"{one.case}-{one.host}").removesuffix(".html")
-    return Figure(name, f"{one.model} {one.label}, {one.runtime}{host}", note, history(points, segments, marks))
+    return Figure(_name(one), f"{one.model} {one.label}, {one.runtime}{host}", note, history(points, segments, marks))

@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from harness.site.pages import file_name
 from harness.site.words import SIGNS, level
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from harness.site.overview import Row
     from harness.site.pages import Figure
     from harness.site.upgrade import Gate
 
-__all__ = ["markdown"]
+__all__ = ["markdown", "pictures_that_matter", "prefix"]
 
 _ROWS = 20
 _ESCAPED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "`": "&#96;", "\n": " ", "\r": " ", "[": "&#91;",
             "]": "&#93;", "*": "&#42;", "_": "&#95;", "!": "&#33;", "@": "&#64;", "\\": "&#92;"}  # fmt: skip
 
 
-def markdown(
-    rows: Sequence[Row], gates: Sequence[Gate], figures: Mapping[str, Figure], formats: Collection[str]
-) -> str:
-    """The newest gate, the table of models with the worst first, and two pictures where they were written.
+def prefix(file: Path, out: Path, url: str = "") -> str:
+    """What stands before a page's or a picture's name: the way from the file to the site, or the site's address.
+
+    :param file: the Markdown. :param out: the site's folder. :param url: where the site will be served.
+    """
+    if url:
+        return url.rstrip("/") + "/"
+    way = quote(os.path.relpath(out.resolve(), file.resolve().parent).replace(os.sep, "/"))
+    return "" if way == "." else f"{way}/"
+
+
+def markdown(rows: Sequence[Row], gates: Sequence[Gate], pictures: Sequence[Figure], before: str) -> str:
+    """The newest gate, two pictures, and the table of models with the worst first.
 
     :param rows: of the overview, the worst first. :param gates: the newest first.
-    :param figures: by name. :param formats: that were written; PNG is taken before SVG.
+    :param pictures: :func:`pictures_that_matter`, which stand as PNG in the site's ``plots/``.
+    :param before: :func:`prefix`.
     """
     bad, unproved = (sum(level(row.word) == which for row in rows) for which in ("bad", "open"))
     lines = [f"## INT8: {len(rows)} model and runtime, {bad} failing, {unproved} not proved", ""]
     if gates:
         gate = gates[0]
-        lines += [f"Newest gate: {_cell(gate.baseline)} → {_cell(gate.candidate)}: **{_cell(gate.word)}**", ""]
-    lines += [
-        f"![{_cell(figures[name].title)}](plots/{name}.{ending})\n" for name, ending in _two(gates, figures, formats)
-    ]
+        sides = f"[{_cell(gate.baseline)} → {_cell(gate.candidate)}]({before}{file_name('gate', gate.run)})"
+        lines += [f"Newest gate: {sides}: **{_cell(gate.word)}**", ""]
+    for one in pictures:
+        title = _cell(one.title)
+        lines += [f"**{title}**", "", f"![{title}]({before}plots/{one.name}.png)", ""]
+        lines += [f"<sub>{_cell(one.note)}</sub>", ""]
     lines += ["| | model | runtime | INT8 gain | worst SQNR | changed |", "|---|---|---|---|---|---|"]
     for row in rows[:_ROWS]:
         gain = f"{row.gain[1]:.2f}x [{row.gain[0]:.2f}, {row.gain[2]:.2f}]" if row.gain else ""
@@ -44,16 +60,18 @@ def markdown(
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     if len(rows) > _ROWS:
         lines += ["", f"and {len(rows) - _ROWS} more"]
+    lines += ["", f"[All pages]({before}index.html)"]
     return "\n".join(lines) + "\n"
 
 
-def _two(gates: Sequence[Gate], figures: Mapping[str, Figure], formats: Collection[str]) -> list[tuple[str, str]]:
-    """The newest gate's ratios, and the gains; without a gate, the first model's times."""
-    ending = next((one for one in ("png", "svg") if one in formats), "")
-    gate = [name for name in figures if gates and name.endswith("-forest") and gates[0].run in name]
+def pictures_that_matter(gates: Sequence[Gate], figures: Mapping[str, Figure]) -> list[Figure]:
+    """Two of them at the most: the newest gate's ratios, and the gains; without one of these, a model's times.
+
+    :param gates: the newest first. :param figures: by name.
+    """
+    gate = [file_name("gate", gates[0].run).removesuffix(".html") + "-forest"] if gates else []
     latency = [name for name in figures if name.endswith("-latency")]
-    names = [*gate[:1], *(["gains"] if "gains" in figures else []), *latency[:1]][:2]
-    return [(name, ending) for name in names] if ending else []
+    return [figures[name] for name in (*gate, "gains", *latency) if name in figures][:2]
 
 
 def _cell(text: str) -> str:

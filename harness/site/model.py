@@ -7,14 +7,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.site.overview import accuracy_of
+from harness.site.overview import SCORED, accuracy_of
 from harness.site.pages import Figure, Page, file_name
 from harness.site.plots import accuracy_by_length, calibrations, histogram, latency_by_length
 from harness.site.reading import as_mapping, as_number, as_triple, first, interval_of
-from harness.site.words import rank
+from harness.site.words import rank, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from harness.site.overview import Row
@@ -25,6 +25,8 @@ __all__ = ["CaseRow", "Timed", "crossover", "model_page"]
 _DRAWN = 4
 _KIND_ORDER = ("build", "accuracy", "profiles", "calibration", "latency")
 _REASONS = 12
+_SENTENCES = 6
+_LONGEST_UNIT = 24
 _LEAST_MS = 1e-9
 
 
@@ -63,6 +65,11 @@ class CaseRow:
     megabytes: float | None
     seconds: float | None
 
+    @property
+    def word(self) -> str:
+        """The worst of its words."""
+        return worst(self.words.values())
+
 
 def model_page(
     model: str, parts: Mapping[tuple[str, str], Sequence[Group]], rows: Sequence[Row], shown: frozenset[str]
@@ -86,9 +93,11 @@ def model_page(
             for what, figure in _figures(f"{stem}-{number + 1}", name, groups, points):
                 figures[figure.name] = figure
                 drawn[what] = figure.name
+        cases = _case_rows(groups)
         sections.append({
-            "name": name, "anchor": f"s{number + 1}", "drawn": drawn, "cases": _case_rows(groups),
-            "pays": _pays(points), "reasons": _reasons(groups), "points": points,
+            "name": name, "anchor": f"s{number + 1}", "drawn": drawn, "cases": cases,
+            "words": sorted({row.word for row in cases}, key=rank),
+            "pays": _pays(points, _unit(groups)), "reasons": _reasons(groups), "points": points,
             "row": next((row for row in rows if (row.runtime, row.host) == key), None),
         })  # fmt: skip
     return Page(
@@ -98,7 +107,10 @@ def model_page(
 
 def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Timed]) -> Iterator[tuple[str, Figure]]:
     lengths = {point.bucket: point.length for point in points}
-    accuracies = [(group, found) for group in groups if (found := accuracy_of(group))]
+    # A way to calibrate that was compared may have been measured as a case of its own, too: that one counts.
+    by_kind = sorted(groups, key=lambda group: group.kind != "accuracy")
+    by_way = {group.label: (group, found) for group in reversed(by_kind) if (found := accuracy_of(group))}
+    accuracies = sorted(by_way.values(), key=lambda pair: groups.index(pair[0]))
     order = _bucket_order(lengths, [bucket for _, found in accuracies for bucket in found])
     if points:
         corpus = next(
@@ -109,7 +121,13 @@ def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Tim
         edges = _boundaries(groups, {point.series for point in points})
         note = "Medians with 95 % intervals at each length bucket's opt"
         note += ", the calibration samples' lengths under them." if known else "."
-        spec = latency_by_length(list(_curves(points)), "length", histogram(known), edges, crossover(_ratios(points)))
+        unit = _unit(groups)
+        at = next(
+            (at for one in dict.fromkeys(point.series for point in points) if (at := crossover(_ratios(points, one)))),
+            None,
+        )
+        sentence = f"INT8 pays from {_about(at, unit)} on" if at else ""
+        spec = latency_by_length(list(_curves(points)), unit or "length", histogram(known), edges, at, sentence)
         yield "latency", Figure(f"{stem}-latency", f"Time against length, {name}", note, spec)
     said = {bucket: f"{bucket} ({lengths[bucket]:g})" if bucket in lengths else bucket for bucket in order}
     decibels: list[dict[str, Any]] = [
@@ -117,7 +135,7 @@ def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Tim
         for group, found in accuracies for bucket, db in found.items()
     ]  # fmt: skip
     timed = {point.series for point in points}
-    main = [one for one in decibels if one["series"] in timed or not one["int8"]]
+    main = [one for one in decibels if not timed or one["series"] in timed or not one["int8"]]
     if main or decibels:
         note = "20 dB is an error power of 1 %; 6 dB less is twice the error."
         spec = accuracy_by_length(main or decibels, list(said.values()))
@@ -129,6 +147,12 @@ def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Tim
             "ways",
             Figure(f"{stem}-ways", f"Ways to calibrate, {name}", note, calibrations(ways, list(said.values()))),
         )
+
+
+def _unit(groups: Sequence[Group]) -> str:
+    """What a length counts ("samples", "tokens"), as accuracy records say it; empty where they do not."""
+    said = [values.get("axis") for group in groups if group.kind == "accuracy" for values in group.values]
+    return next((one[:_LONGEST_UNIT] for one in said if isinstance(one, str)), "")
 
 
 def _timed(groups: Sequence[Group]) -> Iterator[Timed]:
@@ -170,9 +194,8 @@ def _curve(series: str, length: float, ms: tuple[float, float, float]) -> dict[s
     return {"series": series, "length": length, "low": ms[0], "ms": ms[1], "high": ms[2]}
 
 
-def _ratios(points: Sequence[Timed]) -> list[tuple[float, float]]:
-    """Length and ratio of the case that is timed first."""
-    series = points[0].series if points else ""
+def _ratios(points: Sequence[Timed], series: str) -> list[tuple[float, float]]:
+    """Length and ratio of one case."""
     return sorted((point.length, point.ratio[1]) for point in points if point.series == series and point.ratio)
 
 
@@ -191,19 +214,44 @@ def crossover(ratios: Sequence[tuple[float, float]]) -> float | None:
     return None
 
 
-def _pays(points: Sequence[Timed]) -> str:
-    ratios = _ratios(points)
-    if not ratios:
-        return ""
-    at = crossover(ratios)
-    measured = f"measured at {', '.join(f'{length:,.0f}' for length, _ in ratios)}"
-    if at is not None:
-        return f"INT8 pays from {float(f'{at:.2g}'):,.0f} on ({measured}; between them by interpolation)"
+def _pays(points: Sequence[Timed], unit: str) -> list[str]:
+    """A sentence for each timed case: from which length on INT8 pays.
+
+    :param unit: what a length counts.
+    """
+    found = []
+    for series in list(dict.fromkeys(point.series for point in points))[:_SENTENCES]:
+        ratios = _ratios(points, series)
+        if ratios:
+            counted = f"{_counted(length for length, _ in ratios)}{f' {unit}' if unit else ''}"
+            mine = [point for point in points if point.series == series and point.ratio]
+            unclear = sorted(one.length for one in mine if one.ratio and one.ratio[0] <= 1 <= one.ratio[2])
+            proved = f"; not proved at {_counted(unclear)}" if unclear else ""
+            found.append(f"{series}: {_paying(ratios, unit)} (measured at {counted}{proved})")
+    return found
+
+
+def _counted(lengths: Iterable[float]) -> str:
+    return ", ".join(f"{length:,.0f}" for length in lengths)
+
+
+def _paying(ratios: Sequence[tuple[float, float]], unit: str) -> str:
     if all(ratio > 1 for _, ratio in ratios):
-        return f"INT8 is faster at every length ({measured})"
+        return "INT8 is faster at every length"
     if all(ratio <= 1 for _, ratio in ratios):
-        return f"INT8 is faster at no length ({measured})"
-    return f"INT8 is not faster at the longest length ({measured})"
+        return "INT8 is faster at no length"
+    last = max(number for number, (_, ratio) in enumerate(ratios) if ratio > 1)
+    at = crossover(ratios[: last + 1])
+    if last == len(ratios) - 1:
+        return f"INT8 pays from {_about(at or 0, unit)} on"
+    end = crossover([(length, 1 / ratio) for length, ratio in ratios[last : last + 2]]) or ratios[last + 1][0]
+    return f"INT8 pays {f'from {_about(at, unit)} ' if at else ''}up to {_about(end, unit)}, not beyond"
+
+
+def _about(length: float, unit: str) -> str:
+    """Two digits: more would be more than interpolation knows."""
+    number = f"{float(f'{length:.2g}'):,.0f}"
+    return f"{number} {unit}" if unit else f"length {number}"
 
 
 def _boundaries(groups: Sequence[Group], timed: set[str]) -> list[float]:
@@ -242,7 +290,8 @@ def _case_row(groups: Sequence[Group]) -> CaseRow:
     session = [as_mapping(values.get("session")) for g in groups if g.bucket == "traffic" for values in g.values]
     gain = next((found for one in session if (found := interval_of(as_mapping(one.get("ratio"))))), None)
     built = [values for group in groups if group.kind == "build" for values in group.values]
-    cells = [as_mapping(cell) for g in groups if g.kind == "accuracy" for values in g.values
+    scored = [g for g in groups if g.kind == "accuracy"] or [g for g in groups if g.kind in SCORED]
+    cells = [as_mapping(cell) for g in scored for values in g.values
              for cell in as_mapping(values.get("buckets")).values()]  # fmt: skip
     scores = [score for cell in cells if (score := as_number(cell.get("score"))) is not None]
     fields = newest.fields
@@ -255,7 +304,7 @@ def _case_row(groups: Sequence[Group]) -> CaseRow:
         time=newest.time,
         run=newest.records[-1].run,
         gain=gain,
-        worst_db=min((db for group in groups for db in accuracy_of(group).values()), default=None),
+        worst_db=min((db for group in scored for db in accuracy_of(group).values()), default=None),
         score=sum(scores) / len(scores) if scores else None,
         int8=first(_total(values.get("int8")) for values in built),
         floats=first(_total(values.get("float")) for values in built),

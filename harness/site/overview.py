@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from harness.site.reading import Group
     from harness.site.upgrade import Gate
 
-__all__ = ["Row", "accuracy_of", "judged", "overview", "rows_of", "sections"]
+__all__ = ["SCORED", "Row", "accuracy_of", "judged", "overview", "rows_of", "sections"]
+
+SCORED = ("accuracy", "calibration")
+"""Kinds of records that say what was lost over the test corpus, by length bucket."""
 
 _TREND = 24
 _WITH_TREND = 400
@@ -148,8 +151,11 @@ def _gain_changed(series: Series) -> list[str]:
 
 
 def accuracy_of(group: Group) -> dict[str, float]:
-    """Length bucket -> SQNR in dB, of a group of accuracy records; drawn examples have none."""
-    if group.kind != "accuracy":
+    """Length bucket -> SQNR in dB, over the test corpus: of accuracy, and of ways to calibrate that were compared.
+
+    Empty for drawn examples, which are no corpus.
+    """
+    if group.kind not in SCORED:
         return {}
     return {
         bucket: db

@@ -8,10 +8,11 @@ in ``description``, which becomes its ``aria-label``.
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "PALETTE",
@@ -28,7 +29,8 @@ Spec = dict[str, Any]
 
 PALETTE = {
     "--c1": "#0072b2", "--c2": "#d55e00", "--c3": "#00855f", "--c4": "#b14d84", "--c5": "#a06a00", "--c6": "#3a7ca5",
-    "--ink": "#1c2126", "--soft": "#5b6672", "--grid": "#dfe3e8", "--bad": "#b3261e", "--paper": "#ffffff",
+    "--ink": "#1c2126", "--soft": "#5b6672", "--grid": "#dfe3e8", "--bad": "#b3261e",
+    "--open": "#8a5a00", "--paper": "#ffffff",
 }  # fmt: skip
 """The light theme, as ``site.css`` has it: what files of their own are drawn with. Okabe and Ito's colours, darkened
 where text of that colour would be hard to read."""
@@ -36,12 +38,17 @@ where text of that colour would be hard to read."""
 _SERIES = [f"var(--c{number})" for number in range(1, 7)]
 _SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 _DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 3]]
-_WIDTH = 430
+_WIDTH = 380
 _MOST_SERIES = len(_SERIES)
 _LOG_FROM = 6.0
-_WORDS = ("regression", "below bounds", "failed", "slower", "invalid", "inconclusive", "minor")
+_WORDS = ("regression", "below bounds", "failed", "slower", "minor")
+_OPEN_WORDS = ("invalid", "inconclusive")
+_FINE = "as it should be"
 _BINS = 16
 _LEAST_DB = 6.0
+_RIGHT_FROM = 0.55
+_TOLD = 6
+_ROWS = 3
 
 
 def latency_by_length(
@@ -50,6 +57,7 @@ def latency_by_length(
     bins: Sequence[Mapping[str, Any]] = (),
     boundaries: Sequence[float] = (),
     crossover: float | None = None,
+    said: str = "",
 ) -> Spec:
     """Curves of time against length with bands of 95 %, the lengths of the corpus under them.
 
@@ -57,7 +65,7 @@ def latency_by_length(
     :param axis: what a length counts.
     :param bins: ``low``, ``high`` (lengths), ``share`` (0 to 1); see :func:`histogram`.
     :param boundaries: lengths where one profile ends and the next begins.
-    :param crossover: from this length on INT8 pays.
+    :param crossover: from this length on INT8 pays, which ``said`` says.
     """
     shown = _first_series(points)
     lengths = [one["length"] for one in shown] + [edge for one in bins for edge in (one["low"], one["high"])]
@@ -76,7 +84,7 @@ def latency_by_length(
         "data": {"values": values},
         "layer": [
             *_rules(boundaries, "profile ends", x_scale, "var(--soft)", [2, 3]),
-            *_rules([] if crossover is None else [crossover], "INT8 pays from here", x_scale, "var(--c3)", [1, 0], 16),
+            *_rules([] if crossover is None else [crossover], said, x_scale, "var(--c3)", [1, 0], 16),
             {"mark": {"type": "area", "opacity": 0.16}, "encoding": {
                 "x": bare, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": _colour(values)}},
             {"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": {
@@ -168,7 +176,7 @@ def calibrations(points: Sequence[Mapping[str, Any]], order: Sequence[str]) -> S
     y = {"field": "series", "type": "nominal", "sort": ways, "title": None, "axis": {"labelLimit": 190, "grid": True}}
     x = {"type": "quantitative", "title": "SQNR against FP32, dB", "scale": _decibels(values)}
     return {
-        "width": _WIDTH - 120,
+        "width": _WIDTH - 110,
         "height": {"step": 22},
         "data": {"values": values},
         "layer": [
@@ -184,25 +192,30 @@ def calibrations(points: Sequence[Mapping[str, Any]], order: Sequence[str]) -> S
 
 
 def forest(rows: Sequence[Mapping[str, Any]], said: str, marks: Mapping[str, float]) -> Spec:
-    """Ratios with their intervals, one row each, in the order given; what is bad has an open square.
+    """Ratios with their intervals, one row each, in the order given; each kind of word has its own mark.
 
     :param rows: ``row``, ``ratio``, ``low``, ``high``, ``word``.
     :param said: what the ratio is of.
     :param marks: what stands at a vertical line -> the ratio that it stands at.
     """
+    looks = {
+        _FINE: ("var(--c1)", "circle"),
+        "needs a look": ("var(--bad)", "square"),
+        "nothing proved": ("var(--open)", "diamond"),
+    }
+    _, worse, unproved = looks
     values = [
-        {**one, "level": "needs a look" if one["word"] in _WORDS else "as it should be",
+        {**one, "level": worse if one["word"] in _WORDS else unproved if one["word"] in _OPEN_WORDS else _FINE,
          "said": f"{one['row']}: {one['ratio']:.3f} [{one['low']:.3f}, {one['high']:.3f}], {one['word']}"}
         for one in rows
     ]  # fmt: skip
-    names = [name for name in ("as it should be", "needs a look") if any(one["level"] == name for one in values)]
+    names = [name for name in looks if any(one["level"] == name for one in values)]
     y = {"field": "row", "type": "nominal", "sort": [one["row"] for one in rows], "axis": None}
     ends = [value for one in rows for value in (one["low"], one["high"])] + list(marks.values())
     scale = {"type": "log", "domain": [min(ends) * 0.98, max(ends) * 1.02], "nice": False}
     lines = ", ".join(f"{label} {at:g}" for label, at in marks.items() if at != 1)
     title = [said, f"(dashed: {lines})"] if lines else said
     x = {"type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 6, "format": ".3~g"}}
-    looks = {"as it should be": ("var(--c1)", "circle"), "needs a look": ("var(--bad)", "square")}
     colour = _scaled("level", names, [looks[name][0] for name in names])
     return {
         "width": _WIDTH,
@@ -214,8 +227,8 @@ def forest(rows: Sequence[Mapping[str, Any]], said: str, marks: Mapping[str, flo
                 for label, at in marks.items()
             ],
             # Names stand above their intervals, not beside the plot: a phone has no room there.
-            {"mark": {"type": "text", "align": "left", "dy": -8, "fontSize": 12, "limit": _WIDTH}, "encoding": {
-                "y": y, "x": {"value": 2}, "text": {"field": "row"}, "color": {"value": "var(--ink)"}}},
+            *_text({"align": "left", "dy": -8, "fontSize": 12, "limit": 0.85 * _WIDTH},
+                   {"y": y, "x": {"value": 2}, "text": {"field": "row"}}, "var(--ink)"),
             {"mark": {"type": "rule", "strokeWidth": 2, "yOffset": 7}, "encoding": {
                 "y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour}},
             {"mark": {"type": "point", "size": 70, "filled": True, "opacity": 1, "yOffset": 7}, "encoding": {
@@ -248,10 +261,7 @@ def history(
         "layer": [
             *([{"data": {"values": list(marks)}, "mark": {"type": "rule", "strokeDash": [3, 3]}, "encoding": {
                 "x": x, "color": {"value": "var(--soft)"}, "description": {"field": "what"}}},
-               {"data": {"values": list(marks)}, "mark": {"type": "text", "align": "left", "dx": 3, "fontSize": 10,
-                                                          "limit": 150},
-                "encoding": {"x": x, "y": {"value": 8}, "text": {"field": "what"},
-                             "color": {"value": "var(--soft)"}}}] if marks else []),
+               *_mark_texts([one["time"] for one in points], marks, x)] if marks else []),
             {"mark": {"type": "rule", "opacity": 0.45}, "encoding": {
                 "x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": {"value": "var(--c1)"}}},
             {"mark": {"type": "point", "size": 26, "filled": True, "opacity": 1}, "encoding": {
@@ -262,6 +272,20 @@ def history(
                 "color": {"value": "var(--c2)"}, "description": {"field": "said"}}},
         ],
     }  # fmt: skip
+
+
+def _mark_texts(
+    times: Sequence[str], marks: Sequence[Mapping[str, Any]], x: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """The newest marks in words, each a line lower than the one before, and left of its line near the right edge."""
+    begin, end = (datetime.fromisoformat(bound(times)).timestamp() for bound in (min, max))
+    for number, mark in enumerate(marks[-_TOLD:]):
+        share = (datetime.fromisoformat(mark["time"]).timestamp() - begin) / max(1.0, end - begin)
+        right = share > _RIGHT_FROM
+        looks = {"align": "right" if right else "left", "dx": -3 if right else 3, "fontSize": 11, "limit": 190}
+        height = 8 + 13 * (number % _ROWS)
+        for layer in _text(looks, {"x": x, "y": {"value": height}, "text": {"field": "what"}}, "var(--soft)"):
+            yield {"data": {"values": [mark]}, **layer}
 
 
 def _decibels(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -293,14 +317,25 @@ def _rules(
     if not values:
         return []
     x = {"field": "at", "type": "quantitative", "scale": dict(scale)}
+    right = math.log(values[0]["at"] / low) > _RIGHT_FROM * math.log(high / low)  # its text would leave the plot
     mark = {"type": "rule", "strokeDash": list(dash), "strokeWidth": 1.2}
     return [
         {"data": {"values": values}, "mark": mark, "encoding": {
             "x": x, "color": {"value": colour}, "description": {"field": "label"}}},
-        {"data": {"values": values[:1]}, "mark": {"type": "text", "align": "left", "baseline": "top", "dx": 3,
-                                                      "fontSize": 10},
-         "encoding": {"x": x, "y": {"value": height}, "text": {"field": "label"}, "color": {"value": colour}}},
+        *({"data": {"values": values[:1]}, **one} for one in _text(
+            {"align": "right" if right else "left", "baseline": "top", "dx": -3 if right else 3, "fontSize": 11},
+            {"x": x, "y": {"value": height}, "text": {"field": "label"}}, colour)),
     ]  # fmt: skip
+
+
+def _text(mark: Mapping[str, Any], encoding: Mapping[str, Any], colour: str) -> list[dict[str, Any]]:
+    """Text that can be read over lines: the page's colour lies around its letters."""
+    mark = {"type": "text", **mark}
+    around = {"stroke": "var(--paper)", "strokeWidth": 4, "strokeJoin": "round"}
+    return [
+        {"mark": {**mark, **around, "aria": False}, "encoding": {**encoding, "color": {"value": "var(--paper)"}}},
+        {"mark": mark, "encoding": {**encoding, "color": {"value": colour}}},
+    ]
 
 
 def _colour(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -321,5 +356,5 @@ def _names(values: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _scaled(field: str, names: Sequence[str], span: Sequence[Any]) -> dict[str, Any]:
     scale = {"domain": list(names), "range": list(span[: len(names)])}
-    legend = {"legend": None} if field == "level" and len(names) == 1 else {}
+    legend = {"legend": None} if names == [_FINE] else {}
     return {"field": field, "type": "nominal", "scale": scale, "title": None, **legend}

@@ -23,6 +23,9 @@ _READ = 60
 _LOGS = 12
 _TAIL = 40
 _LONGEST = 6000
+_OF_RUN = "run"
+_PRINTED_LINES = 100
+_PRINTED_LONGEST = 20_000
 
 
 def run_page(summary: RunSummary, records: Sequence[Found], gate: bool) -> Page:  # noqa: FBT001 - a fact, no choice
@@ -33,22 +36,33 @@ def run_page(summary: RunSummary, records: Sequence[Found], gate: bool) -> Page:
     order = sorted(records, key=lambda one: rank(one.verdict))
     # The worst for their logs; one of each runtime for its environment, one of each model for its data.
     by_place = {(one.model, one.runtime): one for one in reversed(records)}
-    places = {(one.path, one.line): one for one in (*order[: _LOGS * 2], *by_place.values())}
+    said = [one for one in records if one.kind == _OF_RUN][-_LOGS:]
+    shown = [one for one in order if one.kind != _OF_RUN]
+    places = {(one.path, one.line): one for one in (*said, *shown[: _LOGS * 2], *by_place.values())}
     read = [one.record() for one in list(places.values())[:_READ]]
+    given = _given(read)
     context = {
         "run": summary,
-        "records": order[:_LISTED],
-        "more": len(order) - _LISTED,
-        "counts": sorted(Counter(one.verdict for one in records).items(), key=lambda pair: rank(pair[0])),
-        "words": sorted({one.verdict for one in order[:_LISTED]}, key=rank),
+        "records": shown[:_LISTED],
+        "more": len(shown) - _LISTED,
+        "counts": sorted(Counter(one.verdict for one in shown).items(), key=lambda pair: rank(pair[0])),
+        "words": sorted({one.verdict for one in shown[:_LISTED]}, key=rank),
         "machine": _machine(read),
         "workers": _workers(read),
         "data": _data(read),
-        "again": again(read) if not gate else "",
+        "given": given,
+        "again": given or (_gate_again(read) if gate else again(read)),
         "logs": list(_logs(read)),
+        "printed": list(_printed(read)),
         "gate": file_name("gate", summary.run) if gate else "",
     }
     return Page(file_name("run", summary.run), "run", summary.run, context)
+
+
+def _given(records: Sequence[Record]) -> str:
+    """The command as it was given, of the first record that says."""
+    said = (as_mapping(one.get("environment")).get("command") for one in records)
+    return next((text for text in said if isinstance(text, str)), "")
 
 
 def again(records: Sequence[Record]) -> str:
@@ -62,16 +76,36 @@ def again(records: Sequence[Record]) -> str:
     for option, values in said.items():
         if values:
             words += [option, ",".join(sorted(values))]
-    seeds = {seed for one in records if isinstance(seed := one.get("seed"), int)}
-    if seeds:
-        words += ["--seed", str(min(seeds))]
+    if seeds := _seeds(records):
+        words += ["--seed", *seeds]
     return shlex.join(words) if said["--models"] else ""
+
+
+def _gate_again(records: Sequence[Record]) -> str:
+    """The command that asks the same gate, as far as records tell."""
+    gates = [one for one in records if one["kind"] == "gate"]
+    sides = next((as_mapping(one.get("values")) for one in gates), {})
+    names = [sides.get(name) for name in ("baseline", "candidate")]
+    if sides.get("record"):
+        names[0] = f"record:{sides['record']}"
+    if not all(isinstance(name, str) and name for name in names):
+        return ""
+    words = ["harness", "gate", *map(str, names)]
+    models = {str(model) for one in gates if (model := as_mapping(one.get("fields")).get("model"))}
+    for option, values in (("--models", models), ("--seed", _seeds(gates))):
+        words += [option, ",".join(sorted(values))] if values else []
+    return shlex.join(words)
+
+
+def _seeds(records: Sequence[Record]) -> list[str]:
+    seeds = {seed for one in records if isinstance(seed := one.get("seed"), int) and not isinstance(seed, bool)}
+    return [str(min(seeds))] if seeds else []
 
 
 def _machine(records: Sequence[Record]) -> list[tuple[str, str]]:
     """Name and value of what the coordinator's machine was, of the first record that says."""
     about = next((as_mapping(one.get("environment")) for one in records), {})
-    flat = dict(_flat("", {name: value for name, value in about.items() if name != "worker"}))
+    flat = dict(_flat("", {name: value for name, value in about.items() if name not in {"worker", "command"}}))
     return [(name, text) for name, text in flat.items() if text]
 
 
@@ -131,5 +165,18 @@ def _logs(records: Sequence[Record]) -> Iterator[tuple[str, str, str]]:
         text = "\n".join(filter(None, parts))
         if text and told < _LOGS:
             told += 1
-            tail = "\n".join(text.splitlines()[-_TAIL:])[-_LONGEST:]
+            tail = _end(text, _TAIL, _LONGEST)
             yield f"{one.get('case', '')} {one['kind']}", str(one["verdict"]), tail
+
+
+def _printed(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
+    """Environment, and the end of what its workers printed."""
+    for one in records:
+        if one["kind"] == _OF_RUN:
+            for name, text in list(as_mapping(as_mapping(one.get("values")).get("worker_logs")).items())[:_LOGS]:
+                if isinstance(text, str) and text.strip():
+                    yield name, _end(text, _PRINTED_LINES, _PRINTED_LONGEST)
+
+
+def _end(text: str, lines: int, signs: int) -> str:
+    return "\n".join(text.splitlines()[-lines:])[-signs:]

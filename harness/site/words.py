@@ -11,12 +11,13 @@ __all__ = ["SIGNS", "level", "rank", "worst"]
 
 _WORST_FIRST = (
     "failed", "fail", "regression", "below bounds", "not proved", "slower", "invalid", "inconclusive", "unknown",
-    "unbounded", "unjudged", "minor", "left out", "shown wrong", "compared", "built", "allowed", "not slower", "pass",
-    "improved", "faster", "",
+    "unbounded", "unjudged", "minor", "more than chance",
+    "left out", "shown wrong", "compared", "built", "allowed", "not slower", "pass",
+    "improved", "faster", "as expected", "",
 )  # fmt: skip
 _BAD = {"failed", "fail", "regression", "below bounds", "not proved"}
-_OPEN = {"slower", "invalid", "inconclusive", "unknown", "unbounded", "unjudged", "minor"}
-_GOOD = {"pass", "improved", "faster", "not slower", "built"}
+_OPEN = {"slower", "invalid", "inconclusive", "unknown", "unbounded", "unjudged", "minor", "more than chance"}
+_GOOD = {"pass", "improved", "faster", "not slower", "built", "as expected"}
 _UNHEARD = _WORST_FIRST.index("unknown")
 
 SIGNS = {"bad": "✗", "open": "?", "good": "✓", "plain": "-"}

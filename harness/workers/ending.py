@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ LOST = 255
 """What ssh ends with when the connection did: its own failures, and a server that is gone (ssh(1))."""
 
 _LOG_TAIL_LINES = 20
+_LOG_TAIL_BYTES = 64 << 10
 _NOISE = re.compile(
     r'  File "(<string>|.*/harness_runtimes/(serve|base)\.py|.*/workers/bootstrap\.py)"|Extension modules: |$'
 )
@@ -73,10 +75,15 @@ def what_to_do(code: int | None, log: Path) -> str:
     return f"see {log}"
 
 
-def log_tail(log: Path) -> str:
-    """The last lines of a worker's log that tell something; empty if it cannot be read."""
+def log_tail(log: Path, lines: int = _LOG_TAIL_LINES) -> str:
+    """The last lines of a worker's log that tell something; empty if it cannot be read.
+
+    :param lines: at the most, out of the last 64 kB: a library may have written gigabytes.
+    """
     try:
-        lines = log.read_text("utf-8", errors="replace").splitlines()
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+            found = file.read(_LOG_TAIL_BYTES).decode("utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return "\n".join([line for line in lines if not _NOISE.match(line)][-_LOG_TAIL_LINES:])
+    return "\n".join([line for line in found if not _NOISE.match(line)][-lines:])

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.errors import HostLost, WorkerDied, WorkerHung
+from harness.workers.ending import log_tail
 from harness.workers.engines import key_of
 from harness.workers.worker import Worker
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from harness.workers.environments import Environment
 
 __all__ = ["Workers"]
+
+_TAIL_LINES = 100
+_LOGS = 5
 
 
 class Workers:
@@ -77,6 +81,18 @@ class Workers:
             todo = f"it was not tried again in this run; {error.todo}"
             self._fatal[key] = partial(type(error), error.what, where=error.where, todo=todo, detail=error.detail)
             raise
+
+    def tails(self) -> dict[str, str]:
+        """Environment -> the end of what its workers' libraries printed; without those that printed nothing.
+
+        At most 100 lines each. Read before :meth:`close`: the log of a worker that ends well goes with it.
+        """
+        found = {}
+        for name, worker in self._workers.items():
+            said = [tail for log in worker.logs[-_LOGS:] if (tail := log_tail(log, _TAIL_LINES))]
+            if said:
+                found[name] = "\n".join("\n".join(said).splitlines()[-_TAIL_LINES:])
+        return found
 
     def close(self) -> None:
         """End all of them."""

@@ -53,7 +53,8 @@ class Worker:
     Starts when it is made; use it as a context manager, or :meth:`close` it. Every call has a deadline: a worker
     that does not answer in time is killed (:class:`WorkerHung`), one that ends during a call is noticed at once
     (:class:`WorkerDied`, with signal or exit code and the end of its log). After either, calls are refused until
-    :meth:`restart`. Not for use by two threads at a time.
+    :meth:`restart`. Not for use by two threads at a time. ``logs`` are those of all its processes, the newest last;
+    that of one that ended well is removed.
 
     An environment with a ``host`` has its worker there, started by ssh (:mod:`harness.workers.ssh`). It has that host's
     cache folder, and is sent what it lacks there; its log is here.
@@ -78,6 +79,7 @@ class Worker:
         self._log_dir = log_dir
         self.pid = 0
         self.generation = 0
+        self.logs: list[Path] = []
         self._ended: WorkerError | None = None
         self._start()
 
@@ -115,6 +117,7 @@ class Worker:
         folder = self._log_dir or cache_dir("logs")
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder.resolve() / f"{self.environment.name}-{os.getpid()}-{next(_serial)}.log"
+        self.logs.append(self.log)
         self._group = execnet.Group()
         if self.environment.host:
             gateway = ssh.gateway(self.environment, self.log, self._group, _START_DEADLINE_S)

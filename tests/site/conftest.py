@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from harness.results.query import Where
-from harness.site.build import build_site
+from harness.site.build import Summary, build_site
 from tests.site.records import nights
 
 FLAGS = (
@@ -21,7 +21,8 @@ FLAGS = (
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    return build_site(nights(folder / "results"), folder / "out", Where(), ("png", "svg"))
+    summary = Summary(folder / "comment.md")
+    return build_site(nights(folder / "results"), folder / "out", Where(), ("png", "svg"), summary)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ def accuracy(run, minute, case, db=20.0, verdict="pass", host="gpu1", **changes)
         "buckets": {name: {"sqnr_db": db + number, "score": 0.97} for number, name in enumerate(LENGTHS)},
         "reasons": [] if verdict == "pass" else [f"sqnr_db {db} is below 15"],
         "profiles": [[16, 45, 128], [129, 362, 1024], [1025, 2896, 8192]],
+        "axis": "samples",
         "lengths": {"calibration": [20, 50, 60, 90, 300, 400, 500, 900, 2000, 4000], "test": [50]},
         **changes,
     }
@@ -59,6 +60,13 @@ def traffic(run, minute, case, ratio, verdict="faster", **changes):
         },
     }  # fmt: skip
     return made(run, minute, kind="latency", verdict=verdict, values=values, **{**case, **changes})
+
+
+def printed(run, minute, logs):
+    """What a run that ends says of its workers."""
+    one = made(run, minute, kind="run", verdict="", values={"worker_logs": logs})
+    del one["case"], one["fields"]
+    return one
 
 
 def finding(case, aspect, word, where="", ratio=None, why="said", **changes):
@@ -130,6 +138,7 @@ def nights(folder, count=30, hostile=HOSTILE):
                 traffic(run, minute, bad, 1.1),
                 *(bucket(run, minute, bad, name, 1.1) for name in LENGTHS),
                 accuracy(run, minute, bad, 12.0, "below bounds", reasons=[hostile]),
+                printed(run, minute, {hostile: f"[W] {hostile}", "tensorrt-8.5.3.1": "[W] too much memory"}),
             ]
         written(folder, run, *lines)
     last = f"202611{count:02}T060000Z-abcdef"

@@ -74,7 +74,8 @@ def test_what_a_record_says_is_text(visit, site):
     assert page.locator("img").count() == 0
     assert "hit" not in page.evaluate("document.title.replace(/<.*>/, '')")
     tab.open(next(name for name in reversed(names(site)) if name.startswith("run-202611") and "T02" in name))
-    assert page.locator("pre", has_text=HOSTILE).count()
+    assert page.locator("pre", has_text=f"BuildFailed: {HOSTILE}").count() == 1
+    assert page.locator("pre", has_text=f"[W] {HOSTILE}").count() == 1, "what its worker printed"
     assert page.locator("img").count() == 0
     assert tab.noted == []
 
@@ -103,6 +104,64 @@ def test_filters(visit):
     page.get_by_label("Model, runtime, host").fill("")
     page.get_by_label("Verdict").select_option("below bounds")
     assert shown.locator("a").all_text_contents() == ["plc"]
+
+
+def test_historys_filter_hides_series_and_their_pictures(visit):
+    page = visit().open("history.html")
+    rows, pictures = page.locator("#series tbody tr:visible"), page.locator("figure:visible")
+    assert (rows.count(), pictures.count()) == (2, 2)
+    page.get_by_label("Model, case, runtime").fill("plc")
+    assert rows.locator("a").all_text_contents() == ["plc"]
+    assert [one.split()[0] for one in pictures.locator("h3").all_text_contents()] == ["plc"]
+    page.get_by_label("Model, case, runtime").fill("")
+    page.locator("select[name=word]").select_option("gain fell")
+    assert rows.locator("a").all_text_contents() == ["wave"]
+    assert [one.split()[0] for one in pictures.locator("h3").all_text_contents()] == ["wave"]
+
+
+def test_a_models_cases_are_filtered(visit):
+    page = visit().open("model-wave.html")
+    rows = page.locator("#cases-s1 tbody tr:visible")
+    assert rows.count() == 4
+    page.get_by_label("Worst verdict").select_option("below bounds")
+    assert rows.locator("td:first-child").all_text_contents() == ["minmax-ragged"]
+    page.get_by_label("Worst verdict").select_option("")
+    page.get_by_label("Case, layout, verdict").fill("compared")
+    assert rows.count() == 1
+
+
+def test_filters_and_sorting_by_keyboard_alone(visit):
+    page = visit().open("index.html")
+    focused = "document.activeElement.name || document.activeElement.textContent.trim()"
+    while page.evaluate(focused) != "text":
+        page.keyboard.press("Tab")
+    page.keyboard.type("plc")
+    assert page.locator("#models tbody tr:visible").count() == 1
+    for _ in "plc":
+        page.keyboard.press("Backspace")
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "word"
+    page.keyboard.press("b")
+    assert page.locator("#models tbody tr:visible a").all_text_contents() == ["plc"], "below bounds"
+    page.keyboard.press("Home")
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate(focused) == "INT8 gain":
+            break
+    for key, order in (("Enter", "ascending"), ("Space", "descending")):
+        page.keyboard.press(key)
+        head = page.locator("#models th", has_text="INT8 gain")
+        assert head.get_attribute("aria-sort") == order
+        assert page.evaluate(focused) == "INT8 gain", "the focus stays"
+
+
+def test_tables_can_be_sorted_on_a_phone(visit):
+    page = visit(size=PHONE).open("index.html")
+    models = page.locator("#models tbody tr td:nth-child(2)")
+    page.locator("#models th", has_text="Model").get_by_role("button").click()
+    assert models.all_text_contents() == [HOSTILE, "plc", "wave"]
+    page.locator("#models th", has_text="Model").get_by_role("button").click()
+    assert models.all_text_contents() == ["wave", "plc", HOSTILE]
 
 
 def test_tables_sort_by_numbers_up_and_down_with_what_is_not_known_last(visit):

@@ -7,15 +7,16 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from urllib.parse import unquote
 
 import pytest
 
 from harness.cli import main
 from harness.errors import EnvironmentMissing, ResultsError, UsageError
-from harness.site.build import build_site
+from harness.site.build import Summary, build_site
 from harness.site.pages import file_name
 from tests.run_records import made, written
-from tests.site.records import HOSTILE, nights
+from tests.site.records import HOSTILE, bucket, case_of, nights, traffic
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -124,19 +125,46 @@ def test_samples_of_a_gate_are_beside_its_page(site):
     assert f'href="{path.name}"' in path.with_name(path.name.replace("-samples.json", ".html")).read_text()
 
 
-def test_summary_has_two_pictures_and_no_markup_of_a_record(site):
-    text = (site.first.parent / "summary.md").read_text()
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", text)
-    assert pictures == ["plots/gate-20261130T060000Z-abcdef-forest.png", "plots/gains.png"]
-    assert all((site.first.parent / one).is_file() for one in pictures)
+def pictures(text):
+    return re.findall(r"!\[.*?\]\((.*?)\)", text)
+
+
+def test_markdown_has_two_pictures_and_no_markup_of_a_record(site):
+    folder = site.first.parent.parent
+    text = (folder / "comment.md").read_text()
+    assert pictures(text) == ["out/plots/gate-20261130T060000Z-abcdef-forest.png", "out/plots/gains.png"]
+    links = re.findall(r"\]\((.*?)\)", text)
+    assert len(links) == 4
+    assert all((folder / one).is_file() for one in links)
     assert "**regression**" in text
     assert "<script" not in text
     assert "| ✗ below bounds | plc |" in text
 
 
-def test_without_pictures_the_summary_names_none(few, tmp_path):
-    build_site(few, tmp_path / "out")
-    assert "![" not in (tmp_path / "out" / "summary.md").read_text()
+def test_markdown_writes_its_pictures_and_no_others(few, tmp_path, capsys):
+    file, out = tmp_path / "sub" / "c.md", tmp_path / "the site"
+    code, _, stderr = said(capsys, "--results", few, "--out", out, "--markdown", file)
+    assert code == 0
+    assert "2 pictures" in stderr
+    found = [(file.parent / unquote(one)).resolve() for one in pictures(file.read_text())]
+    assert sorted(found) == sorted((out / "plots").iterdir())
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in found)
+
+
+def test_markdown_of_a_site_that_is_served_names_it(few, tmp_path, capsys):
+    words = ["--results", few, "--out", tmp_path / "out", "--url", "https://example.org/n/"]
+    assert said(capsys, *words)[0] == UsageError.exit_code
+    assert said(capsys, *words, "--markdown", tmp_path / "out" / "c.md")[0] == 0
+    text = (tmp_path / "out" / "c.md").read_text()
+    assert "(https://example.org/n/plots/gains.png)" in text
+    assert "(https://example.org/n/index.html)" in text
+
+
+def test_markdown_without_a_gate_shows_a_models_times(tmp_path):
+    timed = case_of("wave")
+    written(tmp_path / "runs", "r", traffic("r", 0, timed, 2.0), bucket("r", 0, timed, "short", 2.0))
+    build_site(tmp_path / "runs", tmp_path / "out", summary=Summary(tmp_path / "c.md"))
+    assert pictures((tmp_path / "c.md").read_text()) == ["out/plots/gains.png", "out/plots/model-wave-1-latency.png"]
 
 
 def test_names_of_files():

@@ -43,17 +43,35 @@ def page_of(folder, *lines):
 
 
 @pytest.mark.parametrize(("ratios", "said"), [
-    ((0.8, 1.5, 2.2), "INT8 pays from 94 on (measured at 45, 362, 2,896; between them by interpolation)"),
-    ((1.1, 1.5, 2.2), "INT8 is faster at every length (measured at 45, 362, 2,896)"),
-    ((0.8, 0.9, 1.0), "INT8 is faster at no length (measured at 45, 362, 2,896)"),
-    ((1.5, 1.2, 0.9), "INT8 is not faster at the longest length (measured at 45, 362, 2,896)"),
+    ((0.8, 1.5, 2.2), "INT8 pays from 94 samples on"),
+    ((1.1, 1.5, 2.2), "INT8 is faster at every length"),
+    ((0.8, 0.9, 1.0), "INT8 is faster at no length"),
+    ((1.5, 1.2, 0.9), "INT8 pays up to 1,400 samples, not beyond"),
+    ((1.5, 1.2, 1.0), "INT8 pays up to 2,900 samples, not beyond"),
+    ((0.9, 1.2, 0.9), "INT8 pays from 97 samples up to 1,400 samples, not beyond"),
+    ((0.99, 1.02, 1.5), "INT8 pays from 91 samples on"),
 ])  # fmt: skip
 def test_what_pays(tmp_path, ratios, said):
     case = case_of("wave")
     names = ("short", "middle", "long")
-    page = page_of(tmp_path, *(bucket("r", 0, case, name, ratio) for name, ratio in zip(names, ratios, strict=True)))
+    lines = [bucket("r", 0, case, name, ratio) for name, ratio in zip(names, ratios, strict=True)]
+    page = page_of(tmp_path, *lines, accuracy("r", 0, case, axis="samples"))
     (section,) = page.context["sections"]
-    assert section["pays"] == said
+    unclear = "; not proved at 45, 362" if ratios[0] == 0.99 else "; not proved at 2,896" if ratios[2] == 1.0 else ""
+    assert section["pays"] == [f"auto-ragged: {said} (measured at 45, 362, 2,896 samples{unclear})"]
+
+
+def test_each_timed_case_says_from_where_on_it_pays_and_older_records_have_no_unit(tmp_path):
+    cases = [case_of("wave"), case_of("wave", layout="buckets3")]
+    lines = [bucket("r", 0, case, "short", ratio) for case, ratio in zip(cases, (0.8, 1.2), strict=True)]
+    page = page_of(tmp_path, *lines, bucket("r", 0, cases[0], "long", 1.6), accuracy("r", 0, cases[0], axis=["x"]))
+    (section,) = page.context["sections"]
+    assert section["pays"] == [
+        "auto-ragged: INT8 pays from length 170 on (measured at 45, 2,896)",
+        "auto-ragged buckets3: INT8 is faster at every length (measured at 45)",
+    ]
+    latency = page.figures[section["drawn"]["latency"]].spec
+    assert "INT8 pays from length 170 on" in str(latency), "the picture says it in words"
 
 
 def test_figures_and_rows(tmp_path):
@@ -71,6 +89,18 @@ def test_figures_and_rows(tmp_path):
     latency = page.figures[section["drawn"]["latency"]].spec
     edges = [layer["data"]["values"] for layer in latency["vconcat"][0]["layer"] if "data" in layer]
     assert [one["at"] for one in edges[0]] == [129, 1025], "where the layout's profiles begin"
+
+
+def test_shape_policies_and_methods_that_were_only_compared_are_drawn_beside_the_cases(tmp_path):
+    case, way = case_of("wave"), case_of("wave", policy="pad")
+    compared = [{**accuracy("r", 1, one, db, "compared"), "kind": "calibration"} for one, db in ((way, 12), (case, 9))]
+    page = page_of(tmp_path, accuracy("r", 0, case), *compared, bucket("r", 0, case, "short", 1.5))
+    (section,) = page.context["sections"]
+    ways = page.figures[section["drawn"]["ways"]].spec["data"]["values"]
+    assert {(one["series"], one["sqnr_db"]) for one in ways if one["bucket"].startswith("short")} == {
+        ("auto-ragged", 20.0), ("auto-pad", 12),
+    }, "what was measured as a case counts"  # fmt: skip
+    assert {row.label: row.worst_db for row in section["cases"]} == {"auto-ragged": 20.0, "auto-pad": 12}
 
 
 def test_records_of_odd_types_leave_gaps_and_no_errors(tmp_path):

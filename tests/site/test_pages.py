@@ -7,14 +7,15 @@ import math
 import pytest
 
 from harness.results.query import Results
-from harness.site.history import runners
+from harness.site.history import Runner, runners
 from harness.site.nights import Night, Series, all_series
 from harness.site.overview import rows_of
+from harness.site.plots import forest
 from harness.site.reading import EVERYTHING, newest_groups, read_gates
 from harness.site.run import again, run_page
 from harness.site.upgrade import gate_of, gate_page
 from tests.run_records import made, session, written
-from tests.site.records import accuracy, case_of, gate, traffic
+from tests.site.records import accuracy, case_of, gate, printed, traffic
 
 
 def rows(folder):
@@ -76,6 +77,15 @@ def test_how_often_a_runner_sees_what_is_not_there():
     (one,) = runners([Series("c", "gpu1", "m", "t", "l", nights)])
     assert (one.host, one.sessions, one.apart, one.invalid) == ("gpu1", 3, 1, 1)
     assert one.expected == pytest.approx(0.3)
+    assert one.word == "as expected", "one of three may be chance"
+
+
+@pytest.mark.parametrize(("apart", "expected", "word"), [
+    (0, 0.0, "as expected"), (1, 0.0, "more than chance"), (3, 1.0, "as expected"), (6, 1.0, "more than chance"),
+    (60, 50.0, "as expected"), (900, 500.0, "more than chance"),
+])  # fmt: skip
+def test_a_runner_cries_wolf_where_chance_would_hardly_ever_have_so_many(apart, expected, word):
+    assert Runner("gpu1", 1000, apart, expected, 0).word == word
 
 
 def test_marks_are_where_something_is_another_one(tmp_path):
@@ -110,6 +120,18 @@ def test_a_gates_page(tmp_path):
     points = page.figures["forest"].spec["data"]["values"]
     assert points[0]["ratio"] == pytest.approx(1.09)
     assert points[0]["low"] == pytest.approx(math.exp(math.log(1.09) - 0.01))
+
+
+@pytest.mark.parametrize(("word", "level", "shape"), [
+    ("pass", "as it should be", "circle"), ("regression", "needs a look", "square"),
+    ("inconclusive", "nothing proved", "diamond"),
+])  # fmt: skip
+def test_what_proves_nothing_looks_neither_good_nor_bad(word, level, shape):
+    spec = forest([{"row": "r", "ratio": 1.0, "low": 0.9, "high": 1.1, "word": word}], "ratio", {"same": 1.0})
+    assert [one["level"] for one in spec["data"]["values"]] == [level]
+    points = spec["layer"][-1]["encoding"]
+    assert points["shape"]["scale"] == {"domain": [level], "range": [shape]}
+    assert ("legend" in points["shape"]) == (word == "pass"), "a mark that is not the usual one is explained"
 
 
 def test_a_ratio_that_no_clock_gives_is_not_drawn(tmp_path):
@@ -151,6 +173,40 @@ def test_a_runs_page(tmp_path):
     assert ("gpus[0].driver", "580.1") in about["machine"]
     assert about["data"][0]["corpora"] == {"test": {"digest": "bb", "taken": "12 of 24"}}
     assert [name for name, _ in about["workers"]] == ["onnxruntime-1.32.0-cpu", "tensorrt-8.5.3.1"]
+
+
+def test_what_workers_printed_is_on_the_runs_page_to_its_end_and_is_no_verdict(tmp_path):
+    lines = "\n".join(f"line {number}" for number in range(300))
+    logs = {"tensorrt-8.5.3.1": lines, "odd": 3, "empty": " ", "long": "x" * 100_000}
+    written(tmp_path, "r", made("r", 0), printed("r", 1, logs))
+    with Results(tmp_path) as found:
+        (summary,) = found.runs()
+        about = run_page(summary, list(found.of_run("r")), gate=False).context
+    assert [name for name, _ in about["printed"]] == ["tensorrt-8.5.3.1", "long"]
+    assert about["printed"][0][1].splitlines()[0] == "line 200"
+    assert len(about["printed"][1][1]) == 20_000
+    assert about["counts"] == [("pass", 1)]
+    assert [one.kind for one in about["records"]] == ["build"]
+
+
+def test_the_command_that_a_record_says_is_the_one_to_run_again(tmp_path):
+    said = "pytest suites/ --models wave --matrix full; <b>"
+    about = made()["environment"]
+    written(tmp_path, "r", made("r", 0, environment={**about, "command": 3}),
+            made("r", 1, environment={**about, "command": said}, runtime="x"))  # fmt: skip
+    with Results(tmp_path) as found:
+        (summary,) = found.runs()
+        context = run_page(summary, list(found.of_run("r")), gate=False).context
+    assert context["again"] == said
+    assert "command" not in dict(context["machine"])
+
+
+def test_a_gate_is_asked_again_by_its_two_sides(tmp_path):
+    written(tmp_path, "g", *gate("g", 0))
+    with Results(tmp_path) as found:
+        (summary,) = found.runs()
+        page = run_page(summary, list(found.of_run("g")), gate=True)
+    assert page.context["again"] == "harness gate tensorrt-8.5.3.1 tensorrt-8.6.0 --models wave --seed 0"
 
 
 def test_a_command_of_odd_names_is_quoted():

@@ -12,6 +12,7 @@ from onnx import helper
 from harness.errors import BuildFailed, EnvironmentMissing, RunFailed, UsageError, WorkerDied, WorkerHung
 from harness.workers import Environment, Worker, Workers, store
 from harness.workers import worker as worker_module
+from harness.workers.ending import log_tail
 
 X = np.random.default_rng(1).normal(size=(1, 4, 9)).astype(np.float32)
 
@@ -261,6 +262,26 @@ def test_the_log_stays_only_when_it_tells_something(here, tmp_path):
         pass
     assert kept.log.parent == tmp_path / "logs"
     assert kept.log.exists()
+
+
+def test_a_pool_tells_the_end_of_what_its_workers_printed_also_of_those_that_died(bad_library, here):
+    noisy = bad_library("print('\\n'.join(f'line {n}' for n in range(150)), flush=True); os._exit(7)")
+    with Workers() as workers:
+        workers.get(here)
+        for _ in range(2):
+            with pytest.raises(WorkerDied):
+                workers.get(noisy).describe()
+        (name, said), *others = workers.tails().items()
+    assert (name, others) == (noisy.name, []), "one that printed nothing is left out"
+    assert said.splitlines() == [f"line {n}" for n in range(50, 150)]
+
+
+def test_the_end_of_a_huge_log_is_read_without_the_rest(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("x" * 1_000_000 + "\nlast but one\nlast\n")
+    assert log_tail(log, 2) == "last but one\nlast"
+    assert len(log_tail(log)) <= 64 << 10
+    assert log_tail(tmp_path / "none") == ""
 
 
 # What travels

@@ -35,6 +35,8 @@ for (const form of document.querySelectorAll("form.filters")) {
       const text = row.textContent.toLowerCase();
       const fits = words.every((word) => text.includes(word)) && (!wanted || row.dataset.word === wanted);
       row.hidden = !fits;
+      const picture = row.dataset.figure && document.getElementById(row.dataset.figure);
+      if (picture) picture.hidden = !fits;
       shown += fits;
     }
     count.textContent = `${shown} of ${rows.length}`;
