@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ LENGTHS = [20, 50, 90, 130, 200, 250, 33, 77, 150, 230, 30, 100]
 
 FORKS = """
 import json, os, sys
-import asyncio, execnet, msgspec, numpy, onnx, onnxruntime, platformdirs, pytest, rich.table
+import asyncio, execnet, msgspec, numpy, onnx, onnxruntime, platformdirs, pytest, rich.table, scipy.stats
 for line in sys.stdin:
     order = json.loads(line)
     pid = os.fork()
@@ -62,15 +63,18 @@ class Done:
 class Suites:
     """`python -m pytest <root>/suites` from a folder where no configuration holds, as long as none is put there."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, environments):
         self.folder = folder / "here"
         self.results = folder / "results"
+        self.cache = folder / "cache"
+        self._environments = environments
         self.folder.mkdir()
+        self.forget()
         self._known = set()
         self.environ = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "TRT_INT8_HARNESS_CACHE": str(folder / "cache"),
+            "TRT_INT8_HARNESS_CACHE": str(self.cache),
             "COLUMNS": "200",
         }
         for name in (
@@ -109,6 +113,12 @@ class Suites:
         if self._forks is not None:
             self._forks.communicate(timeout=30)
 
+    def forget(self):
+        """Begin with an empty cache, but for what interpreters have: ten of tox's take 5 s of CPU to be asked."""
+        shutil.rmtree(self.cache, ignore_errors=True)  # of a link, the link alone
+        self.cache.mkdir()
+        (self.cache / "environments").symlink_to(self._environments)
+
     def start(self, *arguments, cwd=None, environ=None, before=None):
         def prepare():
             # A suite that runs in the background has interrupts switched off, and what it starts has, too.
@@ -146,9 +156,18 @@ class Suites:
         return sorted(set(self.results.glob("*.jsonl")) - self._known)
 
 
+@pytest.fixture(scope="session")
+def known_interpreters(tmp_path_factory):
+    """What is remembered of interpreters, by all processes of this test run together."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "environments"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="module")
-def suites(tmp_path_factory):
-    made = Suites(tmp_path_factory.mktemp("suites"))
+def suites(tmp_path_factory, known_interpreters):
+    made = Suites(tmp_path_factory.mktemp("suites"), known_interpreters)
     yield made
     made.close()
 
