@@ -35,6 +35,8 @@ for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
         os.chdir(order["cwd"])
+        os.environ.clear()
+        os.environ.update(order["environ"])
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -48,6 +50,31 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 """Runs pytest once for every order, in a process of its own that has the libraries, but nothing of ours, imported."""
+
+
+class Forks:
+    """That program, one for all modules; started when it is first asked."""
+
+    def __init__(self, folder):
+        self._process = None
+        self._folder = folder
+
+    def run(self, argv, cwd, environ):
+        """Exit code, standard output and standard error of pytest with these words."""
+        if self._process is None:
+            command = [sys.executable, "-c", FORKS]
+            self._process = subprocess.Popen(
+                command, cwd=self._folder, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        names = {name: str(self._folder / name) for name in ("out", "err")}
+        self._process.stdin.write(json.dumps({"argv": argv, "cwd": str(cwd), "environ": environ, **names}) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        return Done(code, *(Path(name).read_text() for name in names.values()))
+
+    def close(self):
+        if self._process is not None:
+            self._process.communicate(timeout=30)
 
 
 @dataclass(frozen=True)
@@ -64,11 +91,11 @@ class Done:
 class Suites:
     """`python -m pytest <root>/suites` from a folder where no configuration holds, as long as none is put there."""
 
-    def __init__(self, folder, environments):
+    def __init__(self, folder, environments, forks):
         self.folder = folder / "here"
         self.results = folder / "results"
         self.cache = folder / "cache"
-        self._environments = environments
+        self._environments, self._forks = environments, forks
         self.folder.mkdir()
         self.forget()
         self._known = set()
@@ -89,30 +116,10 @@ class Suites:
         ):
             self.environ.pop(name, None)
 
-        self._forks = None
-        self._scratch = folder
-
     def quickly(self, *arguments, under="", cwd=None):
         """As a call, without the seconds that importing libraries takes."""
-        if self._forks is None:
-            self._forks = subprocess.Popen(
-                [sys.executable, "-c", FORKS],
-                cwd=self.folder,
-                env=self.environ,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        names = {name: str(self._scratch / name) for name in ("out", "err")}
         argv = [str(word) for word in self.command(*arguments, under=under)][1:]
-        self._forks.stdin.write(json.dumps({"argv": argv, "cwd": str(cwd or self.folder), **names}) + "\n")
-        self._forks.stdin.flush()
-        code = int(self._forks.stdout.readline())
-        return Done(code, *(Path(name).read_text() for name in names.values()))
-
-    def close(self):
-        if self._forks is not None:
-            self._forks.communicate(timeout=30)
+        return self._forks.run(argv, cwd or self.folder, self.environ)
 
     def forget(self):
         """Begin with an empty cache, but for what interpreters have: ten of tox's take 5 s of CPU to be asked."""
@@ -166,11 +173,16 @@ def known_interpreters(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def suites(tmp_path_factory, known_interpreters):
-    made = Suites(tmp_path_factory.mktemp("suites"), known_interpreters)
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    made = Forks(tmp_path_factory.mktemp("forks"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def suites(tmp_path_factory, known_interpreters, forks):
+    return Suites(tmp_path_factory.mktemp("suites"), known_interpreters, forks)
 
 
 @pytest.fixture(scope="module")
