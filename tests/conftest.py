@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,11 +29,14 @@ LENGTHS = [20, 50, 90, 130, 200, 250, 33, 77, 150, 230, 30, 100]
 
 FORKS = """
 import json, os, sys
-import asyncio, execnet, msgspec, numpy, onnx, onnxruntime, platformdirs, pytest, rich.table
+import asyncio, execnet, msgspec, numpy, onnx, onnxruntime, platformdirs, pytest, rich.table, scipy.stats
 for line in sys.stdin:
     order = json.loads(line)
     pid = os.fork()
     if pid == 0:
+        os.chdir(order["cwd"])
+        os.environ.clear()
+        os.environ.update(order["environ"])
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -46,6 +50,31 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 """Runs pytest once for every order, in a process of its own that has the libraries, but nothing of ours, imported."""
+
+
+class Forks:
+    """That program, one for all modules; started when it is first asked."""
+
+    def __init__(self, folder):
+        self._process = None
+        self._folder = folder
+
+    def run(self, argv, cwd, environ):
+        """Exit code, standard output and standard error of pytest with these words."""
+        if self._process is None:
+            command = [sys.executable, "-c", FORKS]
+            self._process = subprocess.Popen(
+                command, cwd=self._folder, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        names = {name: str(self._folder / name) for name in ("out", "err")}
+        self._process.stdin.write(json.dumps({"argv": argv, "cwd": str(cwd), "environ": environ, **names}) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        return Done(code, *(Path(name).read_text() for name in names.values()))
+
+    def close(self):
+        if self._process is not None:
+            self._process.communicate(timeout=30)
 
 
 @dataclass(frozen=True)
@@ -62,15 +91,18 @@ class Done:
 class Suites:
     """`python -m pytest <root>/suites` from a folder where no configuration holds, as long as none is put there."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, environments, forks):
         self.folder = folder / "here"
         self.results = folder / "results"
+        self.cache = folder / "cache"
+        self._environments, self._forks = environments, forks
         self.folder.mkdir()
+        self.forget()
         self._known = set()
         self.environ = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "TRT_INT8_HARNESS_CACHE": str(folder / "cache"),
+            "TRT_INT8_HARNESS_CACHE": str(self.cache),
             "COLUMNS": "200",
         }
         for name in (
@@ -84,30 +116,16 @@ class Suites:
         ):
             self.environ.pop(name, None)
 
-        self._forks = None
-        self._scratch = folder
-
-    def quickly(self, *arguments, under=""):
+    def quickly(self, *arguments, under="", cwd=None):
         """As a call, without the seconds that importing libraries takes."""
-        if self._forks is None:
-            self._forks = subprocess.Popen(
-                [sys.executable, "-c", FORKS],
-                cwd=self.folder,
-                env=self.environ,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        names = {name: str(self._scratch / name) for name in ("out", "err")}
         argv = [str(word) for word in self.command(*arguments, under=under)][1:]
-        self._forks.stdin.write(json.dumps({"argv": argv, **names}) + "\n")
-        self._forks.stdin.flush()
-        code = int(self._forks.stdout.readline())
-        return Done(code, *(Path(name).read_text() for name in names.values()))
+        return self._forks.run(argv, cwd or self.folder, self.environ)
 
-    def close(self):
-        if self._forks is not None:
-            self._forks.communicate(timeout=30)
+    def forget(self):
+        """Begin with an empty cache, but for what interpreters have: ten of tox's take 5 s of CPU to be asked."""
+        shutil.rmtree(self.cache, ignore_errors=True)  # of a link, the link alone
+        self.cache.mkdir()
+        (self.cache / "environments").symlink_to(self._environments)
 
     def start(self, *arguments, cwd=None, environ=None, before=None):
         def prepare():
@@ -146,11 +164,25 @@ class Suites:
         return sorted(set(self.results.glob("*.jsonl")) - self._known)
 
 
-@pytest.fixture(scope="module")
-def suites(tmp_path_factory):
-    made = Suites(tmp_path_factory.mktemp("suites"))
+@pytest.fixture(scope="session")
+def known_interpreters(tmp_path_factory):
+    """What is remembered of interpreters, by all processes of this test run together."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "environments"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    made = Forks(tmp_path_factory.mktemp("forks"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def suites(tmp_path_factory, known_interpreters, forks):
+    return Suites(tmp_path_factory.mktemp("suites"), known_interpreters, forks)
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def records(suites):
 
 def test_the_suites_run_on_a_host_and_records_are_about_it(suites, own, hosts, sshd):
     hosts(gpu=sshd.host)
-    done = suites(*own(), *SMALL, "--runtime", "gpu")
+    done = suites.quickly(*own(), *SMALL, "--runtime", "gpu")
     assert done.code == 0, done.text
     found = [one for one in records(suites) if "case" in one]
     assert {one["kind"] for one in found} >= {"build", "accuracy", "latency"}
@@ -52,15 +52,15 @@ def test_the_suites_run_on_a_host_and_records_are_about_it(suites, own, hosts, s
 def test_a_host_that_is_not_there_is_a_skip_unless_it_is_called(suites, own, hosts, sshd):
     hosts(gpu=sshd.host, off="ssh=-F none -p 1 me@127.0.0.1")
     small = [*SMALL, "--samples", "4", "-rs"]
-    done = suites(*own(), *small, under="test_build.py")
+    done = suites.quickly(*own(), *small, under="test_build.py")
     assert done.code == 0, done.text
     assert "off@127.0.0.1-1" in done.out or "Connection refused" in done.out
     ran = {one["fields"]["runtime"] for one in records(suites)}  # where tox has TensorRT-RTX, that, too
     assert {one for one in ran if "rtx" not in one} == {RUNTIME, f"{RUNTIME}@{sshd.label}"}
-    called = suites(*own(), *small, "--runtime", "*@127.0.0.1-1", under="test_build.py")
+    called = suites.quickly(*own(), *small, "--runtime", "*@127.0.0.1-1", under="test_build.py")
     assert called.code == 4
     assert "Connection refused" in called.text
-    here = suites(*own(), *small, "--runtime", RUNTIME, "--collect-only", "-q", under="test_build.py")
+    here = suites.quickly(*own(), *small, "--runtime", RUNTIME, "--collect-only", "-q", under="test_build.py")
     assert here.code == 0
     assert "off" not in here.out
 
@@ -108,7 +108,7 @@ def test_a_record_is_compared_with_the_host_that_the_candidate_is_on(suites, own
     few = tmp_path / "few.toml"
     few.write_text("compared = []\ntests = 1\nlaunches = 2\nblocks = 2\n")
     int8, there = [*own(), *SMALL, "--precision", "int8", "--matrix", few], f"{RUNTIME}@{sshd.label}"
-    done = suites(*int8, "--runtime", "onnxruntime", "-k", "test_build or test_latency")
+    done = suites.quickly(*int8, "--runtime", "onnxruntime", "-k", "test_build or test_latency")
     assert done.code == 0, done.text
     (run,) = suites.new_runs()
     found = {}

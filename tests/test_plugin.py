@@ -148,7 +148,7 @@ def test_options_of_a_model_of_ones_own_without_one(suites):
 
 
 def test_all_samples_of_an_endless_source(suites):
-    done = suites("--models", "wave", "--samples", "all", "--runtime", RUNTIME, cwd=ROOT)
+    done = suites.quickly("--models", "wave", "--samples", "all", "--runtime", RUNTIME, cwd=ROOT)
     assert done.code == 4
     assert "--samples all: the samples of wave have no end" in message(done.text)
 
@@ -222,7 +222,7 @@ def test_environments_that_only_build_have_only_builds(suites, own, library):
     """TensorRT-RTX without pycuda: nothing runs, whatever GPU there is."""
     (packages,) = library.parent.glob("lib/python3*/site-packages")
     (packages / "tensorrt_rtx.py").write_text("__version__ = '9.9'\n")
-    done = suites(
+    done = suites.quickly(
         *own(), "--layouts", "single", "--python", library / "python-of-mine", "--runtime", "tensorrt-rtx",
         "--collect-only", "-q",
     )  # fmt: skip
@@ -239,7 +239,7 @@ def test_missing_runtime_names_what_there_is_and_how_to_get_it(refused):
 
 
 def test_unknown_model_key(suites):
-    done = suites("--models", "wav", "--runtime", RUNTIME, cwd=ROOT)
+    done = suites.quickly("--models", "wav", "--runtime", RUNTIME, cwd=ROOT)
     assert done.code == 4
     assert "--models: no model 'wav'" in message(done.text)
     assert "did you mean 'wave'?" in done.text
@@ -277,7 +277,7 @@ def test_the_suites_select_exactly_what_was_asked_for(suites, own):
 
 
 def test_ids_of_the_catalogue(suites):
-    done = suites(
+    done = suites.quickly(
         "--models", "wave", "--methods", "percentile", "--layouts", "buckets3", "--runtime", RUNTIME,
         "--collect-only", "-q", under="test_accuracy.py", cwd=ROOT,
     )  # fmt: skip
@@ -374,7 +374,7 @@ def test_a_refused_model_leaves_the_others_running(suites, own_model, own_data, 
         for key, data in table.items()
     )
     (tmp_path / "harness.toml").write_text(text)
-    done = suites(
+    done = suites.quickly(
         "--runtime", RUNTIME, "--precision", "fp32", "--layouts", "single", "--layouts", "buckets3",
         under="test_build.py", cwd=tmp_path,
     )  # fmt: skip

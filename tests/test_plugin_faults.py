@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import onnx
 import pytest
@@ -42,7 +41,7 @@ def gpu(tmp_path_factory):
 @pytest.fixture
 def run(suites, gpu, own_model, own_data):
     """Run builds and accuracy over both models, in a cache of the test's own; what pytest said, and the records."""
-    shutil.rmtree(suites.folder.parent / "cache", ignore_errors=True)
+    suites.forget()
     fine = onnx.load(own_model)
     for name in ("fine", "ill"):
         fine.graph.name = name
@@ -90,7 +89,7 @@ def test_a_crash_in_a_build_fails_its_cases_and_the_next_run_builds_them(run, su
     assert "serve.py" not in done.text
     rows = [line.split() for line in done.text.splitlines() if line.startswith(("fp16 ", "minmax-ragged-cache "))]
     assert [row[-1] for row in rows] == ["failed", "failed", "unbounded", "unbounded"]
-    assert not list((suites.folder.parent / "cache" / "scratch").iterdir())
+    assert not list((suites.cache / "scratch").iterdir())
 
     done, records = run()
     assert done.code == 0, done.text

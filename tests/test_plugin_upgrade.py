@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import time
 import xml.etree.ElementTree as ET
@@ -26,7 +25,7 @@ def yard(suites):
 @pytest.fixture
 def run(suites, yard):
     """Run the suites with a gate, in a cache of the test's own; what pytest said, and the report if there is one."""
-    shutil.rmtree(suites.folder.parent / "cache", ignore_errors=True)
+    suites.forget()
     file = suites.folder / "report.json"
     file.unlink(missing_ok=True)
 

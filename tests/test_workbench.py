@@ -217,7 +217,7 @@ def tiny(tmp_path_factory):
 
 def test_more_engines_than_stay_loaded(suites, own, few, tiny):
     """Five engines and their reference: none may be closed while the case runs."""
-    done = suites(
+    done = suites.quickly(
         *own(**tiny), *few, "--policies", "per_profile", "--layouts", "geometric5", "--precision", "int8",
         "--bound", "sqnr_db=10",
     )  # fmt: skip
@@ -234,7 +234,7 @@ def test_more_engines_than_stay_loaded(suites, own, few, tiny):
 
 def test_bounds_given_by_options_gate(suites, own, few, tiny):
     chosen = [*own(**tiny), *few, "--precision", "int8", "--layouts", "single", "--methods", "minmax"]
-    done = suites(*chosen, "--bound", "long:sqnr_db=500", "--bound", "drawn:cosine=2", under="test_accuracy.py")
+    done = suites.quickly(*chosen, "--bound", "long:sqnr_db=500", "--bound", "drawn:cosine=2", under="test_accuracy.py")
     assert done.code == 1
     assert "2 failed" in done.out
     assert re.search(r"long: SQNR \S+ dB is below 500", done.out)
@@ -246,7 +246,7 @@ def test_bounds_given_by_options_gate(suites, own, few, tiny):
 
 
 def test_one_example_is_not_held_to_what_a_corpus_reaches(suites, own, few, tiny):
-    done = suites(
+    done = suites.quickly(
         *own(**tiny), *few, "--precision", "int8", "--layouts", "single", "--bound", "sqnr_db=500",
         "-k", "test_drawn", under="test_accuracy.py",
     )  # fmt: skip
@@ -258,7 +258,7 @@ def test_one_example_is_not_held_to_what_a_corpus_reaches(suites, own, few, tiny
 def test_a_bucket_without_samples_is_unknown(suites, own, few, own_model, tmp_path):
     for index in range(6):
         np.savez(tmp_path / f"{index}.npz", x=np.random.default_rng(index).standard_normal((1, 1, 30)).astype("f4"))
-    done = suites(
+    done = suites.quickly(
         *own(data=tmp_path), *few, "--precision", "int8", "--layouts", "single", "--bound", "sqnr_db=10",
         "-k", "test_corpus", under="test_accuracy.py",
     )  # fmt: skip
@@ -276,18 +276,18 @@ def test_an_arm_that_the_data_cannot_calibrate_is_left_out(suites, own, few, own
         FEW.replace('"percentile-pad"', '"minmax-per_profile"').replace('["single", "buckets3"]', '["geometric9"]')
     )
     chosen = [*own(), "--matrix", matrix, "--runtime", RUNTIME, "--precision", "int8", "-k", "compared or corpus"]
-    done = suites(*chosen)
+    done = suites.quickly(*chosen)
     assert done.code == 0, done.text
     (path,) = suites.new_runs()
     (left,) = [one for one in read_run(path) if one["verdict"] == "left out"]
     assert left["fields"]["policy"] == "per_profile"
     assert "minmax-per_profile: no calibration sample in " in left["values"]["reasons"][0]
     matrix.write_text(matrix.read_text() + 'policies = ["per_profile"]\n')
-    skipped = suites(*chosen, "-k", "corpus", "-rs")
+    skipped = suites.quickly(*chosen, "-k", "corpus", "-rs")
     assert skipped.code == 0, skipped.text
     assert "no calibration sample in " in skipped.out
     assert "1 skipped" in skipped.out
-    asked = suites(*chosen, "--policies", "per_profile", "-k", "corpus")
+    asked = suites.quickly(*chosen, "--policies", "per_profile", "-k", "corpus")
     assert asked.code == 1
 
 
@@ -307,7 +307,7 @@ broken.calls = 0
 
 def test_drawn_examples_that_fail_are_no_failure_of_the_corpus(suites, own, few, tmp_path):
     (tmp_path / "mine.py").write_text("def never(reference, candidate):\n    raise ValueError\n")
-    done = suites(
+    done = suites.quickly(
         *own(), *few, "--layouts", "single", "--precision", "int8", "--methods", "minmax", "--policies", "ragged",
         "--score", "mine:never", under="test_accuracy.py", cwd=tmp_path,
     )  # fmt: skip
@@ -321,7 +321,7 @@ def test_an_arm_that_fails_after_others_were_recorded_has_a_record(suites, own, 
     (tmp_path / "mine.py").write_text(BROKEN)
     matrix = tmp_path / "arms.toml"
     matrix.write_text(FEW.replace('"percentile-pad"', '"percentile-pad", "mse-window"'))
-    done = suites(
+    done = suites.quickly(
         *own(), "--matrix", matrix, "--runtime", RUNTIME, "--layouts", "single", "--precision", "int8",
         "--score", "mine:broken", "-k", "test_compared", cwd=tmp_path,
     )  # fmt: skip
@@ -342,7 +342,7 @@ def test_samples_are_picked_over_all_of_them(suites, own, few, tiny, tmp_path):
         "five": ["--samples", "5"], "again": ["--samples", "5"], "other": ["--samples", "5", "--seed", "1"],
         "all": ["--samples", "all"],
     }.items():  # fmt: skip
-        done = suites(*chosen, *options, under="test_build.py")
+        done = suites.quickly(*chosen, *options, under="test_build.py")
         assert done.code == 0, done.text
         (path,) = suites.new_runs()
         (found[name],) = read_run(path)
@@ -393,7 +393,7 @@ def seen(reference, candidate):
 
 def test_without_data_and_with_every_option(suites, own, few, masked, tmp_path):
     (tmp_path / "mine.py").write_text(SCORE)
-    done = suites(
+    done = suites.quickly(
         *own(model=masked, data=None), *few, "--length-input", "xlen=length", "--pad", "mask=0",
         "--score", "mine:seen", "--output", "y", "--layouts", "single", "--policies", "pad", cwd=tmp_path,
     )  # fmt: skip
@@ -424,7 +424,7 @@ def bounded(tmp_path, own_model, own_data):
 
 def test_a_failing_draw_is_the_shortest_and_can_be_run_again(suites, few, bounded):
     folder = bounded("'drawn' = {sqnr_db = 500}")
-    done = suites(*few, "--layouts", "single", "-k", "test_drawn", under="test_accuracy.py", cwd=folder)
+    done = suites.quickly(*few, "--layouts", "single", "-k", "test_drawn", under="test_accuracy.py", cwd=folder)
     assert done.code == 1
     assert "1 failed" in done.out
     assert "Traceback" not in done.text
@@ -482,7 +482,7 @@ def test_nan_never_passes(suites, few, bounded, tmp_path):
     )
     path = tmp_path / "nan.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    done = suites(
+    done = suites.quickly(
         *few, "--layouts", "single", "--precision", "int8", under="test_accuracy.py", cwd=bounded("", model=path)
     )
     assert done.code == 1
@@ -508,13 +508,13 @@ def test_comparison_arms_gate_only_when_asked_for(suites, few, bounded, tmp_path
         "-k",
         "test_corpus",
     ]
-    done = suites(*chosen, under="test_accuracy.py", cwd=folder)
+    done = suites.quickly(*chosen, under="test_accuracy.py", cwd=folder)
     assert done.code == 1
     assert "1 failed" in done.out
     assert "1 xfailed" in done.out
     assert re.search(r"XFAIL .*-mse-ragged-single\] - a comparison arm, not asked for by name: ", done.out)
     assert re.search(r"FAILED .*-minmax-ragged-single\]", done.out)
-    asked = suites(*chosen, "--methods", "minmax,mse", under="test_accuracy.py", cwd=folder)
+    asked = suites.quickly(*chosen, "--methods", "minmax,mse", under="test_accuracy.py", cwd=folder)
     assert "2 failed" in asked.out
 
 
@@ -594,9 +594,11 @@ def test_interrupted(suites, slowly):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_killed_worker_fails_one_case(suites, slowly):
-    for _ in range(15):
+    for attempt in range(15):
         process = slowly()
-        os.kill(worker_of(suites, process), signal.SIGKILL)
+        worker = worker_of(suites, process)
+        time.sleep(0.1 * (1 + attempt % 5))  # into the case after the first record's
+        os.kill(worker, signal.SIGKILL)
         out, err = process.communicate(timeout=120)
         if process.returncode:
             break

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from harness.stats.location import (
     IQR_OF_NORMAL,
@@ -50,6 +49,8 @@ def hierarchical_bootstrap(values_by_build: Builds, confidence: float, seed: int
     :param resamples: draws at every level; the block resamples of a launch come from a pool of 100.
     :raises DataError: empty level, value not finite, or confidence outside (0, 1).
     """
+    from scipy import stats
+
     builds = checked(values_by_build)
     check_confidence(confidence)
     random = np.random.default_rng(seed)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy import stats
 
 from harness.errors import DataError
 from harness.stats.bootstrap import hierarchical_bootstrap
@@ -145,6 +144,8 @@ def estimate(
     :param resolution: clock tick / time of one block value, as a log ratio.
     :raises DataError: an empty level, a value that is not finite, or a confidence outside (0, 1).
     """
+    from scipy import stats
+
     builds = checked(values_by_build)
     by_build = [np.array([launch_location(blocks) for blocks in launches]) for launches in builds]
     all_launches = np.concatenate(by_build)

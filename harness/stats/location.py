@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from harness.errors import DataError
 
@@ -78,6 +77,8 @@ def launch_interval_t(launch_estimates: ArrayLike, confidence: float) -> Interva
     :param launch_estimates: (launches,) log ratios.
     :raises DataError: no launch, a value that is not finite, or a confidence outside (0, 1).
     """
+    from scipy import stats
+
     values = np.asarray(launch_estimates, np.float64)
     check_confidence(confidence)
     if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from harness.errors import DataError
 
@@ -24,6 +23,8 @@ def regression_p(estimate: Estimate, margins: Margins) -> float:
     1.0 where nothing was replicated: a single launch proves nothing. It is nominal: for a session that could have ended
     in k places take ``min(1, k p)`` (Bonferroni; ``P(min p_i <= x) <= k x``, whichever rule ended it).
     """
+    from scipy import stats
+
     if not estimate.degrees:
         return 1.0
     t = (estimate.point - margins.log_tolerated) / estimate.standard_error

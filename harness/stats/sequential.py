@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy import optimize, special, stats
 
 from harness.errors import DataError
 
@@ -53,6 +52,8 @@ def log_e_value(successes: ArrayLike, n: ArrayLike) -> Floats:
     :param successes: blocks on the far side of the margin, any shape; :param n: blocks in all, broadcast against it.
     :raises DataError: fewer than 0 or more than ``n`` successes.
     """
+    from scipy import special
+
     hits, total = np.asarray(successes, np.float64), np.asarray(n, np.float64)
     if (hits < 0).any() or (hits > total).any():
         raise DataError(f"{hits.tolist()} successes of {total.tolist()}", where="the sign test")
@@ -126,6 +127,8 @@ def obrien_fleming(fraction: float, alpha: float) -> float:
     Lan & DeMets, *Discrete sequential boundaries for clinical trials*, Biometrika 1983, after O'Brien & Fleming 1979:
     next to nothing is spent early.
     """
+    from scipy import stats
+
     return float(2 * stats.norm.sf(stats.norm.isf(alpha / 2) / math.sqrt(fraction)))
 
 
@@ -164,6 +167,8 @@ def look_confidence(
     :param spending: (fraction, one-sided alpha) -> level spent so far.
     :raises DataError: looks that do not increase, or an index outside them.
     """
+    from scipy import stats
+
     if not looks or list(looks) != sorted(set(looks)) or looks[0] < 2 or not 0 <= look_index < len(looks):
         raise DataError(
             f"look {look_index} of launches {list(looks)}",
@@ -175,6 +180,8 @@ def look_confidence(
 
 @functools.cache
 def _boundaries(looks: tuple[int, ...], alpha: float, spending: Callable[[float, float], float]) -> tuple[float, ...]:
+    from scipy import stats
+
     fractions = [n / looks[-1] for n in looks]
     spent = [spending(fraction, alpha) for fraction in fractions]
     bounds = [float(stats.norm.isf(spent[0]))]
@@ -194,6 +201,8 @@ def _boundaries(looks: tuple[int, ...], alpha: float, spending: Callable[[float,
 
 
 def _solve_upper(grid: Floats, density: Floats, sd: float, step: float) -> float:
+    from scipy import optimize, stats
+
     def crossed(bound: float) -> float:
         return float(np.trapezoid(density * stats.norm.sf((bound - grid) / sd), grid)) - step
 

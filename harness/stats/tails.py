@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from harness.errors import DataError
 from harness.stats.location import Interval
@@ -42,6 +41,8 @@ def quantile_floor(q: float) -> int:
 
     :raises DataError: ``q`` outside (0, 1).
     """
+    from scipy import stats
+
     if not 0 < q < 1:
         raise DataError(f"a quantile of {q}", where="a tail estimate", todo="give a number between 0 and 1")
     tail = min(q, 1 - q)
@@ -67,6 +68,8 @@ def quantile_order_statistic(samples: ArrayLike, q: float, confidence: float) ->
         when ``confidence`` asks for a rank that the sample does not have.
     :raises DataError: a sample that is not positive and finite, ``q`` or ``confidence`` outside (0, 1).
     """
+    from scipy import stats
+
     values = np.sort(np.asarray(samples, np.float64).ravel())
     if not (np.isfinite(values) & (values > 0)).all():
         raise DataError("a time is NaN, infinite, zero or negative", where=f"the samples of p{q * 100:g}")

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from scipy import stats
-
 from harness.errors import DataError, UsageError
 from harness.spec.latency import CAUGHT, TOLERATED
 
@@ -218,6 +216,8 @@ def gain_step(estimate_of_ratio: Estimate, at_least: float, cost_per_launch_s: f
 
 def _until(estimate: Estimate, room: float, cost_per_launch_s: float, stays: str) -> NextStep:
     """The least n at which the half-width ``t(n-1) * sd / sqrt(n)`` is below ``room``; n launches, or n builds."""
+    from scipy import stats
+
     several = estimate.builds > 1
     now = estimate.builds if several else estimate.launches
     sd = estimate.standard_error * math.sqrt(now)

@@ -12,8 +12,10 @@ from onnx import numpy_helper
 
 from harness.corpus.own import own_entry
 from harness.errors import HostLost, UsageError
+from harness.gate import gate as gates
+from harness.gate.findings import Finding
 from harness.gate.gate import Gate, Settings
-from harness.gate.latency import compare_latency
+from harness.gate.latency import TRAFFIC, compare_latency
 from harness.results.store import Store
 from harness.spec.latency import LatencyConfig, LatencySettings
 from harness.spec.matrix import Matrix
@@ -61,6 +63,16 @@ def lab(tmp_path, monkeypatch):
     monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path / "cache"))
     with Workers(deadline_s=60) as workers:
         yield Lab(tmp_path, workers)
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    """Nothing is timed: sessions are most of what a gate costs, and other tests here have them."""
+
+    def passes(bench, pair, stage, *_):
+        return [Finding(pair.name, "latency", "pass", "not timed", TRAFFIC, p=1.0, stage=stage)]
+
+    monkeypatch.setattr(gates, "compare_latency", passes)
 
 
 def words(outcome, *aspects):
@@ -137,8 +149,10 @@ def unknown(path):
     return target
 
 
-@pytest.mark.parametrize("factor", [0.25, 4.0])
-def test_a_wrong_scale_is_found_confirmed_and_blocks(lab, factor):
+@pytest.mark.parametrize(("factor", "timed"), [(0.25, True), (4.0, False)])
+def test_a_wrong_scale_is_found_confirmed_and_blocks(lab, factor, timed, request):
+    if not timed:
+        request.getfixturevalue("untimed")
     outcome = lab.gate(planted(lab, lambda path: scaled(path, factor)))
     assert outcome.word == "regression"
     blocked = [one for one in outcome.findings if one.blocks]
@@ -148,7 +162,7 @@ def test_a_wrong_scale_is_found_confirmed_and_blocks(lab, factor):
     assert all(word == "pass" for (case, *_), word in words(outcome, "accuracy").items() if "fp32" in case)
 
 
-def test_an_opt_that_was_moved_is_found_in_the_engine(lab):
+def test_an_opt_that_was_moved_is_found_in_the_engine(lab, untimed):
     """What a builder, or an engine out of the wrong cache, was not asked for."""
 
     class Moved(Workbench):
@@ -189,7 +203,7 @@ def test_the_second_stage_builds_anew_and_times_as_often_as_was_said_before(lab)
     assert [session.design.looks for session in sessions] == [(2,), (8,)]
 
 
-def test_a_fault_that_is_there_once_does_not_block(lab):
+def test_a_fault_that_is_there_once_does_not_block(lab, untimed):
     seeds = []
 
     def make(seed):

@@ -25,7 +25,7 @@ def recorded(suites):
     """A folder with a run of the suites over the baseline; its records."""
     yard = Yard(suites.folder)
     options = ["--runtime", OLD, "--python", yard.old / "bin" / "python", "--results", yard.folder / "results"]
-    done = suites(*options, "-k", "test_build or test_corpus or test_latency")
+    done = suites.quickly(*options, "-k", "test_build or test_corpus or test_latency")
     assert "passed" in done.out, done.text
     run = yard.run_file()
     records = [one for one in read_run(run) if one["kind"] in {"build", "accuracy", "latency"}]
