@@ -93,7 +93,7 @@ def _drawn(values: Mapping[str, Any]) -> str:
     """How many examples, and the least SQNR of one."""
     worst = values.get("worst")
     found = worst.get("sqnr_db") if isinstance(worst, dict) else None
-    least = f", worst sqnr_db {found:.3g}" if isinstance(found, int | float) else ""
+    least = f", worst {found:.3g} dB" if isinstance(found, int | float) else ""
     return f"{values.get('examples')} example(s){least}"
 
 

@@ -102,7 +102,7 @@ def test_show_of_drawn_examples(folder, capsys):
     both = [made("d", 1, kind="drawn", values={"examples": n, "worst": worst if n else None}) for n in (20, 0)]
     written(folder, "d", *both)
     out = " ".join(said(capsys, "show", "d")[1].split())
-    assert "20 example(s), worst sqnr_db 9" in out
+    assert "20 example(s), worst 9 dB" in out
     assert "0 example(s)" in out
 
 
