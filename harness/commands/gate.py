@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shlex
 import time
 import traceback
 from contextlib import closing
@@ -144,7 +145,8 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
                 _told(kept, pairs, began)
                 raise
             told = _told(kept, pairs, began)
-    note(f"next: harness results show {run.id}")
+    elsewhere = ["--results", str(folder)] if options["results"] else []
+    note(f"next: {shlex.join(['harness', 'results', *elsewhere, 'show', run.id])}")
     for line in _shown(told, options):
         show(line)
     return int(told["exit_code"])
