@@ -182,6 +182,7 @@ def open_session(model: onnx.ModelProto | Path, more_outputs: Sequence[str], thr
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    onnxruntime.set_default_logger_severity(3)  # kernels warn past the session, in colour, whatever reads stderr
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # samples differ in shape: patterns would be planned anew and kept for each of them
     options.enable_mem_pattern = False

@@ -173,7 +173,9 @@ def _computed(proto: onnx.ModelProto, names: Iterable[str], inputs: Sequence[Fee
     asked = [name for name in names if name not in given]
     already = {one.name for one in watched.graph.output}
     watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in asked if name not in already)
-    session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     runs = [{**feeds, **_fetched(session, asked, feeds)} for feeds in inputs]
     return {name: [one[name] for one in runs] for name in names}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError, WriteFailed
+from harness.gate.advice import settling
 from harness.gate.findings import exit_code, overall
 from harness.results.record import encode, fingerprint, now
 
@@ -79,7 +80,7 @@ def as_json(
     :param run: the id of the run that holds the gate's records.
     :param record, candidate_record: the id of the run that a side was recorded by; empty where it was run.
     """
-    word, made = overall(findings), fingerprint()
+    word, made, settings = overall(findings), fingerprint(), outcome.settings
     return {
         "schema": SCHEMA,
         "verdict": word,
@@ -91,12 +92,13 @@ def as_json(
         "run": run or None,
         "seed": seed,
         "seconds": outcome.seconds,
-        "settings": plain(asdict(outcome.settings)),
+        "settings": plain(asdict(settings)),
         "cases": [pair.name for pair in outcome.pairs.both],
         "only_baseline": [case.id for case in outcome.pairs.only_baseline],
         "only_candidate": [case.id for case in outcome.pairs.only_candidate],
         "not_compared": [plain(asdict(one)) for one in not_compared],
         "findings": [plain(asdict(one)) for one in sorted_findings(findings)],
+        "advice": settling(findings, settings.budget_s, settings.launches, len(outcome.pairs.both)),
         "first_stage": [plain(asdict(one)) for one in outcome.first],
     }
 
@@ -134,6 +136,8 @@ def markdown(report: Mapping[str, Any]) -> str:
             body += [f"Only the {title} has: {', '.join(map(_cell, cases))}.", ""]
     if report["not_compared"]:
         body += ["Not compared:", "", *(f"- {_cell(text)}" for text in _left_out(report)), ""]
+    if advice := report.get("advice"):
+        body += ["What is open:", "", *(f"- {_cell(text)}" for text in advice), ""]
     folded = ["<details><summary>What passed</summary>", "", *_table(rest), "</details>", ""] if rest else []
     return "\n".join([*head, *body, *folded])
 
@@ -146,6 +150,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
     return [
         *found,
         *left,
+        *report.get("advice", ()),
         f"{passed} finding(s) pass",
         f"{_title(report, '->')}: {report['verdict']}: {_answer(report)}",
     ]
@@ -227,7 +232,15 @@ def _title(report: Mapping[str, Any], arrow: str) -> str:
 
 def _answer(report: Mapping[str, Any]) -> str:
     said = _ANSWERS[report["verdict"]]
-    return f"historical: {said}, as far as a record tells" if report["historical"] else said
+    allowed = sum(one["word"] == "allowed" for one in report["findings"])
+    if report["historical"]:
+        said = f"historical: {said}, as far as a record tells"
+    if allowed:
+        said += f"; {allowed} regression(s) are allowed, and do not block"
+    sides = (report["baseline"], report["candidate"])
+    if not any(one["runs"] or one["record"] for one in sides):
+        said += "; both sides only build here: nothing was run, so accuracy and latency are open"
+    return said
 
 
 def _left_out(report: Mapping[str, Any]) -> list[str]:

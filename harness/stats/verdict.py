@@ -143,8 +143,9 @@ def judge(estimate: Estimate, margins: Margins) -> Verdict:
     if math.isinf(high):
         why = f"{estimate.launches} launch(es) do not show how launches differ; two are the least, four a start"
         return Verdict("inconclusive", why, estimate)
-    side = f"reaches {caught}" + ("" if low > -d0 else f" on one side and {_percent(-d0)} on the other")
-    return Verdict("inconclusive", f"{_measured(estimate)}: the interval {side}; nothing is proved", estimate)
+    other = f"no more than the {tolerated} that are tolerated" if low > -d0 else f"{_percent(-low)} faster"
+    why = f"{_measured(estimate)}: too wide an interval; it may be {caught} slower or more, and it may be {other}"
+    return Verdict("inconclusive", why, estimate)
 
 
 def judge_session(

@@ -98,8 +98,8 @@ def test_what_shares_no_case_is_refused():
         )
 
 
-def test_a_candidate_is_no_record(tmp_path):
-    with pytest.raises(UsageError, match="only the baseline can be a record"):
+def test_a_recorded_candidate_wants_a_recorded_baseline(tmp_path):
+    with pytest.raises(UsageError, match="name two records"):
         Asked.read(find_config(tmp_path), Path(), "a", "record:newest", "here")
 
 
