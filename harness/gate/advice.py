@@ -20,6 +20,9 @@ __all__ = ["SHARES", "ended", "left_open", "settling"]
 SHARES = {1: 0.7, 2: 0.3}
 """Of a gate's budget, by stage: the second part is kept for what has to be confirmed."""
 _ENDED = "ended"
+_QUIETER = "a quieter machine, or wider margins"
+_LATER = 5
+"""Launches from which on a session first looks after four of them (:func:`harness.latency.design_of`)."""
 
 
 def ended(outcome: Outcome) -> str:
@@ -36,21 +39,23 @@ def left_open(outcome: Outcome, estimate: Estimate, margins: Margins) -> tuple[s
     """A clause about an inconclusive estimate of a session, and the same in numbers for :func:`settling`.
 
     :returns: values ``ended`` (``launches``, ``budget`` or ``traffic``), ``launches``, ``launches_needed`` and
-        ``seconds_needed`` of the whole session; both are None where more launches do not help.
+        ``seconds_needed`` of the whole session; both are None where more launches do not help, and where the session
+        would end before them again, because its traffic is clear.
     """
     spent_s = sum(value for name, value in outcome.seconds.items() if name != "lost")
     step = next_step(estimate, margins, spent_s / max(1, len(outcome.launches)))
     which = "traffic" if outcome.stopped_by in {"look", "proposal"} else "budget"
     if len(outcome.launches) >= outcome.design.looks[-1]:
         which = "launches"
-    helps = math.isfinite(step.seconds)
+    helps = math.isfinite(step.seconds) and which != "traffic"
     values = {
         _ENDED: which,
         "launches": len(outcome.launches),
         "launches_needed": step.launches_needed if helps else None,
         "seconds_needed": round(spent_s + step.seconds, 1) if helps else None,
     }
-    return f"ended by {ended(outcome)}; to settle it: {step.advice}", values
+    more = "" if which == "traffic" else f"; to settle it: {step.advice}"
+    return f"ended by {ended(outcome)}{more}", values
 
 
 def settling(findings: Sequence[Finding], budget_s: float, launches: int, pairs: int) -> list[str]:
@@ -80,9 +85,13 @@ def settling(findings: Sequence[Finding], budget_s: float, launches: int, pairs:
         more = f" and launches = {most} in a matrix file (--matrix)" if most > launches else ""
         budget = f"--budget {math.ceil(max(needed_s, budget_s) / 60)}m"
         said.append(f"if the ratios stay as they are, {budget}{more} would settle {len(settled)} of {len(unclear)}")
-    hopeless = sum(_ENDED in one.values and one.values["seconds_needed"] is None for one in unclear)
+    if lengths := sum(one.values.get(_ENDED) == "traffic" for one in unclear):
+        later = "launches = 5 in a matrix file (--matrix) makes it look later" if launches < _LATER else _QUIETER
+        said.append(f"{lengths} are single lengths of sessions that ended because the traffic was clear: {later}")
+    kinds = [(one.values.get(_ENDED), one.values.get("seconds_needed")) for one in unclear]
+    hopeless = sum(seconds is None and which in {"budget", "launches"} for which, seconds in kinds)
     if hopeless:
-        said.append(f"{hopeless} would not settle in reasonable time: a quieter machine, or wider margins")
+        said.append(f"{hopeless} would not settle in reasonable time: {_QUIETER}")
     unproved = sum(one.stage == 2 and _ENDED not in one.values for one in unclear)
     if unproved:
         said.append(f"{unproved} looked worse and could not be confirmed: --thorough, or a larger --budget")

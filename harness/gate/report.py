@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UsageError, WriteFailed
 from harness.gate.advice import settling
 from harness.gate.findings import exit_code, overall
+from harness.paths import cache_dir
 from harness.results.record import encode, fingerprint, now
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ _SIGNS: dict[Word, str] = {
     "pass": "✅",
 }
 _CELL_CHARACTERS = 500
+_EVIDENCE_LINES, _EVIDENCE_CHARACTERS = 3, 300
+_ARTEFACT = re.compile(r"artefacts/[\w.-]+\.onnx")
 _LINE_ENDS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _MARKUP = re.compile(r"[\\`*~\[\]<>|&!#@:$%^{}]|(?<![^\W_])_|_(?![^\W_])|www\.", re.IGNORECASE)
 """What Markdown of GitHub and of GitLab gives a meaning in the middle of a line; ``_`` within a word has none."""
@@ -143,8 +146,8 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
-    """One line a finding that is no pass, and the answer."""
-    found = [words(one) for one in report["findings"] if one["word"] != "pass"]
+    """One line a finding that is no pass, with what a builder said and of which file below it; and the answer."""
+    found = [line for one in report["findings"] if one["word"] != "pass" for line in (words(one), *_evidence(one))]
     passed = sum(one["word"] == "pass" for one in report["findings"])
     left = [f"not compared {text}" for text in _left_out(report)]
     return [
@@ -154,6 +157,16 @@ def lines(report: Mapping[str, Any]) -> list[str]:
         f"{passed} finding(s) pass",
         f"{_title(report, '->')}: {report['verdict']}: {_answer(report)}",
     ]
+
+
+def _evidence(one: Mapping[str, Any]) -> Iterator[str]:
+    """The builder's own reason, and the file as it lies on this machine: the report names it within the cache alone."""
+    error = str(one["values"].get("error", "")) if one["aspect"] == "builds" else ""
+    said = [line.removeprefix("  | ") for line in error.splitlines() if line.startswith("  | ")]
+    yield from (f"  | {_LINE_ENDS.sub(' ', line)[:_EVIDENCE_CHARACTERS]}" for line in said[:_EVIDENCE_LINES])
+    for name in dict.fromkeys(_ARTEFACT.findall(error)):
+        if (file := cache_dir() / name).is_file():
+            yield f"  model: {file}"
 
 
 def words(one: Mapping[str, Any]) -> str:

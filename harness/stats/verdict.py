@@ -143,8 +143,9 @@ def judge(estimate: Estimate, margins: Margins) -> Verdict:
     if math.isinf(high):
         why = f"{estimate.launches} launch(es) do not show how launches differ; two are the least, four a start"
         return Verdict("inconclusive", why, estimate)
-    other = f"no more than the {tolerated} that are tolerated" if low > -d0 else f"{_percent(-low)} faster"
-    why = f"{_measured(estimate)}: too wide an interval; it may be {caught} slower or more, and it may be {other}"
+    less = f"{-100 * math.expm1(low):.3g} %"
+    other = f"stay within the {tolerated} that are tolerated" if low > -d0 else f"take {less} less"
+    why = f"{_measured(estimate)}: too wide an interval: it may take {caught} longer or more, and it may {other}"
     return Verdict("inconclusive", why, estimate)
 
 
