@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMA",
     "as_json",
+    "evidence",
     "lines",
     "markdown",
     "plain",
@@ -147,7 +148,7 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def lines(report: Mapping[str, Any]) -> list[str]:
     """One line a finding that is no pass, with what a builder said and of which file below it; and the answer."""
-    found = [line for one in report["findings"] if one["word"] != "pass" for line in (words(one), *_evidence(one))]
+    found = [line for one in report["findings"] if one["word"] != "pass" for line in (words(one), *evidence(one))]
     passed = sum(one["word"] == "pass" for one in report["findings"])
     left = [f"not compared {text}" for text in _left_out(report)]
     return [
@@ -159,7 +160,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _evidence(one: Mapping[str, Any]) -> Iterator[str]:
+def evidence(one: Mapping[str, Any]) -> Iterator[str]:
     """The builder's own reason, and the file as it lies on this machine: the report names it within the cache alone."""
     error = str(one["values"].get("error", "")) if one["aspect"] == "builds" else ""
     said = [line.removeprefix("  | ") for line in error.splitlines() if line.startswith("  | ")]
