@@ -26,6 +26,7 @@ from harness.onnx_facts import (
     varying_axes,
 )
 from harness.paths import cache_dir, written
+from harness.sessions import quiet_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -286,9 +287,8 @@ def _folded(model: ModelProto, facts: ModelFacts) -> ModelProto:
     import onnxruntime
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-    options = onnxruntime.SessionOptions()
+    options = quiet_options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 3
     options.intra_op_num_threads = 1
     with tempfile.TemporaryDirectory(prefix="prepare.") as folder:
         written = Path(folder) / "optimized.onnx"

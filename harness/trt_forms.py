@@ -27,6 +27,7 @@ from harness import trt_planes
 from harness.errors import BuildFailed
 from harness.onnx_facts import is_whole
 from harness.paths import cache_dir, written
+from harness.sessions import quiet_options
 from harness.spec.versions import numbers_of
 from harness.trt_layer_norm import layer_norm_primitives
 from harness.trt_planes import convolutions_2d, fresh, names_in
@@ -231,8 +232,7 @@ def _may_change(facts: ModelFacts, model: Model, version: str) -> bool:
 def _outputs(path: Path, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = quiet_options()
     # else it would fuse the primitives of a layer normalization again, and the form itself would not have run
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

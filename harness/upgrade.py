@@ -77,9 +77,8 @@ class Upgrade:
 
     @cached_property
     def _settings(self) -> Settings:
-        from harness.gate.gate import Settings
-
-        return Settings(budget_s=seconds(self._plan.option("--budget") or _BUDGET), builds=self.matrix.builds)
+        budget_s = seconds(self._plan.option("--budget") or _BUDGET)
+        return self.asked.settings(self.matrix, self._plan.entries, self._plan.config.latency, budget_s)
 
     @cached_property
     def _today(self) -> dt.date:

@@ -284,7 +284,7 @@ class Workbench(Materials):
 
     def tells_builds_apart(self, case: Case) -> bool:
         """Whether another number is another build: elsewhere a second one is the first."""
-        return self.environment(case).runtime == "tensorrt"
+        return self.environment(case).tells_builds_apart
 
     def coverage(self, case: Case, built: Sequence[tuple[dict[str, Any], Path]]) -> list[dict[str, Any] | None]:
         """What runs in INT8 in each engine: as the build said, else as the loaded engine does where it runs here."""

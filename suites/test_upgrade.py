@@ -8,7 +8,7 @@ and the run's exit code is 3, as that of harness gate.
 import pytest
 
 from harness.gate.findings import overall
-from harness.gate.report import plain, properties, words
+from harness.gate.report import evidence, plain, properties, words
 
 
 @pytest.mark.latency
@@ -23,8 +23,9 @@ def test_upgrade(pair, gate, request):
         ("verdict", verdict),
         *properties(findings),
     ]
-    said = [words(plain(vars(one))) for one in findings if one.word != "pass"]
+    told = [plain(vars(one)) for one in findings if one.word != "pass"]
     if verdict in {"regression", "invalid"}:
+        said = [line for one in told for line in (words(one), *evidence(one))]
         pytest.fail("\n".join([f"{pair}: {verdict}", *said]), pytrace=False)
     if verdict == "inconclusive":
-        pytest.xfail("; ".join(said))
+        pytest.xfail("; ".join(map(words, told)))

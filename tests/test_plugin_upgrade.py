@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 import xml.etree.ElementTree as ET
@@ -76,7 +77,9 @@ def test_a_gate_that_blocks(run, suites, tmp_path):
     assert found[PAIRS[1], "builds"] == "regression"
     assert found[PAIRS[3], "accuracy"] == "pass"
     assert [one["case"] for one in report["first_stage"]] == PAIRS[:2]
-    assert "no longer builds" in done.out.partition("short test summary")[0]
+    shown = done.out.partition("short test summary")[0]
+    assert "no longer builds" in shown
+    assert re.search(r"^  (\| .+|model: /.+\.onnx)$", shown, re.MULTILINE), "what was built, or what was said of it"
     assert "Traceback" not in done.text
     assert "Warning" not in done.out
 

@@ -32,6 +32,7 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     "results/README.md": "reference/records.md",
     "harness/gate/report.schema.json": "reference/report.schema.json",
+    "results/reference/h200-2026-11-23/gate-8.5.3.1-8.6.0.md": "reference/gate-8.5.3.1-8.6.0.md",
 }
 """Where the repository has it -> where the site has it."""
 
@@ -63,6 +64,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def _moved(source: str) -> str:
     """A file from outside of docs/, its links as they are right where it goes."""
     text = (ROOT / source).read_text("utf-8")
+    text = text.replace("<details>", '<details markdown="1">')  # else a table in it stays text
     return _relinked(text, source, OUTSIDE[source]) if source.endswith(".md") else text
 
 

@@ -18,6 +18,7 @@ import onnx
 
 from harness.errors import CalibrationFailed
 from harness.paths import cache_dir
+from harness.sessions import quiet_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -179,9 +180,8 @@ def open_session(model: onnx.ModelProto | Path, more_outputs: Sequence[str], thr
 
     named = [onnx.helper.make_empty_tensor_value_info(name) for name in more_outputs]
     more = onnx.ModelProto(graph=onnx.GraphProto(output=named)).SerializeToString()
-    options = onnxruntime.SessionOptions()
+    options = quiet_options()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # samples differ in shape: patterns would be planned anew and kept for each of them
     options.enable_mem_pattern = False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.commands.console import note
 from harness.errors import UsageError
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 from harness.spec.matrix import DEFAULT_METHOD, DEFAULT_POLICY
@@ -71,6 +73,9 @@ class _Policy(click.Choice[str]):
 @click.option("--trt-version", metavar="VERSION",
               help="8.5.3, or 8503 as a cache's header has it; the model gets the form for its parser.")  # fmt: skip
 @click.option("--trt-algorithm", metavar="NAME", help=f"In the cache's header.  [default: {_TRT_ALGORITHM}]")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print what was seen, all ranges and the files as one JSON object."
+)
 @click.option("-o", "--out", "out", type=click.Path(path_type=Path), required=True, help="The file to write.")
 def calibrate(
     model: str,
@@ -90,10 +95,11 @@ def calibrate(
     dialect: str | None,
     trt_version: str | None,
     trt_algorithm: str | None,
+    as_json: bool,  # noqa: FBT001
     out: Path,
 ) -> None:
     """Check what was asked for and run it."""
-    from harness.commands.calibration import Request, run
+    from harness.commands.calibration import Request, run, tell, tell_json
     from harness.commands.emit import check_target
     from harness.commands.entry import find_entry
 
@@ -103,7 +109,16 @@ def calibrate(
     entry = find_entry(
         model, data=data, axes=axes, range_=range_, length_inputs=length_inputs, pads=pads, constants=constants
     )
-    run(Request(entry, calibration, layout_text, form, out, count, seed, threads))
+    run(Request(entry, calibration, layout_text, form, out, count, seed, threads), tell_json if as_json else tell)
+    note(f"next: {_next(model, data)}")
+
+
+def _next(model: str, data: str | None) -> str:
+    """The command that says whether the ranges are any good."""
+    if not model.endswith(".onnx"):
+        return f"pytest suites/ --models {model}"
+    given = ["--data", data] if data else []
+    return shlex.join(["harness", "init", model, *given]) + ", and pytest suites/ checks and times it"
 
 
 def _form(emit: str, dialect: str | None, trt_version: str | None, trt_algorithm: str | None) -> Form:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,15 @@ from harness.calibration.pipeline import calibrate
 from harness.commands.console import note, progress, show
 from harness.commands.emit import check_target, targets, write_all
 from harness.commands.entry import counted, spooled
-from harness.commands.seen import calibrated_at, summary
+from harness.commands.seen import calibrated_at, seen, summary
 from harness.modelfile import prepare, read_facts
+from harness.results.record import encode
 from harness.spec.calibration import Policy
 from harness.spec.shapes import layout_from_text
 from harness.trt_forms import aliases, check_equal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from harness.calibration.pipeline import Calibrated
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from harness.spec.model import Model
     from harness.spec.shapes import Layout
 
-__all__ = ["Request", "run"]
+__all__ = ["Done", "Request", "run", "tell", "tell_json"]
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,38 @@ class Request:
     threads: int = 1
 
 
-def run(request: Request) -> list[Path]:
+@dataclass(frozen=True)
+class Done:
+    """What came of it.
+
+    :param facts: what the files themselves say of where they come from.
+    :param files: those written, the ones to build from last.
+    """
+
+    request: Request
+    corpus: Corpus
+    found: Calibrated
+    layout: Layout
+    facts: Mapping[str, Any]
+    files: Sequence[Path]
+
+
+def tell(done: Done) -> None:
+    """Tables for a person, and a line a file."""
+    show(summary(done.request.entry.model, done.corpus, done.found, done.request.calibration, done.layout))
+    for path in done.files:
+        show(f"wrote {path}")
+
+
+def tell_json(done: Done) -> None:
+    """One JSON object: what the tables show, every range, and the files."""
+    show(json.dumps(json.loads(encode({**done.facts, **seen(done.found), "files": list(done.files)}))))
+
+
+def run(request: Request, tell: Callable[[Done], None] = tell) -> list[Path]:
     """Calibrate, write and show. Returns the files written.
 
+    :param tell: prints what came of it.
     :raises UsageError, ModelRefused, DataError, BuildFailed, CalibrationFailed: see the functions that are called.
     :raises WriteFailed: the result cannot be written; then nothing is.
     """
@@ -93,11 +124,8 @@ def run(request: Request) -> list[Path]:
     for path in files:
         check_target(path, source)
     write_all(files | {path: built_from.read_bytes() for path in beside})
-    show(summary(model, corpus, found, request.calibration, layout))
-    for path in files:
-        show(f"wrote {path}")
+    tell(Done(request, corpus, found, layout, facts, [*files, *beside]))
     for path in beside:
-        show(f"wrote {path}")
         _note_build_from(path, source, [*aliases(built_from), *tensors])
     for warning in form.warnings(onnx.load(built_from, load_external_data=False)):
         note(f"note: {warning}")

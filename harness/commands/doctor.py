@@ -282,7 +282,7 @@ def _gpus(
 
 
 def _tables(health: Health) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from harness.commands.trtexec_run import WHERE_IT_COMES_FROM
 
@@ -293,7 +293,7 @@ def _tables(health: Health) -> None:
         name = f"{gpu['name']} @{gpu['host']}" if "host" in gpu else gpu["name"]
         cards.add_row(name, gpu["compute_capability"], gpu["driver"] or "unknown", clock, held)
     show(cards if health.gpus else "no GPU: the CUDA driver shows none to this machine's interpreters")
-    table = Table("runtime", "can", "routes", "precisions", "Python", "found as")
+    table = Table(Column("runtime", no_wrap=True), "can", "routes", "precisions", "Python", "found as")
     for one in health.findings:
         routes, precisions = ", ".join(one.routes), ", ".join(one.precisions)
         table.add_row(one.name, one.can, routes, precisions, one.python_version, one.source)

@@ -27,6 +27,8 @@ The first hour, one line after the other:
       may we move to the other version?
   harness results list
       what was measured so far
+  harness report
+      the same as pages: what is wrong first
 
 Each command's help ends with examples: harness calibrate --help
 """
@@ -76,6 +78,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "selftest": (
         ("harness selftest", "five minutes: a first impression"),
         ("harness selftest --minutes 60 --noise", "an hour: which margins does this machine support?"),
+    ),
+    "report": (
+        ("harness report", "pages in report/, of all that was measured"),
+        ("harness report --since 30d --out public --png", "the last month, and pictures for a pull request"),
     ),
     "results": (("harness results list", ""), ("harness results --results other/results list --json", "")),
     "results list": (

@@ -32,3 +32,5 @@ def fetch(keys: tuple[str, ...]) -> None:
     if rest is not None:
         note("what the tests need")
         rest()
+    if chosen:
+        note(f"next: pytest suites/{' --models ' * bool(keys)}{','.join(keys)}, which needs no network now")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shlex
 import time
 import traceback
 from contextlib import closing
@@ -89,7 +90,6 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     from harness.gate import report
     from harness.gate.asked import Asked, allowances, matrix_of, seconds
     from harness.gate.conclusion import Conclusion
-    from harness.gate.gate import Settings
     from harness.gate.recorded import PREFIX
     from harness.gate.stages import flagged, unsettled
     from harness.gate.steps import Steps, like
@@ -113,9 +113,10 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
         return int(told["exit_code"])
     matrix = read_matrix(str(options["matrix_text"]) or config.matrix)
     matrix = matrix_of(matrix, thorough=bool(options["thorough"]))
-    settings = Settings(budget_s=seconds(str(options["budget"])), builds=matrix.builds)
+    budget_s = seconds(str(options["budget"]))
     asked = Asked.read(config, folder, baseline, candidate, "harness gate")
     seed, entries = int(str(options["seed"])), _entries(config, options)
+    settings = asked.settings(matrix, entries, config.latency, budget_s)
     compared = asked.pairs(matrix, entries)  # what cannot be compared is refused before a run is begun
     pace = Pace([pair.name for pair in compared.both], like)
     began = time.monotonic()
@@ -144,7 +145,8 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
                 _told(kept, pairs, began)
                 raise
             told = _told(kept, pairs, began)
-    note(f"next: harness results show {run.id}")
+    elsewhere = ["--results", str(folder)] if options["results"] else []
+    note(f"next: {shlex.join(['harness', 'results', *elsewhere, 'show', run.id])}")
     for line in _shown(told, options):
         show(line)
     return int(told["exit_code"])
@@ -162,10 +164,11 @@ def _between(
 
     began = time.monotonic()
     old, new = read(folder, baseline), read(folder, candidate)
-    pairs, settings = pairs_of(old, new), Settings()
+    pairs, margins = pairs_of(old, new), Margins()
+    settings = Settings(latency={pair.candidate.model: margins for pair in pairs.both})
     if not pairs.both:
         raise UsageError("the two records share no case", where=f"{baseline}, {candidate}", todo="name other runs")
-    found, left = between(old, new, settings.accuracy, Margins())
+    found, left = between(old, new, settings.accuracy, margins)
     findings = allowed.apply(found, allow, today)
     outcome = Outcome(pairs, tuple(findings), (), settings, time.monotonic() - began)
     told = report.as_json(

@@ -49,7 +49,9 @@ class Finding:
 
     @property
     def name(self) -> str:
-        return f"{self.runtime}-{self.version}{self.at}" if self.runtime else f"no runtime{self.at}"
+        """As ``--runtime`` and a gate name it; of an interpreter without one, that."""
+        where = "-cpu" if self.runtime == "onnxruntime" and self.version != "broken" else ""
+        return f"{self.runtime}-{self.version}{where}{self.at}" if self.runtime else f"no runtime{self.at}"
 
     @property
     def can(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.console import show
+from harness.commands.console import note, show
 
 if TYPE_CHECKING:
     from harness.corpus.catalogue import Entry
@@ -42,6 +42,8 @@ def models(*, as_json: bool) -> None:
             model.score.rpartition(":")[2] or "none",
         )
     show(table)
+    if entries:
+        note(f"next: pytest suites/ --models {next(iter(entries))}, or harness init MODEL.onnx for one of your own")
 
 
 def _plain(key: str, entry: Entry) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def list_(
     last: int,
     as_json: bool,  # noqa: FBT001
 ) -> None:
-    """The runs, the oldest first: time (UTC), host, versions, counts of verdicts.
+    """The runs, the oldest first: time (UTC), host, runtimes, models, counts of verdicts.
 
     With conditions: runs that have such records, and counts of those.
     """
@@ -67,6 +68,9 @@ def list_(
         show(json.dumps([json.loads(encode(asdict(one))) for one in runs]))
     elif runs:
         show(runs_table(runs[-last:]))
+        there = ["--results", str(folder)] if folder else []
+        shown = shlex.join(["harness", "results", *there, "show", runs[-1].run])
+        note(f"next: {shown}, or {shlex.join(['harness', 'report', *there])} for pages of all of them")
         if len(runs) > last:
             note(f"{len(runs) - last} older run(s) are not shown: --last {len(runs)}")
     else:

@@ -21,13 +21,12 @@ def runs_table(runs: Sequence[RunSummary]) -> Any:  # noqa: ANN401 - a rich tabl
     from rich.table import Column, Table
 
     table = Table(
-        Column("run, begun (UTC)", no_wrap=True),
+        Column("run, begun (UTC)", overflow="fold", min_width=23),
         Column("host", overflow="fold"),
         Column("runtimes", overflow="fold"),
-        "models",
-        "harness",
+        Column("models", overflow="fold"),
         Column("records", no_wrap=True),
-        Column("verdicts", overflow="fold"),
+        Column("verdicts", no_wrap=True),
     )
     for one in runs:
         table.add_row(
@@ -35,7 +34,6 @@ def runs_table(runs: Sequence[RunSummary]) -> Any:  # noqa: ANN401 - a rich tabl
             "\n".join(one.hosts),
             "\n".join(one.runtimes),
             _few(one.models),
-            ", ".join(one.harness),
             f"{one.records}" + (f" (+{one.bad} bad)" if one.bad else ""),
             "\n".join(f"{count} {verdict or 'none'}" for verdict, count in one.verdicts.items()),
         )
@@ -48,9 +46,11 @@ def _few(names: Sequence[str]) -> str:
 
 def run_table(numbered: Sequence[tuple[int, Record]]) -> Any:  # noqa: ANN401 - a rich table
     """One row a record, with the number of its line."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("line", "time (UTC)", "kind", "case", "verdict", "values")
+    # Ids of cases begin alike: whatever is cut off is what tells them apart.
+    cases = Column("case", overflow="fold")
+    table = Table("line", "UTC", "kind", cases, "verdict", Column("values", width=28))
     for number, one in numbered:
         time, case = str(one.get("time", "")), str(one.get("case") or "")
         table.add_row(
@@ -93,7 +93,7 @@ def _drawn(values: Mapping[str, Any]) -> str:
     """How many examples, and the least SQNR of one."""
     worst = values.get("worst")
     found = worst.get("sqnr_db") if isinstance(worst, dict) else None
-    least = f", worst sqnr_db {found:.3g}" if isinstance(found, int | float) else ""
+    least = f", worst {found:.3g} dB" if isinstance(found, int | float) else ""
     return f"{values.get('examples')} example(s){least}"
 
 

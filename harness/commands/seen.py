@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import median_low
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Table
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.spec.model import Model
     from harness.spec.shapes import Layout
 
-__all__ = ["calibrated_at", "summary"]
+__all__ = ["calibrated_at", "seen", "summary"]
 
 _SHOWN = 3
 
@@ -52,6 +52,17 @@ def summary(model: Model, corpus: Corpus, found: Calibrated, calibration: Calibr
     facts.add_row("run at", calibrated_at(found, calibration, layout))
     facts.add_row("tensors", str(len(found.ranges[0])))
     return Group(facts, _ranges(found))
+
+
+def seen(found: Calibrated) -> dict[str, Any]:
+    """What the tables show: fractions of 1; of each profile, ``auto``'s dB by method, and tensor -> low, high."""
+    return {
+        "left_out": found.seen.left_out,
+        "padded_fraction": found.seen.padded_fraction,
+        "lost_fraction": found.seen.lost_fraction,
+        "tried_db": list(found.tried or ()),
+        "ranges": list(found.ranges),
+    }
 
 
 def _chosen(found: Calibrated) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import dataclass
@@ -71,9 +72,10 @@ CASE_OR_MODEL is a case's id, as pytest shows it in brackets; a key of `harness 
 @click.option("--build-only", is_flag=True, help="Time nothing.")
 @click.option("--run", "run_it", is_flag=True, help="Run it, and print the medians of what it measured.")
 @click.option("--record", type=click.Path(path_type=Path), help="A run's .jsonl file, to hold its numbers beside.")
+@click.option("--json", "as_json", is_flag=True, help="Print the command, or with --run the medians, as JSON.")
 def trtexec(case_or_model: str, **options: Any) -> None:  # noqa: ANN401 - click's options, of every type
     """Check what was asked for; print the command, or run it."""
-    from harness.commands.trtexec_run import measured, recorded, table
+    from harness.commands.trtexec_run import measured, numbers, recorded, table
 
     asked = Asked(case_or_model, **options)
     case = read_case(case_or_model)
@@ -90,6 +92,9 @@ def trtexec(case_or_model: str, **options: Any) -> None:  # noqa: ANN401 - click
     unfed = [name for name in model.length_inputs if name not in dict(invocation.load_inputs)]
     if unfed and not asked.build_only:
         note(f"trtexec fills inputs at random, also {', '.join(unfed)}: --load-input {unfed[0]}=FILE gives raw values")
+    if not asked.run_it and asked.as_json:
+        show(json.dumps({"command": words, "make_first": made_by or None}))
+        return
     if not asked.run_it:
         show(" \\\n  ".join(shlex.quote(word) for word in words))
         if made_by:
@@ -99,7 +104,8 @@ def trtexec(case_or_model: str, **options: Any) -> None:  # noqa: ANN401 - click
         raise UsageError("no such file", where=invocation.cache or invocation.onnx, todo=f"make it: {made_by}")
     name = case.id if case else ""
     ours = recorded(asked.record, name, model.key, invocation, length) if asked.record else []
-    show(table(measured(invocation), ours, length))
+    times = measured(invocation)
+    show(json.dumps(numbers(times, ours, length)) if asked.as_json else table(times, ours, length))
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ class Asked:
     build_only: bool
     run_it: bool
     record: Path | None
+    as_json: bool
 
 
 def read_case(text: str) -> Case | None:

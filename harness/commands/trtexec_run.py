@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.commands.console import note
 from harness.errors import EnvironmentMissing, ResultsError, RunFailed, UsageError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from harness.trtexec import Invocation, Times
 
-__all__ = ["WHERE_IT_COMES_FROM", "Recorded", "measured", "recorded", "table"]
+__all__ = ["WHERE_IT_COMES_FROM", "Recorded", "measured", "numbers", "recorded", "table"]
 
 WHERE_IT_COMES_FROM = "it comes with TensorRT's tar, deb and container, not with its wheels: add its bin folder to PATH"
 _LINES = 20
@@ -131,3 +131,8 @@ def table(times: Times, ours: list[Recorded], length: int) -> Table:
     for one in ours:
         rows.add_row(one.label, f"{one.median_ms:.4f}", f"{times.compute_ms / one.median_ms:.3f}")
     return rows
+
+
+def numbers(times: Times, ours: list[Recorded], length: int) -> dict[str, Any]:
+    """The same for a program: medians in ms, of trtexec and of ours by what they are of."""
+    return {"length": length, "trtexec": asdict(times), "ours_ms": {one.label: one.median_ms for one in ours}}

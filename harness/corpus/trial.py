@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import ModelRefused
+from harness.sessions import quiet_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,8 +49,7 @@ class Trial:
     def __init__(self, facts: ModelFacts) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # failing is what most runs here are for
+        options = quiet_options(4)  # failing is what most runs here are for
         try:
             self._session = onnxruntime.InferenceSession(str(facts.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its pybind exceptions share no base class but Exception

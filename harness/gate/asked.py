@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness.gate.pairs import Pair, Pairs
     from harness.gate.recorded import Recorded
     from harness.spec.config import Config
+    from harness.spec.latency import LatencyConfig
     from harness.spec.matrix import Matrix
     from harness.workbench import Workbench
     from harness.workers import Environment
@@ -53,7 +54,12 @@ class Asked:
         :raises EnvironmentMissing, UsageError, ResultsError: see :func:`sides`, :func:`harness.gate.recorded.read`.
         """
         if candidate.startswith(recorded.PREFIX):
-            raise UsageError(f"{candidate}: a candidate is run", where=where, todo="only the baseline can be a record")
+            raise UsageError(
+                f"{candidate} would be run against {baseline}: a record stands for a candidate only beside another one",
+                where=where,
+                todo=f"name two records ({recorded.PREFIX}OLD {recorded.PREFIX}NEW), which runs nothing; or put the "
+                "record first and an environment behind it",
+            )
         if not baseline.startswith(recorded.PREFIX):
             return cls(*sides(config, baseline, candidate, where))
         found = recorded.read(results, baseline)
@@ -66,6 +72,19 @@ class Asked:
         """Those that are run, by name: what a workbench needs."""
         there = (self.candidate,) if self.recorded else (self.baseline, self.candidate)
         return {one.name: one for one in there}
+
+    def settings(self, matrix: Matrix, models: Iterable[str], latency: LatencyConfig, budget_s: float) -> Settings:
+        """What the gate may cost and how sure it has to be, as it is then asked."""
+        from harness.gate.gate import Settings
+        from harness.latency import margins_of
+
+        asked = {key: latency.settings(key, self.candidate.name) for key in models}
+        return Settings(
+            budget_s=budget_s,
+            builds=matrix.builds if self.candidate.tells_builds_apart else 1,
+            launches=max((one.launches or matrix.launches for one in asked.values()), default=matrix.launches),
+            latency={key: margins_of(one) for key, one in asked.items()},
+        )
 
     def pairs(self, matrix: Matrix, models: Iterable[str]) -> Pairs:
         """What is compared, and what is left over on each side.

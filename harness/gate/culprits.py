@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from harness.corpus.content import Draw, make
 from harness.errors import BuildFailed, HostLost, WorkerDied, WorkerHung
+from harness.sessions import quiet_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -173,7 +174,9 @@ def _computed(proto: onnx.ModelProto, names: Iterable[str], inputs: Sequence[Fee
     asked = [name for name in names if name not in given]
     already = {one.name for one in watched.graph.output}
     watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in asked if name not in already)
-    session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        watched.SerializeToString(), quiet_options(), providers=["CPUExecutionProvider"]
+    )
     runs = [{**feeds, **_fetched(session, asked, feeds)} for feeds in inputs]
     return {name: [one[name] for one in runs] for name in names}
 

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import onnxruntime
-
+from harness.calibration.observe import open_session
 from harness.corpus.samples import length_of
 from harness.errors import BuildFailed, CalibrationFailed, HostLost, RunFailed, WorkerDied, WorkerHung
 from harness.gate.accuracy import AccuracyMargins, Paired, worst_of
+from harness.gate.advice import SHARES
 from harness.gate.builds import Built, compare_builds
 from harness.gate.culprits import culprits
 from harness.gate.findings import Finding, NotCompared, overall
@@ -23,7 +23,7 @@ from harness.spec.shapes import length_buckets
 from harness.workers.places import check_one_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.gate.accuracy import Side
     from harness.gate.findings import Aspect, Word
@@ -31,14 +31,13 @@ if TYPE_CHECKING:
     from harness.measure.session import Outcome as Session
     from harness.served import Outputs, Served
     from harness.spec.case import Case
+    from harness.stats.verdict import Margins
     from harness.workbench import Workbench
     from harness.workers import Environment
 
-__all__ = ["Gate", "Outcome", "Settings"]
+__all__ = ["Gate", "Outcome", "Settings", "only_builds"]
 
 _FAILURES = (BuildFailed, CalibrationFailed, RunFailed, WorkerDied, WorkerHung)
-_SECOND_STAGE = 0.3
-"""Share of the budget that is kept for what has to be confirmed."""
 _LEAST_SESSION_S = 10.0
 _CONFIRMING_BUILDS = 8
 """Builds of each engine by which a slowdown is confirmed, where two builds differ: three leave two degrees of freedom,
@@ -50,14 +49,18 @@ class Settings:
     """What a gate may cost and how sure it has to be.
 
     :param budget_s: for all latency sessions together.
-    :param builds: of each engine and side, where the runtime builds.
+    :param builds: of each engine and side; 1 where a second build is the first again.
+    :param launches: of a latency session of the first stage, at most.
     :param alpha: the chance that any of all confirmed regressions is none (family-wise, Holm).
+    :param latency: each model's margins.
     """
 
     budget_s: float = 1200.0
     builds: int = 3
+    launches: int = 4
     alpha: float = 0.01
     accuracy: AccuracyMargins = field(default_factory=AccuracyMargins)
+    latency: Mapping[str, Margins] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class Gate:
         self.pairs = pair_up(bench.matrix, bench.entries, baseline, candidate)
         self.first: list[Finding] = []
         self.sessions: dict[str, list[tuple[int, Session]]] = {}
-        self._left_s = {1: settings.budget_s * (1 - _SECOND_STAGE), 2: settings.budget_s * _SECOND_STAGE}
+        self._left_s = {stage: settings.budget_s * share for stage, share in SHARES.items()}
         self._judged = 0
         self._not_compared: dict[tuple[str, Aspect], str] = {}
         self._oracles: dict[str, list[Outputs]] = {}
@@ -169,25 +172,35 @@ class Gate:
         found = self._without_left_out(compare_builds(pair.name, old, new, named))
         if not old.error and not new.error:
             found += self._ran(bench, pair, stage, seconds, asked)
+        else:
+            self._not_built(pair, asked, old, new)
         return [replace(one, stage=stage) for one in found]
 
     def _ran(self, bench: Workbench, pair: Pair, stage: int, seconds: float, asked: Sequence[Aspect]) -> list[Finding]:
         """What only engines that run can show."""
         found: list[Finding] = []
         for aspect in asked:
-            if self.baseline.can_run and not self.candidate.can_run:
-                why = f"{self.candidate.name} only builds here: {self.candidate.why}"
-                found.append(Finding(pair.name, aspect, "inconclusive", why, p=1.0))
-            elif not self.baseline.can_run:
-                self._leave_out(pair, aspect, f"{self.baseline.name} only builds here: {self.baseline.why}")
+            silent = [one for one in (self.baseline, self.candidate) if not one.can_run]
+            if silent == [self.candidate]:
+                found.append(Finding(pair.name, aspect, "inconclusive", only_builds(silent), p=1.0))
+            elif silent:
+                self._leave_out(pair, aspect, only_builds(silent))
             else:
                 self._told(pair.name, aspect)
+                self._not_compared.pop((pair.name, aspect), None)  # the first stage had nothing to run
                 found += (
                     self._accuracy(bench, pair, stage)
                     if aspect == "accuracy"
                     else self._latency(bench, pair, stage, seconds)
                 )
         return found
+
+    def _not_built(self, pair: Pair, asked: Sequence[Aspect], old: Built, new: Built) -> None:
+        """Engines that are not there can be neither run nor timed: said, so that nobody takes it for a pass."""
+        sides = ((self.baseline.name, old), (self.candidate.name, new))
+        why = f"{' and '.join(name for name, built in sides if built.error)} did not build it"
+        for aspect in asked:
+            self._leave_out(pair, aspect, why)
 
     def _leave_out(self, pair: Pair, aspect: Aspect, why: str) -> list[Finding]:
         self._not_compared[pair.name, aspect] = why
@@ -287,12 +300,22 @@ class Gate:
     def _oracle(self, bench: Workbench, key: str) -> list[Outputs]:
         if key not in self._oracles:
             self._oracles.clear()  # one model's outputs at a time
-            session = onnxruntime.InferenceSession(str(bench.prepared(key)), providers=["CPUExecutionProvider"])
+            session = open_session(bench.prepared(key), (), threads=0)
             names = [output.name for output in session.get_outputs()]
             self._oracles[key] = [
                 dict(zip(names, session.run(None, dict(feeds)), strict=True)) for feeds in bench.corpus(key, "test")
             ]
         return self._oracles[key]
+
+
+def only_builds(environments: Sequence[Environment]) -> str:
+    """Why nothing runs in them: ``A and B only build here: no GPU``.
+
+    Without a GPU that would do, pycuda is no help: what is said of it behind that is left out.
+    """
+    names = " and ".join(one.name for one in environments)
+    reasons = dict.fromkeys(one.why.partition("; pycuda ")[0] for one in environments)
+    return f"{names} only build{'s' * (len(environments) == 1)} here: {'; '.join(reasons)}"
 
 
 def _sum(counts: Sequence[dict[str, Any] | None], name: str) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildFailed, HostLost, RunFailed, WorkerDied, WorkerHung
+from harness.gate.advice import left_open
 from harness.gate.findings import Finding
 from harness.latency import design_of, margins_of
 from harness.measure.arms import Question
@@ -80,7 +81,12 @@ def findings_of(pair: Pair, outcome: Outcome, margins: Margins, stage: int) -> l
 def _told(pair: Pair, outcome: Outcome, margins: Margins, stage: int) -> Iterator[Finding]:
     def finding(word: Any, why: str, where: str, estimate: Estimate | None) -> Finding:  # noqa: ANN401 - a verdict's
         p = None if estimate is None else min(1.0, ends * regression_p(estimate, margins))
-        values = {} if estimate is None else {"log_ratio": estimate.point, "interval": estimate.interval}
+        values: dict[str, Any] = {}
+        if estimate is not None:
+            values = {"log_ratio": estimate.point, "interval": estimate.interval}
+        if word == "inconclusive" and estimate is not None:
+            limit, numbers = left_open(outcome, estimate, margins)
+            why, values = f"{why}; {limit}", {**values, **numbers}
         return Finding(pair.name, "latency", word, why, where, p, stage, values)
 
     # A session that goes on until it is clear could have ended after any launch but the first.

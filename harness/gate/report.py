@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError, WriteFailed
+from harness.gate.advice import settling
 from harness.gate.findings import exit_code, overall
+from harness.paths import cache_dir
 from harness.results.record import encode, fingerprint, now
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMA",
     "as_json",
+    "evidence",
     "lines",
     "markdown",
     "plain",
@@ -48,6 +51,8 @@ _SIGNS: dict[Word, str] = {
     "pass": "✅",
 }
 _CELL_CHARACTERS = 500
+_EVIDENCE_LINES, _EVIDENCE_CHARACTERS = 3, 300
+_ARTEFACT = re.compile(r"artefacts/[\w.-]+\.onnx")
 _LINE_ENDS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _MARKUP = re.compile(r"[\\`*~\[\]<>|&!#@:$%^{}]|(?<![^\W_])_|_(?![^\W_])|www\.", re.IGNORECASE)
 """What Markdown of GitHub and of GitLab gives a meaning in the middle of a line; ``_`` within a word has none."""
@@ -79,7 +84,7 @@ def as_json(
     :param run: the id of the run that holds the gate's records.
     :param record, candidate_record: the id of the run that a side was recorded by; empty where it was run.
     """
-    word, made = overall(findings), fingerprint()
+    word, made, settings = overall(findings), fingerprint(), outcome.settings
     return {
         "schema": SCHEMA,
         "verdict": word,
@@ -91,12 +96,13 @@ def as_json(
         "run": run or None,
         "seed": seed,
         "seconds": outcome.seconds,
-        "settings": plain(asdict(outcome.settings)),
+        "settings": plain(asdict(settings)),
         "cases": [pair.name for pair in outcome.pairs.both],
         "only_baseline": [case.id for case in outcome.pairs.only_baseline],
         "only_candidate": [case.id for case in outcome.pairs.only_candidate],
         "not_compared": [plain(asdict(one)) for one in not_compared],
         "findings": [plain(asdict(one)) for one in sorted_findings(findings)],
+        "advice": settling(findings, settings.budget_s, settings.launches, len(outcome.pairs.both)),
         "first_stage": [plain(asdict(one)) for one in outcome.first],
     }
 
@@ -134,21 +140,34 @@ def markdown(report: Mapping[str, Any]) -> str:
             body += [f"Only the {title} has: {', '.join(map(_cell, cases))}.", ""]
     if report["not_compared"]:
         body += ["Not compared:", "", *(f"- {_cell(text)}" for text in _left_out(report)), ""]
+    if advice := report.get("advice"):
+        body += ["What is open:", "", *(f"- {_cell(text)}" for text in advice), ""]
     folded = ["<details><summary>What passed</summary>", "", *_table(rest), "</details>", ""] if rest else []
     return "\n".join([*head, *body, *folded])
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
-    """One line a finding that is no pass, and the answer."""
-    found = [words(one) for one in report["findings"] if one["word"] != "pass"]
+    """One line a finding that is no pass, with what a builder said and of which file below it; and the answer."""
+    found = [line for one in report["findings"] if one["word"] != "pass" for line in (words(one), *evidence(one))]
     passed = sum(one["word"] == "pass" for one in report["findings"])
     left = [f"not compared {text}" for text in _left_out(report)]
     return [
         *found,
         *left,
+        *report.get("advice", ()),
         f"{passed} finding(s) pass",
         f"{_title(report, '->')}: {report['verdict']}: {_answer(report)}",
     ]
+
+
+def evidence(one: Mapping[str, Any]) -> Iterator[str]:
+    """The builder's own reason, and the file as it lies on this machine: the report names it within the cache alone."""
+    error = str(one["values"].get("error", "")) if one["aspect"] == "builds" else ""
+    said = [line.removeprefix("  | ") for line in error.splitlines() if line.startswith("  | ")]
+    yield from (f"  | {_LINE_ENDS.sub(' ', line)[:_EVIDENCE_CHARACTERS]}" for line in said[:_EVIDENCE_LINES])
+    for name in dict.fromkeys(_ARTEFACT.findall(error)):
+        if (file := cache_dir() / name).is_file():
+            yield f"  model: {file}"
 
 
 def words(one: Mapping[str, Any]) -> str:
@@ -227,7 +246,15 @@ def _title(report: Mapping[str, Any], arrow: str) -> str:
 
 def _answer(report: Mapping[str, Any]) -> str:
     said = _ANSWERS[report["verdict"]]
-    return f"historical: {said}, as far as a record tells" if report["historical"] else said
+    allowed = sum(one["word"] == "allowed" for one in report["findings"])
+    if report["historical"]:
+        said = f"historical: {said}, as far as a record tells"
+    if allowed:
+        said += f"; {allowed} regression(s) are allowed, and do not block"
+    sides = (report["baseline"], report["candidate"])
+    if not any(one["runs"] or one["record"] for one in sides):
+        said += "; both sides only build here: nothing was run, so accuracy and latency are open"
+    return said
 
 
 def _left_out(report: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from harness.report.speed import render_speed
@@ -40,4 +41,5 @@ def write_tables(
     for path in paths:
         terminalreporter.write_line(f"records: {path}")
     if len(paths) == 1:
-        terminalreporter.write_line(f"next: harness results --results {paths[0].parent} show {paths[0].stem}")
+        command = shlex.join(["harness", "results", "--results", str(paths[0].parent), "show", paths[0].stem])
+        terminalreporter.write_line(f"next: {command}")

@@ -141,8 +141,10 @@ def judge(estimate: Estimate, margins: Margins) -> Verdict:
     if math.isinf(high):
         why = f"{estimate.launches} launch(es) do not show how launches differ; two are the least, four a start"
         return Verdict("inconclusive", why, estimate)
-    side = f"reaches {caught}" + ("" if low > -d0 else f" on one side and {_percent(-d0)} on the other")
-    return Verdict("inconclusive", f"{_measured(estimate)}: the interval {side}; nothing is proved", estimate)
+    less = f"{-100 * math.expm1(low):.3g} %"
+    other = f"stay within the {tolerated} that are tolerated" if low > -d0 else f"take {less} less"
+    why = f"{_measured(estimate)}: too wide an interval: it may take {caught} longer or more, and it may {other}"
+    return Verdict("inconclusive", why, estimate)
 
 
 def judge_session(

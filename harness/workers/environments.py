@@ -93,6 +93,11 @@ class Environment:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def tells_builds_apart(self) -> bool:
+        """Whether another number is another build: elsewhere a second one is the first."""
+        return self.runtime == "tensorrt"
+
 
 def find_environments(root: Path, extra: Sequence[str] = (), optional: Sequence[str] = ()) -> list[Environment]:
     """Environments of the running interpreter, of those in ``extra`` and ``optional``, and of ``<root>/.tox/*``.
@@ -197,16 +202,31 @@ def installs(pattern: str) -> str:
 
     Another release of a version that tox has (``tensorrt-8.5.1``) is answered with that version's own environment.
     """
-    wanted = {name: tox for name, tox in TOX.items() if fits(name, pattern)}
+    wanted = {name: tox for name, tox in TOX.items() if fits(name, pattern) or _is_version(name, pattern)}
     if not wanted and (version := re.match(r"(.+-\d+\.\d+)\.", pattern)):
         wanted = {name: tox for name, tox in TOX.items() if name.startswith(version[1] + ".")}
     if len(wanted) == 1:
         ((name, tox),) = wanted.items()
         return f"{name} comes with: python -m tox run -e {tox} --notest"
-    shown = wanted or {name: tox for name, tox in TOX.items() if name.startswith("tensorrt-") and tox != "rtx17"}
-    several = ", ".join(f"{tox} ({name})" for name, tox in shown.items())
-    rtx = "" if wanted else f"TensorRT-RTX comes with: {INSTALL}; others with "
-    return f"{rtx}python -m tox run -e ONE --notest, ONE of {several}"
+    if wanted:
+        several = ", ".join(f"{tox} ({name})" for name, tox in wanted.items())
+        return f"python -m tox run -e ONE --notest, ONE of {several}"
+    own = "any other goes into an interpreter of its own, named under [environments] in harness.toml"
+    family = max((one for one in RUNTIMES if pattern.startswith(f"{one}-")), key=len, default="")
+    if not family:
+        return f"known are {', '.join(RUNTIMES)}; harness doctor lists versions and the command for each; {own}"
+    known = ", ".join(
+        f"{name.removeprefix(family + '-').removesuffix('-cpu')} ({tox})"
+        for name, tox in TOX.items()
+        if re.match(rf"{family}-\d", name)
+    )
+    return f"tox has {family} {known}: python -m tox run -e ONE --notest; {own}"
+
+
+def _is_version(name: str, text: str) -> bool:
+    """Whether a text is the version alone of a name, or its beginning: ``1.22`` of ``onnxruntime-1.22.1-cpu``."""
+    version = re.search(r"-(\d[\d.]*)", name)
+    return bool(re.fullmatch(r"\d+(\.\d+)*", text) and version and f"{version[1]}.".startswith(f"{text}."))
 
 
 def probe(pythons: Sequence[str]) -> list[list[dict[str, Any]]]:

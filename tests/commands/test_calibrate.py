@@ -160,6 +160,24 @@ def test_all_of_your_own_samples_are_used(cache, model, data, tmp_path, capsys):
         assert row in table
 
 
+def test_what_was_seen_for_a_program(cache, model, data, tmp_path, capsys):
+    """All that the table has, every range and not the widest alone; on stdout nothing else."""
+    out = tmp_path / "small.int8.onnx"
+    command = ["calibrate", str(model), *own("--data", data, "--method", "minmax", "-o", out)]
+    assert main([*command, "--json"]) == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert told["corpus"] | {"digest": "", "origin": ""} == {
+        "digest": "", "origin": "", "samples": 5, "batches": 5, "lengths": [5, 16],
+    }  # fmt: skip
+    (ranges,) = told["ranges"]
+    assert ranges["x"][1] == 9.0
+    assert (told["left_out"], told["lost_fraction"], told["files"]) == (0, 0.0, [str(out)])
+    assert main(command) == 0
+    assert "9" in capsys.readouterr().out
+    assert f"next: harness init {model} --data {data}, and pytest suites/" in " ".join(said.err.split())
+
+
 def test_the_first_samples_only(cache, model, data, tmp_path):
     found = emitted([model, *own("--data", data, "--samples", "2", "--method", "minmax")], tmp_path / "two.json")
     assert found["corpus"]["samples"] == 2

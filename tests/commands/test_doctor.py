@@ -84,6 +84,14 @@ def test_this_interpreter_runs_and_that_is_enough(there, said):
     assert here["routes"] == ["qdq"]
 
 
+def test_a_runtime_has_the_name_that_a_gate_takes(there, capsys):
+    assert main(["doctor"]) == 0
+    (chosen,) = environments.select(
+        environments.find_environments(there), [f"onnxruntime-{onnxruntime.__version__}-cpu"]
+    )
+    assert f"│ {chosen.name} " in capsys.readouterr().out
+
+
 def test_tensorrt_without_gpu_and_pycuda_says_both_and_what_to_do(there, venv, said):
     venv("trt85", tensorrt="__version__ = '8.5.3.1'")
     _, _, found = said()

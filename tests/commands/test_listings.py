@@ -52,7 +52,7 @@ def test_fetch(project, model, capsys):
     assert main(["fetch", "small"]) == 0
     said = capsys.readouterr()
     assert said.out == f"small: {model} ({model.stat().st_size / 1e6:.1f} MB)\n"
-    assert said.err == "[1/1] small\n"
+    assert said.err == "[1/1] small\nnext: pytest suites/ --models small, which needs no network now\n"
 
 
 def test_fetch_all_brings_what_the_catalogue_wants_too(project, capsys):

@@ -97,12 +97,29 @@ def test_show(folder, capsys):
     assert json.loads(said(capsys, "show", "20261121:1", "--json")[1]) == json.loads(out)
 
 
+def test_tables_tell_cases_and_verdicts_apart_in_100_columns(folder, capsys):
+    """Ids of cases begin alike; a verdict that is broken in two is no word."""
+    names = [f"wave_len-tensorrt-10.13.0.35-int8-{method}-per_profile-cache-buckets3" for method in ("mse", "minmax")]
+    cases = [made("d", 5000 + n, case=name, verdict="inconclusive", kind="accuracy") for n, name in enumerate(names)]
+    written(folder, "20261125T054421Z-17f1c7", *cases)
+    out = said(capsys, "show", "20261125T054421Z")[1]
+    assert {len(line) for line in out.splitlines()} == {len(out.splitlines()[0])}  # nothing is cut off
+    assert len(out.splitlines()[0]) <= 100
+    cells = ["".join(line.split("│")[4].strip() for line in out.splitlines() if "│" in line)]
+    assert all(name in "".join(cells) for name in names)
+    out, err = said(capsys, "list")[1:]
+    assert {len(line) for line in out.splitlines()} == {len(out.splitlines()[0])}
+    assert len(out.splitlines()[0]) <= 100
+    assert "2 inconclusive" in out
+    assert "next: harness results show 20261125T054421Z-17f1c7" in err
+
+
 def test_show_of_drawn_examples(folder, capsys):
     worst = {"length": 5, "sqnr_db": 9.0}
     both = [made("d", 1, kind="drawn", values={"examples": n, "worst": worst if n else None}) for n in (20, 0)]
     written(folder, "d", *both)
     out = " ".join(said(capsys, "show", "d")[1].split())
-    assert "20 example(s), worst sqnr_db 9" in out
+    assert "20 example(s), worst 9 dB" in out
     assert "0 example(s)" in out
 
 

@@ -238,6 +238,18 @@ def test_run(program, project, capsys):
     assert "--useSpinWait" in called.read_text().splitlines()
 
 
+def test_for_a_program(program, run_file, capsys):
+    program()
+    command = ["trtexec", CASE, "--json"]
+    assert main(command) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["command"][0], told["make_first"]) == ("trtexec", None)
+    assert main([*command, "--run", "--record", str(run_file)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["length"], told["trtexec"]["compute_ms"]) == (10, 3.0)
+    assert [*told["ours_ms"].values()] == [1.5]
+
+
 def test_the_program_of_another_version(program, refused):
     program("[TensorRT v100300]")
     assert "trtexec of TensorRT 10.3.0, not of 8.5.3" in refused("small", "--trt-version", "8.5.3", "--run")

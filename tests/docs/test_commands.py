@@ -1,4 +1,6 @@
-"""Every command that the documents show is run, or its options are looked up where a run takes long."""
+"""Every command that the documents and the help show is run. What cannot be stands in ``not_run.py``, with the reason
+and with what is checked in place of a run; that list is complete, and has nothing that is run.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,17 @@ import pytest
 from onnx import helper, numpy_helper
 
 from harness.cli import cli, main
+from harness.commands.configured import configured_models
 from harness.commands.examples import commands_of
+from harness.corpus.registry import pick
+from harness.results.store import Store
+from harness.runtimes.serve import RUNTIMES
+from harness.spec.config import find_config
 from harness.trtexec import FLAGS
+from harness.workers import Environment
+from harness.workers.environments import TOX
+from tests.docs import not_run
+from tests.run_records import made, written
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "results/README.md")]
@@ -30,7 +41,7 @@ DOCUMENTS += sorted(ROOT.glob("docs/**/*.md"))
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
-_LOOKED_UP = {"fetch", "gate", "selftest"}  # of harness: take minutes, the first also a network
+_SHOWN_WITH_OUTPUT = re.compile(r"^(?:\$ |(?=export |docker run |python -m tox |pytest ))(.+)", re.MULTILINE)
 _TINY = 'precisions = ["int8"]\ncompared = ["mse-pad"]\nsamples = 4\ntests = 1\ndraws = 2\nblocks = 2\n'
 
 
@@ -51,8 +62,10 @@ def blocks(document, language):
 
 def commands():
     for document in DOCUMENTS:
-        for text in blocks(document, "sh"):
-            for line in text.replace("\\\n", " ").splitlines():
+        typed = [text.replace("\\\n", " ") for text in blocks(document, "sh")]
+        seen = [text.replace("\\\n", " ") for text in blocks(document, "text")]
+        for text in (*typed, *("\n".join(_SHOWN_WITH_OUTPUT.findall(text)) for text in seen)):
+            for line in text.splitlines():
                 for command in line.split("&&"):
                     words = shlex.split(command, comments=True)
                     if words:
@@ -63,6 +76,28 @@ def taught():
     """What help tells to type."""
     for command in commands_of():
         yield Shown("harness --help", tuple(shlex.split(command)))
+
+
+def every():
+    """Each command once, under the first document that shows it."""
+    found = {}
+    for shown in (*commands(), *taught()):
+        found.setdefault(shown.words, shown)
+    return [*found.values()]
+
+
+def in_place_of_a_run(words):
+    """A reason of :mod:`tests.docs.not_run`; empty where the command is run."""
+    program, *arguments = words
+    if program == "harness":
+        return not_run.OF_HARNESS.get(arguments[0], not_run.ASKS if "--yes" in arguments and "prune" in words else "")
+    if program == "pytest":
+        if any("@gpu" in word or word == "old" for word in words):  # names of the guide's own configuration
+            return not_run.HOSTS
+        return "" if "--model" in words or "encoder" in words else not_run.LONG
+    if program == "pip" or words[:3] in {("python", "-m", "pip"), ("python", "-m", "tox")}:
+        return not_run.INSTALLS
+    return not_run.THEIRS
 
 
 def the_block(document, language, word):
@@ -86,10 +121,13 @@ def folder(tmp_path_factory):
     catalogue = f"catalogue = {str(ROOT / 'fixtures' / 'catalogue.py')!r}\n"
     (folder / "harness.toml").write_text(catalogue + the_block("docs/guide/own-model.md", "toml", "models"))
     (folder / "tiny.toml").write_text(_TINY)
+    shutil.copy(ROOT / "docs/ci/allow.toml", folder)
     for results in (folder / "results", folder / "other" / "results"):
         results.mkdir(parents=True)
         run = ROOT / "results/reference/h200-2026-11-23/first-latency-8.5.3.1.jsonl"
         shutil.copy(run, results / "20261123T054421Z-17f1c7.jsonl")
+    case = {"case": "vad-tensorrt-8.6.0-fp16-single", "model_name": "vad", "runtime": "tensorrt-8.6.0"}
+    written(folder / "recorded", "20261120T000000Z-aaaaaa", made("20261120T000000Z-aaaaaa", **case))
     return folder
 
 
@@ -123,29 +161,71 @@ def encoder(path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-@pytest.mark.parametrize("shown", [*commands(), *dict.fromkeys(taught())], ids=str)
+@pytest.mark.parametrize("shown", every(), ids=str)
 def test_command(shown, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     program, *arguments = shown.words
-    if program == "harness":
+    reason = in_place_of_a_run(shown.words)
+    if program == "harness" and reason not in {"", not_run.ASKS}:
+        check_read(arguments, monkeypatch, capsys)
+    elif program == "harness":
         check_harness(arguments, folder, capsys)
+    elif reason == not_run.HOSTS:
+        assert {word for word in arguments if word.startswith("--")} <= options_of_pytest()
     elif program == "pytest":
-        check_pytest(arguments, folder)
+        check_pytest(arguments, folder, own=not reason)
     elif program == "pip" or shown.words[:3] == ("python", "-m", "pip"):
         check_pip(arguments[2:] if program == "python" else arguments)
     elif shown.words[:4] == ("python", "-m", "tox", "run"):
         check_tox(arguments[3:])
     elif program == ".ci/run":
         assert os.access(ROOT / program, os.X_OK)
+    elif program == "docker":
+        assert all((ROOT / word).is_file() for word in arguments if word.startswith("docs/"))
     else:  # somebody else's program: nothing of ours can make it wrong
-        assert program in {"ruff", "mypy", "."} or shown.words[:3] == ("python", "-m", "venv"), "add a check for it"
+        theirs = {"ruff", "mypy", ".", "export"}
+        assert program in theirs or shown.words[:3] == ("python", "-m", "venv"), "add a check for it"
+
+
+def test_what_is_not_run_is_listed():
+    """Each with its reason: whoever shows a command that no test runs has to say so there."""
+    reasons = {shlex.join(shown.words): in_place_of_a_run(shown.words) for shown in every()}
+    listed = {shlex.join(shlex.split(line)): reason for reason, lines in not_run.NOT_RUN.items() for line in lines}
+    assert listed == {command: reason for command, reason in reasons.items() if reason}
+
+
+class Begun(BaseException):
+    """In place of a run that would begin."""
+
+
+def check_read(arguments, monkeypatch, capsys):
+    """All that a command reads before it begins what takes long: of a gate up to its run, of others the options."""
+    name, *words = arguments
+    context = cli.commands[name].make_context(name, words)
+    if name == "fetch":
+        assert pick(configured_models(find_config()), context.params["keys"])
+    if name != "gate":
+        return
+
+    def there(*_, **__):
+        """What tox's environments would be on a machine with a GPU."""
+        found = []
+        for runtime in TOX:
+            family = max((one for one in RUNTIMES if runtime.startswith(f"{one}-")), key=len)
+            version = runtime.removeprefix(f"{family}-")
+            found.append(Environment(runtime, f"/{runtime}/bin/python", family, version))
+        return found
+
+    def begun(self):
+        raise Begun
+
+    monkeypatch.setattr("harness.gate.asked.find_environments", there)
+    monkeypatch.setattr(Store, "open_run", begun)
+    with pytest.raises(Begun):
+        assert main([*arguments, "--results", "recorded"]) is None, capsys.readouterr().err
 
 
 def check_harness(arguments, folder, capsys):
-    if arguments[0] in _LOOKED_UP:
-        known = {option for parameter in cli.commands[arguments[0]].params for option in parameter.opts}
-        assert {word for word in arguments[1:] if word.startswith("-")} <= known
-        return
     if arguments[0] == "init":
         folder = a_new_project(folder)
         os.chdir(folder)
@@ -171,11 +251,11 @@ def a_new_project(folder):
     return new
 
 
-def check_pytest(arguments, folder):
+def check_pytest(arguments, folder, *, own):
     words = [str(ROOT / word) if word.startswith(("suites/", "tests/")) else word for word in arguments]
     assert all(Path(word).exists() for word in words if word.startswith(str(ROOT)))
     # Own models are small: they run for real. What takes minutes is collected, which reads every option.
-    quick = ["--matrix", "tiny.toml", "--benchmark-disable"] if "--model" in words else ["--collect-only"]
+    quick = ["--matrix", "tiny.toml", "--benchmark-disable"] if own else ["--collect-only"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, *quick]
     done = subprocess.run(
         [*command, "--results", str(folder / "results")],
@@ -184,11 +264,14 @@ def check_pytest(arguments, folder):
     said = done.stdout + done.stderr
     if "--runtime" in words and "can neither run nor build" in said:
         pytest.skip("that runtime is installed, and there is no GPU for it")
+    if "--require" in words and "--require: no runtime matches" in said:
+        assert done.returncode == 4, said
+        return
     if "--baseline" in words and "no runtime matches" in said:  # its options were read before that was found out
         assert done.returncode == 5, said
         return
     assert done.returncode == 0, said
-    if "--model" in words:
+    if own:
         assert "records:" in said
     else:
         assert "::" in said, "nothing was collected"
@@ -245,13 +328,10 @@ def test_python(document):
 
 def test_options_named_in_text():
     """Every ``--option`` in backquotes exists somewhere."""
-    every = [
-        *cli.commands.values(),
-        *(sub for command in cli.commands.values() for sub in getattr(command, "commands", {}).values()),
-    ]
-    known = {option for command in every for parameter in command.params for option in parameter.opts}
-    plugin = (ROOT / "harness" / "plugin_options.py").read_text(encoding="utf-8")
-    known |= set(re.findall(r"\"(--[a-z-]+)\"", plugin))
+    known = {
+        option for command in commands_there().values() for parameter in command.params for option in parameter.opts
+    }
+    known |= options_of_pytest()
     # Polygraphy's, trtexec's, pytest-benchmark's
     theirs = {"--data-loader-script", "--calibProfile"}
     theirs |= set(FLAGS) | {"--notest"}  # trtexec's, tox's
@@ -260,3 +340,33 @@ def test_options_named_in_text():
         for span in re.findall(r"`([^`\n]+)`", document.read_text(encoding="utf-8")):
             for option in re.findall(r"(?<![\w-])--[A-Za-z0-9-]+", span):
                 assert option in known | theirs, f"{document.name}: {option}"
+
+
+def test_commands_named_in_text():
+    """Every ``harness COMMAND --option`` in backquotes is one, with its own options."""
+    there, named = commands_there(), 0
+    for document in DOCUMENTS:
+        for span in re.findall(r"`harness ([^`\n]+)`", document.read_text(encoding="utf-8")):
+            words = span.split()
+            if words[0].startswith("-") or span in not_run.NOT_YET:
+                continue
+            named += 1
+            for last in words[1].split("|") if words[0] == "results" and len(words) > 1 else [""]:
+                name = f"{words[0]} {last}".strip()
+                assert name in there, f"{document.name}: harness {span}"
+                known = {option for parameter in there[name].params for option in parameter.opts}
+                assert {word for word in words if word.startswith("-")} <= known, f"{document.name}: harness {span}"
+    assert named > 40
+
+
+def commands_there():
+    """Name -> command, of groups, too."""
+    found = dict(cli.commands)
+    for name, group in cli.commands.items():
+        found |= {f"{name} {last}": command for last, command in getattr(group, "commands", {}).items()}
+    return found
+
+
+def options_of_pytest():
+    plugin = (ROOT / "harness" / "plugin_options.py").read_text(encoding="utf-8")
+    return set(re.findall(r"\"(--[a-z-]+)\"", plugin))

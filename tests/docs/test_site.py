@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import re
 import shutil
@@ -10,12 +12,16 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import click
 import pytest
 
 pytest.importorskip("mkdocs", reason="tox run -e tests installs it")
 pytest.importorskip("material", reason="tox run -e tests installs it")
 
 from harness.cli import cli
+from harness.commands.examples import EXAMPLES
+from harness.gate.report import schema_text
+from harness.results.record import KINDS
 from harness.spec import config
 
 ROOT = Path(__file__).parents[2]
@@ -64,11 +70,19 @@ def text_of(page):
 
 
 def test_every_command_is_in_the_reference(site):
-    said = text_of(site / "reference/commands.html")
-    for name, command in cli.commands.items():
-        assert f"harness {name}" in said
+    sections = text_of(site / "reference/commands.html").split("Usage: ")[0].split("¶")
+    for name, command in every(cli):
+        (said,) = (text for head, text in itertools.pairwise(sections) if head.endswith(f"\nharness {name}"))
         for parameter in command.params:
             assert all(option in said for option in parameter.opts if option.startswith("--")), name
+        assert all(line in said for line, _ in EXAMPLES.get(name, ())), name
+
+
+def every(group, before=""):
+    for name, command in group.commands.items():
+        yield before + name, command
+        if isinstance(command, click.Group):
+            yield from every(command, f"{before}{name} ")
 
 
 def test_every_key_is_in_the_reference(site):
@@ -82,6 +96,27 @@ def test_records_as_recorded(site):
     said = text_of(site / "reference/records.html")
     for words in ("values.buckets.*.sqnr_db", "values.session.word", "environment.cpu"):
         assert words in said
+
+
+def test_every_kind_of_record_is_in_the_reference(site):
+    """What nobody recorded on a GPU yet has no table of fields; what its values are is told all the same."""
+    page = (site / "reference/records.html").read_text("utf-8")
+    by_kind = page.partition("by kind")[2].partition("</table>")[0]
+    assert {re.match(r"\w+", cell)[0] for cell in re.findall(r"<tr>\s*<td><code>(\w+)</code>", by_kind)} == KINDS
+
+
+def test_every_field_of_a_gates_report_is_in_the_reference(site):
+    said = text_of(site / "reference/gate-report.html")
+    schema = json.loads(schema_text())
+    assert all(f"\n{name}\n" in said for name in schema["properties"])
+    assert all(f"findings[].{name}\n" in said for name in schema["$defs"]["finding"]["properties"])
+
+
+def test_a_recorded_gate_is_on_the_site(site):
+    said = (site / "reference/gate-8.5.3.1-8.6.0.html").read_text("utf-8")
+    assert 'href="../reference/gate-8.5.3.1-8.6.0.html"' in (site / "guide/gate.html").read_text("utf-8")
+    folded = said.partition("<summary>What passed</summary>")[2]
+    assert "<td>" in folded.partition("</details>")[0]  # a table, and not its text
 
 
 def test_nothing_is_fetched(site):

@@ -12,6 +12,7 @@ from harness.errors import EnvironmentMissing, UsageError
 from harness.gate.asked import Asked, environment, matrix_of, seconds, sides
 from harness.gate.recorded import Recorded
 from harness.spec.config import find_config
+from harness.spec.latency import LatencyConfig, LatencySettings
 from harness.spec.matrix import Matrix
 from harness.workers import Environment
 from tests.fake_tensorrt import interpreter
@@ -98,8 +99,8 @@ def test_what_shares_no_case_is_refused():
         )
 
 
-def test_a_candidate_is_no_record(tmp_path):
-    with pytest.raises(UsageError, match="only the baseline can be a record"):
+def test_a_recorded_candidate_wants_a_recorded_baseline(tmp_path):
+    with pytest.raises(UsageError, match="name two records"):
         Asked.read(find_config(tmp_path), Path(), "a", "record:newest", "here")
 
 
@@ -110,3 +111,16 @@ def test_builds_and_budgets():
     for text in ("0", "soon", "-1m", "1d"):
         with pytest.raises(UsageError, match="is no time"):
             seconds(text)
+
+
+@pytest.mark.parametrize(("family", "builds"), [("tensorrt", 3), ("tensorrt-rtx", 1), ("onnxruntime", 1)])
+def test_settings_are_what_is_then_done(family, builds):
+    """Builds where a second one is another, and the margins that hold for each model there."""
+    over = (("vad",), (f"{family}-2",), LatencySettings(caught=0.2, launches=9))
+    latency = LatencyConfig(LatencySettings(tolerated=0.01), (over,))
+    old, new = (Environment(f"{family}-{n}", "python", family, str(n)) for n in (1, 2))
+    found = Asked(old, new).settings(matrix_of(Matrix(), thorough=False), ["vad", "wave"], latency, 60.0)
+    assert (found.budget_s, found.builds, found.launches) == (60.0, builds, 9)
+    assert {key: (one.tolerated, one.caught) for key, one in found.latency.items()} == {
+        "vad": (0.01, 0.2), "wave": (0.01, 0.05),
+    }  # fmt: skip

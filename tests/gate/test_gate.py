@@ -14,7 +14,7 @@ from harness.corpus.own import own_entry
 from harness.errors import HostLost, UsageError
 from harness.gate import gate as gates
 from harness.gate.findings import Finding
-from harness.gate.gate import Gate, Settings
+from harness.gate.gate import Gate, Settings, only_builds
 from harness.gate.latency import TRAFFIC, compare_latency
 from harness.results.store import Store
 from harness.spec.latency import LatencyConfig, LatencySettings
@@ -216,3 +216,23 @@ def test_a_fault_that_is_there_once_does_not_block(lab, untimed):
     assert not [one for one in outcome.findings if one.blocks]
     again = [one for one in outcome.findings if one.stage == 2]
     assert all(one.why.startswith("not confirmed") for one in again)
+
+
+def test_what_a_side_did_not_build_is_named_as_not_compared(lab):
+    gates = []
+    make = planted(lab, unknown)
+    gates.append(Gate(make(0), lambda: make(1), lab.sides[OLD], lab.sides[NEW], Settings(budget_s=30, builds=2)))
+    gates[0].run()
+    left = {(one.case, one.aspect): one.why for one in gates[0].not_compared}
+    for aspect in ("accuracy", "latency"):
+        assert left["conv-int8-minmax-ragged-single", aspect] == f"{NEW} did not build it"
+        assert ("conv-fp32-single", aspect) not in left
+
+
+def test_two_sides_that_only_build_are_both_named_with_what_would_help():
+    why = "no GPU: the CUDA driver is missing; pycuda is not installed: pip install pycuda; it is a source package"
+    sides = [Environment(name, "p", "tensorrt-rtx", "1", can_run=False, why=why) for name in ("rtx-1.6", "rtx-1.7")]
+    assert only_builds(sides) == "rtx-1.6 and rtx-1.7 only build here: no GPU: the CUDA driver is missing"
+    assert only_builds(sides[:1]) == "rtx-1.6 only builds here: no GPU: the CUDA driver is missing"
+    alone = replace(sides[0], why="pycuda is not installed: pip install pycuda; it is a source package")
+    assert "pip install pycuda" in only_builds([alone]), "with a GPU it is all that is missing"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ PAIR = Pair(*(Case("net", runtime, Precision.FP32, None, "single") for runtime i
 ENVIRONMENT = Environment("onnxruntime-1.32.0-cpu", "python", "onnxruntime", "1.32.0")
 
 
-def session(slower, looks, *, first_ms=1.0, tail=1.0, seed=0, blocks=24):
+def session(slower, looks, *, first_ms=1.0, tail=1.0, seed=0, blocks=24, spread=0.0):
     """Launches of a candidate that is ``slower`` times as slow, and the findings by aspect and place."""
     random = np.random.default_rng(seed)
     arms = [Arm(runtime, ENVIRONMENT, Path("net.onnx")) for runtime in ("old", "new")]
@@ -31,7 +32,7 @@ def session(slower, looks, *, first_ms=1.0, tail=1.0, seed=0, blocks=24):
         return {"cpu_ns": [int(value) for value in values], "wall_ns": [int(value) for value in values]}
 
     def measure(*_, **__):
-        factors = {"old": 1.0, NULL: 1.0, "new": slower}
+        factors = {"old": 1.0, NULL: 1.0, "new": slower * random.lognormal(0, spread)}
         samples = {
             arm: {name: [burst(mean * factor, tail if arm == "new" else 1.0) for _ in range(blocks)]
                   for name, mean in (("short", 2e5), ("long", 8e5))}
@@ -80,3 +81,23 @@ def test_a_tail_of_too_few_runs_is_not_judged():
 def test_a_cold_start_is_told(first_ms, word):
     _, found = session(1.0, (3,), first_ms=first_ms)
     assert found["cold start", ""].word == word
+
+
+def test_what_is_open_names_the_limit_that_ended_the_session_and_what_would_do():
+    """Launches, seconds of the budget, or a traffic that was clear before its lengths: each wants another answer."""
+    outcome, found = session(1.035, (2,), seed=3, spread=0.03)
+    traffic = found["latency", "traffic"]
+    assert traffic.word == "inconclusive"
+    assert "; ended by its 2 launches; to settle it: " in traffic.why
+    assert traffic.values["ended"] == "launches"
+    assert (traffic.values["launches"], traffic.values["launches_needed"]) >= (2, 3)
+    assert traffic.values["seconds_needed"] == pytest.approx(0.3 * traffic.values["launches_needed"], abs=0.06)
+    short = replace(outcome, stopped_by="budget", design=Design(looks=(3, 6), blocks=24, budget_s=7))
+    (traffic, *_) = findings_of(PAIR, short, Margins(), 1)
+    assert "; ended by its 7 s of the budget, after 2 of 6 launches; to settle it: " in traffic.why
+    assert traffic.values["ended"] == "budget"
+    clear = replace(short, stopped_by="look")
+    (traffic, *_) = findings_of(PAIR, clear, Margins(), 1)
+    assert traffic.why.endswith("; ended by a clear answer for the traffic, after 2 of 6 launches")
+    assert (traffic.values["ended"], traffic.values["seconds_needed"]) == ("traffic", None)
+    assert not any("ended" in one.values for one in session(1.0, (3, 6))[1].values())

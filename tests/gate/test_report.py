@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -133,3 +134,55 @@ def test_lines_for_a_terminal():
     assert found == ["regression   vad-fp16-single latency traffic: +9 %"]
     assert passed == "1 finding(s) pass"
     assert answer == "tensorrt-8.5.3.1 -> tensorrt-8.6.0: regression: do not move"
+
+
+REFUSED = """tensorrt-8.6.0, artefacts/9e97.onnx: the builder refuses this model
+  -> name a form
+  | IBuilder: Error Code 1: Myelin (CHECK(dtype) failed)
+  | second
+  | third
+  | fourth"""
+
+
+def test_a_build_that_fails_shows_the_builders_own_reason_and_the_file(tmp_path, monkeypatch):
+    """In a terminal, where the file is; in what is published the cache's folder has no place."""
+    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path))
+    (tmp_path / "artefacts").mkdir()
+    (tmp_path / "artefacts" / "9e97.onnx").touch()
+    told = made(Finding("vad-fp16-single", "builds", "regression", "no longer builds", values={"error": REFUSED}))
+    head, *evidence, _, _ = report.lines(told)
+    assert head.endswith("no longer builds")
+    assert evidence == [
+        "  | IBuilder: Error Code 1: Myelin (CHECK(dtype) failed)", "  | second", "  | third",
+        f"  model: {tmp_path}/artefacts/9e97.onnx",
+    ]  # fmt: skip
+    assert str(tmp_path) not in json.dumps(told) + report.markdown(told)
+    (tmp_path / "artefacts" / "9e97.onnx").unlink()
+    assert not any("model:" in line for line in report.lines(told))
+
+
+def test_the_last_line_hides_nothing_that_is_allowed_and_nothing_that_was_not_run():
+    allowed = replace(SLOW, word="allowed")
+    assert report.lines(made(PASS, allowed))[-1].endswith(
+        ": pass: nothing that blocks was found; 1 regression(s) are allowed, and do not block"
+    )
+    assert "1 regression(s) are allowed" in report.markdown(made(PASS, allowed)).splitlines()[2]
+    told = made(PASS)
+    assert report.lines(told)[-1].endswith(": pass: nothing that blocks was found")
+    for side in ("baseline", "candidate"):
+        told[side]["runs"] = False
+    assert "; both sides only build here: nothing was run" in report.lines(told)[-1]
+    told["candidate"]["runs"] = True
+    assert "only build" not in report.lines(told)[-1]
+
+
+def test_what_is_open_comes_with_what_would_settle_it():
+    open_ = Finding("c", "latency", "inconclusive", "?", "traffic", values={
+        "ended": "budget", "launches": 2, "launches_needed": 6, "seconds_needed": 700.0})  # fmt: skip
+    told = made(PASS, open_)
+    *_, ends, would, _, _ = report.lines(told)
+    assert ends == "of 1 session(s) that left something open, 1 by the budget (1200 s for all)"
+    assert would.startswith("if the ratios stay as they are, --budget ")
+    assert would.endswith("and launches = 6 in a matrix file (--matrix) would settle 1 of 1")
+    assert "- of 1 session" in report.markdown(told)
+    assert made(PASS)["advice"] == []

@@ -11,6 +11,7 @@ from harness.results.record import record
 from tests.report.test_table import case_of, scored
 
 FILE = Path("r1.jsonl")
+SHOWN = [f"records: {FILE}", "next: harness results --results . show r1"]
 WHOLE = record("gate", "r1", {"cases": []}, verdict="invalid")
 
 
@@ -24,9 +25,9 @@ class Terminal:
 
 @pytest.fixture
 def shown():
-    def shown(*records):
+    def shown(*records, paths=(FILE,)):
         terminal = Terminal()
-        write_tables(terminal, records, ENTRIES, 0, [FILE])
+        write_tables(terminal, records, ENTRIES, 0, paths)
         return terminal.lines
 
     return shown
@@ -35,9 +36,19 @@ def shown():
 def test_what_is_of_no_case_is_in_no_table(shown):
     case = scored(case_of("vad"), short=1.0)
     assert shown(WHOLE, case) == shown(case)
-    assert shown(case)[-1] == f"records: {FILE}"
+    assert shown(case)[-2:] == SHOWN
 
 
 def test_without_a_case_there_is_no_table(shown):
     assert shown() == []
-    assert [line for line in shown(WHOLE) if line] == [f"records: {FILE}"]
+    assert [line for line in shown(WHOLE) if line] == SHOWN
+
+
+def test_the_command_that_is_next_can_be_pasted(shown):
+    assert shown(WHOLE, paths=[Path("my runs/r1.jsonl")])[-1] == "next: harness results --results 'my runs' show r1"
+
+
+def test_of_several_files_none_is_next(shown):
+    """Those of a run's processes: each is listed, and none of them is the whole."""
+    both = [Path("runs/r1-gw0.jsonl"), Path("runs/r1-gw1.jsonl")]
+    assert [line for line in shown(WHOLE, paths=both) if line] == [f"records: {path}" for path in both]

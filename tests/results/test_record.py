@@ -48,7 +48,7 @@ def test_a_record_carries_what_is_needed_to_trust_it():
     assert environment["libraries"]["numpy"] == np.__version__
     assert environment["cores"] >= environment["cores_usable"] >= 1
     assert fingerprint() is fingerprint()
-    plain = record("run", "r1", {}, environment={"cpu": "other", "driver": "1"})
+    plain = record("gate", "r1", {}, environment={"cpu": "other", "driver": "1"})
     assert "case" not in plain
     assert plain["environment"]["cpu"] == "other"
     assert plain["environment"]["driver"] == "1"

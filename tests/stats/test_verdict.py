@@ -58,6 +58,18 @@ def test_the_table(low, high, word):
     assert "6 launches, 144 blocks" in verdict.why
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [
+        (0.97, 1.051, "it may take 5 % longer or more, and it may take 3 % less"),
+        (0.5, 2.0, "it may take 5 % longer or more, and it may take 50 % less"),
+        (1.019, 1.2, "it may take 5 % longer or more, and it may stay within the 2 % that are tolerated"),
+    ],
+)
+def test_what_is_open_says_what_may_still_be_in_words_that_need_no_sign(low, high, says):
+    assert judge(between(low, high), MARGINS).why.endswith(f": too wide an interval: {says}")
+
+
 def test_touching_a_margin_is_not_beyond_it():
     def exactly(low, high):
         return replace(between(1, 1.1), interval=Interval(low, (low + high) / 2, high, 0.9))

@@ -1,0 +1,108 @@
+"""What would settle a gate that proved nothing: which limit ended its sessions, and the limits that would do."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from harness.stats.verdict import next_step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness.gate.findings import Finding
+    from harness.measure.session import Outcome
+    from harness.stats.estimate import Estimate
+    from harness.stats.verdict import Margins
+
+__all__ = ["SHARES", "ended", "left_open", "settling"]
+
+SHARES = {1: 0.7, 2: 0.3}
+"""Of a gate's budget, by stage: the second part is kept for what has to be confirmed."""
+_ENDED = "ended"
+_QUIETER = "a quieter machine, or wider margins"
+_LATER = 5
+"""Launches from which on a session first looks after four of them (:func:`harness.latency.design_of`)."""
+
+
+def ended(outcome: Outcome) -> str:
+    """Which limit ended a session, in words: ``its 3 s of the budget, after 2 of 4 launches``."""
+    done, most = len(outcome.launches), outcome.design.looks[-1]
+    if outcome.stopped_by in {"look", "proposal"}:
+        return f"a clear answer for the traffic, after {done} of {most} launches"
+    if done >= most:
+        return f"its {most} launches"
+    return f"its {outcome.design.budget_s:.0f} s of the budget, after {done} of {most} launches"
+
+
+def left_open(outcome: Outcome, estimate: Estimate, margins: Margins) -> tuple[str, dict[str, Any]]:
+    """A clause about an inconclusive estimate of a session, and the same in numbers for :func:`settling`.
+
+    :returns: values ``ended`` (``launches``, ``budget`` or ``traffic``), ``launches``, ``launches_needed`` and
+        ``seconds_needed`` of the whole session; both are None where more launches do not help, and where the session
+        would end before them again, because its traffic is clear.
+    """
+    spent_s = sum(value for name, value in outcome.seconds.items() if name != "lost")
+    step = next_step(estimate, margins, spent_s / max(1, len(outcome.launches)))
+    which = "traffic" if outcome.stopped_by in {"look", "proposal"} else "budget"
+    if len(outcome.launches) >= outcome.design.looks[-1]:
+        which = "launches"
+    helps = math.isfinite(step.seconds) and which != "traffic"
+    values = {
+        _ENDED: which,
+        "launches": len(outcome.launches),
+        "launches_needed": step.launches_needed if helps else None,
+        "seconds_needed": round(spent_s + step.seconds, 1) if helps else None,
+    }
+    more = "" if which == "traffic" else f"; to settle it: {step.advice}"
+    return f"ended by {ended(outcome)}{more}", values
+
+
+def settling(findings: Sequence[Finding], budget_s: float, launches: int, pairs: int) -> list[str]:
+    """What the open findings of a gate's latency come to, a sentence each; empty where none is open.
+
+    :param budget_s: of the gate's sessions. :param launches: of a session at most, as the matrix has it.
+    :param pairs: that were compared: the budget is shared evenly among them.
+    """
+    unclear = [one for one in findings if one.word == "inconclusive" and one.aspect == "latency"]
+    if not unclear:
+        return []
+    said = []
+    sessions = {(one.case, one.stage): one.values[_ENDED] for one in unclear if _ENDED in one.values}
+    counts = {which: [*sessions.values()].count(which) for which in ("budget", "launches", "traffic")}
+    words = {
+        "budget": f"the budget ({budget_s:.0f} s for all)",
+        "launches": "their number of launches",
+        "traffic": "a clear answer for the traffic, before single lengths were clear",
+    }
+    if sessions:
+        ends = ", ".join(f"{count} by {words[which]}" for which, count in counts.items() if count)
+        said.append(f"of {len(sessions)} session(s) that left something open, {ends}")
+    settled = [one for one in unclear if one.values.get("seconds_needed") is not None]
+    if settled:
+        needed_s = _budget_s(settled, pairs)
+        most = max(one.values["launches_needed"] for one in settled)
+        more = f" and launches = {most} in a matrix file (--matrix)" if most > launches else ""
+        budget = f"--budget {math.ceil(max(needed_s, budget_s) / 60)}m"
+        said.append(f"if the ratios stay as they are, {budget}{more} would settle {len(settled)} of {len(unclear)}")
+    if lengths := sum(one.values.get(_ENDED) == "traffic" for one in unclear):
+        later = "launches = 5 in a matrix file (--matrix) makes it look later" if launches < _LATER else _QUIETER
+        said.append(f"{lengths} are single lengths of sessions that ended because the traffic was clear: {later}")
+    kinds = [(one.values.get(_ENDED), one.values.get("seconds_needed")) for one in unclear]
+    hopeless = sum(seconds is None and which in {"budget", "launches"} for which, seconds in kinds)
+    if hopeless:
+        said.append(f"{hopeless} would not settle in reasonable time: {_QUIETER}")
+    unproved = sum(one.stage == 2 and _ENDED not in one.values for one in unclear)
+    if unproved:
+        said.append(f"{unproved} looked worse and could not be confirmed: --thorough, or a larger --budget")
+    return said
+
+
+def _budget_s(settled: Sequence[Finding], pairs: int) -> float:
+    """Every session of a stage is given the same share: the longest one decides."""
+    asked = {1: pairs, 2: len({one.case for one in settled if one.stage == 2})}
+    longest: Mapping[int, float] = {
+        stage: max((one.values["seconds_needed"] for one in settled if one.stage == stage), default=0.0)
+        for stage in asked
+    }
+    return max(longest[stage] * asked[stage] / SHARES[stage] for stage in asked)
