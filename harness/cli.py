@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :param arguments: without the program's name; ``sys.argv``'s where None.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result = cli.main(None if arguments is None else list(arguments), "harness", standalone_mode=False)
+        result = cli.main(words, "harness", standalone_mode=False, obj=shlex.join(["harness", *words]))
     except HarnessError as error:
         complain(str(error))
         return error.exit_code

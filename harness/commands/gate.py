@@ -118,6 +118,7 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
     seed, entries = int(str(options["seed"])), _entries(config, options)
     settings = asked.settings(matrix, entries, config.latency, budget_s)
     compared = asked.pairs(matrix, entries)  # what cannot be compared is refused before a run is begun
+    command = str(click.get_current_context().obj or "")  # what main was called with
     pace = Pace([pair.name for pair in compared.both], like)
     began = time.monotonic()
     with closing(Store(folder).open_run()) as run, following(pace) as view:
@@ -125,7 +126,9 @@ def _run(baseline: str, candidate: str, options: dict[str, object]) -> int:
         def bench(offset: int) -> Workbench:
             """With workers of its own: what ended one in the first stage is tried again in the second."""
             workers = Workers(deadline_s=config.deadline_s)
-            return Workbench(entries, asked.environments, workers, run, matrix, seed + offset, config.latency)
+            return Workbench(
+                entries, asked.environments, workers, run, matrix, seed + offset, config.latency, command=command
+            )
 
         with closing(bench(0)) as first:
             gate = asked.gate(
