@@ -235,7 +235,7 @@ def test_environments_that_only_build_have_only_builds(suites, own, library):
 def test_missing_runtime_names_what_there_is_and_how_to_get_it(refused):
     text = message(refused("--runtime", "tensorrt-99"))
     assert RUNTIME in text
-    assert "python -m tox run -e rtx17 --notest" in text
+    assert "python -m tox run -e ONE --notest" in text
 
 
 def test_unknown_model_key(suites):

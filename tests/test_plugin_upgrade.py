@@ -84,7 +84,7 @@ def test_a_gate_that_blocks(run, suites, tmp_path):
     assert "Warning" not in done.out
 
     (file,) = suites.new_runs()
-    *pairs, whole = read_run(file)
+    *pairs, whole = (one for one in read_run(file) if one["kind"] == "gate")
     assert [one["values"]["pair"] for one in pairs] == PAIRS
     assert [one["verdict"] for one in pairs][:2] == ["pass", "regression"]
     assert (whole["kind"], whole["verdict"], report["run"]) == ("gate", "regression", file.stem)

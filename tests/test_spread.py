@@ -210,7 +210,7 @@ def test_a_process_takes_what_it_is_handed(tmp_path):
         workerinput={"harness": handed.plain()},
         getoption=lambda name: options.get(name, ""),
         rootpath=tmp_path,
-        invocation_params=SimpleNamespace(dir=Path(__file__).parents[1]),
+        invocation_params=SimpleNamespace(dir=Path(__file__).parents[1], args=()),
     )
     assert handed_to(config) == handed
     plan = Plan(config)

@@ -334,7 +334,7 @@ def test_options_named_in_text():
     known |= options_of_pytest()
     # Polygraphy's, trtexec's, pytest-benchmark's
     theirs = {"--data-loader-script", "--calibProfile"}
-    theirs |= set(FLAGS) | {"--notest"}  # trtexec's, tox's
+    theirs |= set(FLAGS) | {"--notest", "--dist"}  # trtexec's, tox's, pytest-xdist's
     theirs |= {f"--benchmark-{name}" for name in ("compare", "compare-fail", "histogram", "json")}
     for document in DOCUMENTS:
         for span in re.findall(r"`([^`\n]+)`", document.read_text(encoding="utf-8")):
