@@ -139,7 +139,7 @@ def test_doctor_and_environments_list_it(suites, hosts, sshd):
     assert f"{RUNTIME}@127.0.0" in listed
     assert "missing: cannot be reached" in " ".join(listed.split())
     report = suites.python("-m", "harness", "doctor", "--report").out
-    assert f"onnxruntime-{onnxruntime.__version__}@host1: can build and run" in report
+    assert f"{RUNTIME}@host1: can build and run" in report
     assert "127.0.0.1" not in report
     assert sshd.host not in report
 
