@@ -66,7 +66,9 @@ def test_no_row_where_less_is_asked_for(more, seen):
 def test_side_by_side(seen):
     shown = seen("-n", "2", "--spread", "-k", "build")
     assert shown.code == 0, shown.text
-    assert any(re.search(r"\d of 4\b.* build small-", one) for one in shown.bottoms)
+    passed = int(re.search(r"(\d+) passed", shown.text)[1])  # more where a second ONNX Runtime is installed
+    assert passed >= 4
+    assert any(re.search(rf"\d of {passed}\b.* build small-", one) for one in shown.bottoms), shown.bottoms
 
 
 def test_where_there_is_no_terminal_nothing_is_added(suites, own, tmp_path):
