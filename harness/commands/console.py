@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
+from harness.report.visible import Visible, visible
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -24,7 +26,7 @@ def complain(message: str) -> None:
     """``harness: MESSAGE`` on stderr, its line breaks kept, never wrapped."""
     from rich.text import Text
 
-    text = Text("harness: ", style="bold red").append(message, style="default not bold")
+    text = Text("harness: ", style="bold red").append(visible(message), style="default not bold")
     _errors().print(text, soft_wrap=True)
 
 
@@ -32,17 +34,20 @@ def note(message: str) -> None:
     """One line on stderr, for what is worth knowing but is not the result."""
     from rich.text import Text
 
-    _errors().print(Text(message), soft_wrap=True)
+    _errors().print(Text(visible(message)), soft_wrap=True)
 
 
 def show(what: RenderableType) -> None:
-    """A table on stdout, as wide as the terminal or 100 columns; or a line, never wrapped."""
+    """A table on stdout, as wide as the terminal or 100 columns; or a line, never wrapped; :func:`visible`."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=_PIPED_WIDTH)
-    console.print(what, soft_wrap=isinstance(what, str))
+    if isinstance(what, str):
+        console.print(visible(what), soft_wrap=True)
+    else:
+        console.print(Visible(what))
 
 
 @contextmanager

@@ -54,7 +54,10 @@ _EMPTY = {"name": "", "version": "", "python": "", "can_build": False, "can_run"
 def _print(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    table = Table("environment", "version", "can", "python")
+    table = Table("environment")
+    table.columns[0].no_wrap = True
+    for column in ("version", "can", "python"):
+        table.add_column(column, overflow="fold")
     for row in rows:
         able = " and ".join(word for word in ("build", "run") if row[f"can_{word}"])
         table.add_row(row["name"], row["version"], row["why"] or able or "neither build nor run", row["python"])

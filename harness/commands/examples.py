@@ -81,7 +81,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "report": (
         ("harness report", "pages in report/, of all that was measured"),
-        ("harness report --since 30d --out public --png", "the last month, and pictures for a pull request"),
+        ("harness report --since 30d --out public --png", "the last month, and each picture as a file"),
+        ("harness report --markdown comment.md --url https://example.org/nightly", "for a pull request"),
     ),
     "results": (("harness results list", ""), ("harness results --results other/results list --json", "")),
     "results list": (

@@ -32,13 +32,9 @@ _SHOWN_TROUBLE = 5
 @click.option("--url", default="", metavar="URL",
               help="Where DIR will be served: what the Markdown names is there, as comments need.")  # fmt: skip
 def report(since: str | None, out: Path, folder: Path | None, summary: Path | None, url: str, **asked: bool) -> None:
-    r"""Write what was measured as pages: what is wrong first, models, gates, history, runs.
+    """Write what was measured as pages: what is wrong first, models, gates, history, runs.
 
     The pages open from disk and from any web server, and fetch nothing.
-
-    \b
-    harness report --since 30d --out public
-    harness report --out public --markdown comment.md --url https://example.org/nightly
     """
     from harness.results.query import Where
     from harness.site.build import Summary, build_site

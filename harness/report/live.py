@@ -12,6 +12,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from harness.report.visible import visible
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -141,7 +143,7 @@ def _rendered(pace: Pace, doing: str, width: int) -> str:
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
     bar = ProgressBar(total=max(1, pace.total), completed=pace.done, width=_BAR)
-    grid.add_row(bar, sentence(pace, ""), doing)
+    grid.add_row(bar, sentence(pace, ""), visible(doing))
     console = Console(file=io.StringIO(), width=width, force_terminal=True, markup=False, highlight=False)
     with console.capture() as captured:
         console.print(grid, end="")

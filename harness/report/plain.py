@@ -8,6 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from harness.report.visible import visible
+
 __all__ = ["new_table", "plain_lines"]
 
 
@@ -22,4 +24,4 @@ def plain_lines(*parts: Table | str, width: int) -> list[str]:
     console = Console(file=stream, width=width, no_color=True, highlight=False)
     for part in parts:
         console.print(part)
-    return [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
+    return [line.rstrip() for line in visible(stream.getvalue()).rstrip().splitlines()]

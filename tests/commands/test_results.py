@@ -114,6 +114,21 @@ def test_tables_tell_cases_and_verdicts_apart_in_100_columns(folder, capsys):
     assert "next: harness results show 20261125T054421Z-17f1c7" in err
 
 
+def test_names_from_files_do_not_steer_the_terminal(folder, capsys, monkeypatch):
+    title = "\x1b]0;owned\x07"
+    hostile = made("d", 5000, case=f"{title}-int8", model_name=title, runtime=title, host=title, verdict=title)
+    written(folder, "20261125T054421Z-17f1c7", hostile)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # with rich's own sequences around them
+    for words in (["list"], ["show", "20261125"], ["show", "20261125:1"], ["show", title]):
+        out = "".join(said(capsys, *words)[1:])
+        assert "\x1b]0" not in out
+        assert "\x07" not in out
+    assert "␛]0;" in said(capsys, "show", "20261125")[1]
+    code, out, _ = said(capsys, "show", "20261125:1", "--json")
+    assert code == 0
+    assert json.loads(out) == hostile
+
+
 def test_show_of_drawn_examples(folder, capsys):
     worst = {"length": 5, "sqnr_db": 9.0}
     both = [made("d", 1, kind="drawn", values={"examples": n, "worst": worst if n else None}) for n in (20, 0)]

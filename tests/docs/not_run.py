@@ -67,7 +67,7 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         "python -m pip install tox",
         "python -m tox run -e suites",
         "python -m tox run -e tests",
-        "pip install -e '.[suites]'",
+        "pip install -e '.[report,suites]'",
         "python -m pip install -e '.[report,suites]' tox ruff mypy",
         "python -m tox run -e lint",
         "python -m tox run -e docs",
