@@ -39,6 +39,8 @@ _CONFIG: dict[str, Any] = {
     },
     "text": {"color": "var(--ink)"},
 }  # fmt: skip
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 (2.2) takes in no form, escaped or not. A record may hold it, and vl-convert ends its process there."""
 _ROOT = re.compile(r'<svg [^>]*?width="([\d.]+)" height="([\d.]+)"')
 
 
@@ -64,7 +66,18 @@ def as_png(spec: Spec) -> bytes:
 
 
 def _whole(spec: Spec) -> Spec:
-    return {"$schema": _SCHEMA, "padding": {"left": 16, "right": 8, "top": 6, "bottom": 6}, **spec, "config": _CONFIG}
+    padding = {"left": 16, "right": 8, "top": 6, "bottom": 6}
+    whole: Spec = _allowed({"$schema": _SCHEMA, "padding": padding, **spec, "config": _CONFIG})
+    return whole
+
+
+def _allowed(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """With U+FFFD in place of each sign that XML forbids, in names and values."""
+    if isinstance(value, dict):
+        return {_allowed(name): _allowed(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_allowed(one) for one in value]
+    return _FORBIDDEN.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 def _coloured(spec: Spec) -> Mapping[str, Any]:

@@ -55,12 +55,12 @@ def runners(series: Iterable[Series]) -> list[Runner]:
     expected: defaultdict[str, float] = defaultdict(float)
     invalid: Counter[str] = Counter()
     for one in series:
-        for night in one.nights:
-            if night.null:
+        for control in one.controls:
+            if control.null:
                 sessions[one.host] += 1
-                apart[one.host] += not night.null[0] <= 0 <= night.null[2]
-                expected[one.host] += 1 - (_USUAL if night.null_confidence is None else night.null_confidence)
-                invalid[one.host] += night.word == "invalid"
+                apart[one.host] += not control.null[0] <= 0 <= control.null[2]
+                expected[one.host] += 1 - (_USUAL if control.confidence is None else control.confidence)
+                invalid[one.host] += control.invalid
     return [Runner(host, count, apart[host], expected[host], invalid[host]) for host, count in sorted(sessions.items())]
 
 
@@ -95,6 +95,7 @@ def history_page(
         figures[figure.name] = figure
     rows = [
         {"one": one, "changes": len(one.levels) - 1, "word": _word(one),
+         "invalid": sum(control.invalid for control in one.controls),
          "drawn": name if (name := _name(one)) in figures else "", **_newest_change(one)}
         for one in order[:_LISTED]
     ]  # fmt: skip
@@ -126,7 +127,7 @@ def _word(one: Series) -> str:
 
 
 def _name(one: Series) -> str:
-    return file_name("history", f"{one.case}-{one.host}").removesuffix(".html")
+    return file_name("history", one.case, one.host).removesuffix(".html")
 
 
 def _figure(one: Series) -> Figure:
@@ -143,4 +144,6 @@ def _figure(one: Series) -> Figure:
     host = f" on {one.host}" if one.host else ""
     changes = len(one.levels) - 1
     note = f"{len(nights)} runs, {changes or 'no'} change{'s' * (changes != 1)} of level."
+    if invalid := sum(control.invalid for control in one.controls):
+        note += f" Without {invalid} that {'was' if invalid == 1 else 'were'} invalid."
     return Figure(_name(one), f"{one.model} {one.label}, {one.runtime}{host}", note, history(points, segments, marks))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from harness.site.pages import file_name
+from harness.site.pages import decibels, file_name
 from harness.site.words import SIGNS, level
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["markdown", "pictures_that_matter", "prefix"]
 
 _ROWS = 20
-_ESCAPED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "`": "&#96;", "\n": " ", "\r": " ", "[": "&#91;",
-            "]": "&#93;", "*": "&#42;", "_": "&#95;", "!": "&#33;", "@": "&#64;", "\\": "&#92;"}  # fmt: skip
+_MARKUP = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "`": "&#96;", "\n": " ", "\r": " ", "[": "&#91;",
+           "]": "&#93;", "*": "&#42;", "_": "&#95;", "\\": "&#92;"}  # fmt: skip
+_ACTIVE = re.compile(r"[@#!~$%&]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+"""Mentions, issues, merge requests, labels, formulas and addresses: a forge looks for them in the text of the finished
+page, where an entity is the sign that it stands for. An element of its own parts the sign from what follows it."""
 
 
 def prefix(file: Path, out: Path, url: str = "") -> str:
@@ -52,11 +56,13 @@ def markdown(rows: Sequence[Row], gates: Sequence[Gate], pictures: Sequence[Figu
         title = _cell(one.title)
         lines += [f"**{title}**", "", f"![{title}]({before}plots/{one.name}.png)", ""]
         lines += [f"<sub>{_cell(one.note)}</sub>", ""]
-    lines += ["| | model | runtime | INT8 gain | worst SQNR | changed |", "|---|---|---|---|---|---|"]
+    hosts = len({row.host for row in rows}) > 1
+    heads = ["", "model", "runtime", *(["host"] if hosts else []), "INT8 gain", "worst SQNR", "changed"]
+    lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows[:_ROWS]:
-        gain = f"{row.gain[1]:.2f}x [{row.gain[0]:.2f}, {row.gain[2]:.2f}]" if row.gain else ""
-        db = f"{row.worst_db:.1f} dB {row.bucket}" if row.worst_db is not None else ""
-        cells = (f"{SIGNS[level(row.word)]} {row.word}", row.model, row.runtime, gain, db, "; ".join(row.changes[:2]))
+        db = f"{decibels(row.worst_db)} dB {row.bucket}" if row.worst_db is not None else ""
+        cells = [f"{SIGNS[level(row.word)]} {row.word}", row.model, row.runtime, *([row.host] if hosts else []),
+                 _gain(row), db, "; ".join(row.changes[:2])]  # fmt: skip
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     if len(rows) > _ROWS:
         lines += ["", f"and {len(rows) - _ROWS} more"]
@@ -74,6 +80,21 @@ def pictures_that_matter(gates: Sequence[Gate], figures: Mapping[str, Figure]) -
     return [figures[name] for name in (*gate, "gains", *latency) if name in figures][:2]
 
 
+def _gain(row: Row) -> str:
+    if row.gain is None:
+        return "invalid" if row.invalid else ""
+    old = f" of {row.gain_of:%Y-%m-%d %H:%M}" if row.gain_of else ""
+    return f"{row.gain[1]:.2f}x [{row.gain[0]:.2f}, {row.gain[2]:.2f}]{old}"
+
+
 def _cell(text: str) -> str:
-    """Names come from files: nothing of them may be markup, a mention, or end the row."""
-    return "".join(_ESCAPED.get(sign, sign) for sign in text[:300])
+    """Names come from files: nothing of them may be markup, a mention, an address, or end the row."""
+    text, found, end = text[:300], [], 0
+    for one in _ACTIVE.finditer(text):
+        found += [_escaped(text[end : one.start()]), f"<span>{_escaped(one[0])}</span>"]
+        end = one.end()
+    return "".join([*found, _escaped(text[end:])])
+
+
+def _escaped(text: str) -> str:
+    return "".join(_MARKUP.get(sign, sign) for sign in text)

@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.site.overview import SCORED, accuracy_of
+from harness.site.nights import is_invalid
+from harness.site.overview import SCORED, accuracy_of, worst_of
 from harness.site.pages import Figure, Page, file_name
 from harness.site.plots import accuracy_by_length, calibrations, histogram, latency_by_length
 from harness.site.reading import as_mapping, as_number, as_triple, first, interval_of
@@ -35,6 +36,7 @@ class Timed:
     """One case at one length: times in ms as low end, median, high end, and how many times faster INT8 is.
 
     :param series: the case's label. :param baseline: the precision that it is compared with.
+    :param ratio: None, too, where the session was ``invalid``: its times are told, and prove nothing.
     """
 
     series: str
@@ -45,6 +47,7 @@ class Timed:
     baseline_ms: tuple[float, float, float]
     ratio: tuple[float, float, float] | None
     weight: float | None
+    invalid: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class CaseRow:
     time: datetime
     run: str
     gain: tuple[float, float, float] | None
+    invalid: bool
     worst_db: float | None
     score: float | None
     int8: float | None
@@ -107,9 +111,10 @@ def model_page(
 
 def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Timed]) -> Iterator[tuple[str, Figure]]:
     lengths = {point.bucket: point.length for point in points}
+    points = [point for point in points if not point.invalid]
     # A way to calibrate that was compared may have been measured as a case of its own, too: that one counts.
     by_kind = sorted(groups, key=lambda group: group.kind != "accuracy")
-    by_way = {group.label: (group, found) for group in reversed(by_kind) if (found := accuracy_of(group))}
+    by_way = {group.label: (group, found) for group in reversed(by_kind) if (found := _drawable(accuracy_of(group)))}
     accuracies = sorted(by_way.values(), key=lambda pair: groups.index(pair[0]))
     order = _bucket_order(lengths, [bucket for _, found in accuracies for bucket in found])
     if points:
@@ -122,11 +127,9 @@ def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Tim
         note = "Medians with 95 % intervals at each length bucket's opt"
         note += ", the calibration samples' lengths under them." if known else "."
         unit = _unit(groups)
-        at = next(
-            (at for one in dict.fromkeys(point.series for point in points) if (at := crossover(_ratios(points, one)))),
-            None,
-        )
-        sentence = f"INT8 pays from {_about(at, unit)} on" if at else ""
+        names = list(dict.fromkeys(point.series for point in points))
+        of, at = next(((one, at) for one in names if (at := crossover(_ratios(points, one)))), ("", None))
+        sentence = f"{f'{of}: ' if len(names) > 1 else ''}INT8 pays from {_about(at, unit)} on" if at else ""
         spec = latency_by_length(list(_curves(points)), unit or "length", histogram(known), edges, at, sentence)
         yield "latency", Figure(f"{stem}-latency", f"Time against length, {name}", note, spec)
     said = {bucket: f"{bucket} ({lengths[bucket]:g})" if bucket in lengths else bucket for bucket in order}
@@ -149,6 +152,21 @@ def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Tim
         )
 
 
+def _drawable(decibels: Mapping[str, float]) -> dict[str, float]:
+    """Without NaN and infinities, which no scale has; the tables tell them."""
+    return {bucket: db for bucket, db in decibels.items() if math.isfinite(db)}
+
+
+def _invalid_runs(groups: Sequence[Group]) -> set[tuple[str, str]]:
+    """Case and run of sessions that must not be believed: their buckets' records need not say so themselves."""
+    return {
+        (group.case, group.run)
+        for group in groups if group.kind == "latency"
+        for one, values in zip(group.records, group.values, strict=True)
+        if is_invalid(one.verdict, as_mapping(values.get("session")))
+    }  # fmt: skip
+
+
 def _unit(groups: Sequence[Group]) -> str:
     """What a length counts ("samples", "tokens"), as accuracy records say it; empty where they do not."""
     said = [values.get("axis") for group in groups if group.kind == "accuracy" for values in group.values]
@@ -156,9 +174,11 @@ def _unit(groups: Sequence[Group]) -> str:
 
 
 def _timed(groups: Sequence[Group]) -> Iterator[Timed]:
+    bad = _invalid_runs(groups)
     for group in groups:
         if group.kind != "latency":
             continue
+        invalid = (group.case, group.run) in bad
         for values in group.values:
             for bucket, found in as_mapping(values.get("buckets")).items():
                 cell = as_mapping(found)
@@ -167,7 +187,7 @@ def _timed(groups: Sequence[Group]) -> Iterator[Timed]:
                 if length and length >= 1 and times[0] and times[1]:
                     yield Timed(
                         group.label, str(values.get("baseline", "")), bucket, length, times[0], times[1],
-                        interval_of(cell), as_number(cell.get("weight")),
+                        None if invalid else interval_of(cell), as_number(cell.get("weight")), invalid,
                     )  # fmt: skip
 
 
@@ -288,6 +308,8 @@ def _case_row(groups: Sequence[Group]) -> CaseRow:
         if said:
             words[kind] = min(said, key=rank)
     session = [as_mapping(values.get("session")) for g in groups if g.bucket == "traffic" for values in g.values]
+    bad = _invalid_runs(groups)
+    invalid = any(group.bucket == "traffic" and (group.case, group.run) in bad for group in groups)
     gain = next((found for one in session if (found := interval_of(as_mapping(one.get("ratio"))))), None)
     built = [values for group in groups if group.kind == "build" for values in group.values]
     scored = [g for g in groups if g.kind == "accuracy"] or [g for g in groups if g.kind in SCORED]
@@ -303,8 +325,9 @@ def _case_row(groups: Sequence[Group]) -> CaseRow:
         words=words,
         time=newest.time,
         run=newest.records[-1].run,
-        gain=gain,
-        worst_db=min((db for group in scored for db in accuracy_of(group).values()), default=None),
+        gain=None if invalid else gain,
+        invalid=invalid,
+        worst_db=worst_of([one for group in scored for one in accuracy_of(group).items()])[1],
         score=sum(scores) / len(scores) if scores else None,
         int8=first(_total(values.get("int8")) for values in built),
         floats=first(_total(values.get("float")) for values in built),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from harness.results.query import Found, Results, Where
 
-__all__ = ["Night", "Series", "all_series"]
+__all__ = ["Control", "Night", "Series", "all_series", "is_invalid"]
 
 _KEPT = 150
 """Nights of each series: what fits a picture."""
@@ -24,25 +24,36 @@ _MARKED = {"driver": "driver", "library_version": "runtime", "harness": "harness
 
 @dataclass(frozen=True)
 class Night:
-    """One session's estimate.
+    """The estimate of one session that is valid.
 
-    :param ratio: low end, point and high end.
-    :param null: of the log ratio of the baseline to its own copy, with its confidence.
-    :param beside: versions and the driver, by name.
+    :param ratio: low end, point and high end. :param beside: versions and the driver, by name.
     """
 
     run: str
     time: datetime
-    word: str
     ratio: tuple[float, float, float]
-    null: tuple[float, float, float] | None
-    null_confidence: float | None
     beside: Mapping[str, str]
 
 
 @dataclass(frozen=True)
+class Control:
+    """What one session says of itself, valid or not.
+
+    :param null: of the log ratio of the baseline to its own copy; None where it has none. :param confidence: of it.
+    """
+
+    time: datetime
+    invalid: bool
+    null: tuple[float, float, float] | None
+    confidence: float | None
+
+
+@dataclass(frozen=True)
 class Series:
-    """The nights of one case on one host, the oldest first; at least one."""
+    """The nights of one case on one host, the oldest first.
+
+    :param nights: those that gave an estimate. :param controls: of these and of the invalid ones; at least one.
+    """
 
     case: str
     host: str
@@ -50,6 +61,12 @@ class Series:
     runtime: str
     label: str
     nights: tuple[Night, ...]
+    controls: tuple[Control, ...]
+
+    @property
+    def ends_invalid(self) -> bool:
+        """Whether the newest session is invalid: there is no gain now, whatever older ones said."""
+        return self.controls[-1].invalid
 
     @functools.cached_property
     def levels(self) -> list[Level]:
@@ -72,33 +89,48 @@ class Series:
 
 
 def all_series(results: Results, where: Where) -> dict[tuple[str, str], Series]:
-    """Case and host -> its nights, as many as are drawn. Sessions without an estimate are left out."""
-    found: dict[tuple[str, str], list[tuple[Found, Mapping[str, str | None], Night]]] = {}
+    """Case and host -> its nights, as many as are drawn. Sessions that say nothing are left out.
+
+    Of an invalid session its control counts and its estimate does not.
+    """
+    found: dict[tuple[str, str], list[tuple[Found, Mapping[str, str | None], Night | None, Control]]] = {}
     for one, beside in read_traffic(results, where, _KEPT):
-        night = _night(one, beside, as_mapping(one.values().get("session")))
-        if night is not None:
-            found.setdefault((one.case or "", one.host or ""), []).append((one, beside, night))
+        session = as_mapping(one.values().get("session"))
+        control = _control(one, session)
+        night = None if control.invalid else _night(one, beside, session)
+        if night or control.invalid or control.null:
+            found.setdefault((one.case or "", one.host or ""), []).append((one, beside, night, control))
     series = {}
-    for (case, host), nights in found.items():
-        last, beside, _ = nights[-1]
+    for (case, host), sessions in found.items():
+        last, beside, *_ = sessions[-1]
         label = labelled({**beside, "precision": last.precision})
-        made = tuple(night for *_, night in nights)
-        series[case, host] = Series(case, host, last.model or "", last.runtime or "", label, made)
+        nights = tuple(night for _, _, night, _ in sessions if night)
+        controls = tuple(control for *_, control in sessions)
+        series[case, host] = Series(case, host, last.model or "", last.runtime or "", label, nights, controls)
     return series
+
+
+def is_invalid(verdict: str, session: Mapping[str, Any]) -> bool:
+    """Whether a session must not be believed: its record, the session or its validity says so.
+
+    A record's verdict may be another one: a speed-up that was asked for and is not proved is ``not proved``.
+    """
+    return "invalid" in [verdict, session.get("word"), session.get("verdict")]
+
+
+def _control(one: Found, session: Mapping[str, Any]) -> Control:
+    null = as_mapping(as_mapping(session.get("null")).get("interval"))
+    return Control(
+        time=one.time,
+        invalid=is_invalid(one.verdict, session),
+        null=as_triple([null.get(name) for name in ("low", "point", "high")]),
+        confidence=as_number(null.get("confidence")),
+    )
 
 
 def _night(one: Found, beside: Mapping[str, Any], session: Mapping[str, Any]) -> Night | None:
     ratio = interval_of(as_mapping(session.get("ratio")))
     if ratio is None:
         return None
-    null = as_mapping(as_mapping(session.get("null")).get("interval"))
     kept = {key: str(beside[key]) for key in _MARKED if beside.get(key)}
-    return Night(
-        run=one.run,
-        time=one.time,
-        word=one.verdict,
-        ratio=ratio,
-        null=as_triple([null.get(name) for name in ("low", "point", "high")]),
-        null_confidence=as_number(null.get("confidence")),
-        beside=kept,
-    )
+    return Night(run=one.run, time=one.time, ratio=ratio, beside=kept)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.site.pages import Figure, Page
 from harness.site.plots import forest
-from harness.site.reading import as_mapping, as_number
+from harness.site.reading import as_decibels, as_mapping
+from harness.site.vanished import comings_and_goings
 from harness.site.words import level, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from harness.results.query import RunSummary
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from harness.site.reading import Group
     from harness.site.upgrade import Gate
 
-__all__ = ["SCORED", "Row", "accuracy_of", "judged", "overview", "rows_of", "sections"]
+__all__ = ["SCORED", "Row", "accuracy_of", "judged", "overview", "rows_of", "sections", "worst_of"]
 
 SCORED = ("accuracy", "calibration")
 """Kinds of records that say what was lost over the test corpus, by length bucket."""
@@ -39,9 +41,12 @@ class Row:
     """A model on a runtime and a host, by its newest records.
 
     :param word: the worst of what was judged. :param why: where that word stands.
-    :param gain: how many times faster INT8 is, of the case that ``label`` names: low end, point, high end.
-    :param worst_db: SQNR of the same case in its worst length bucket, ``bucket``.
-    :param trend: the newest ratios, the oldest first. :param changes: what is another word than in the run before.
+    :param gain: how many times faster INT8 is, of the case that ``label`` names: low end, point, high end. None, too,
+        where its newest session is ``invalid``.
+    :param gain_of: when it was measured, where that was in an older run than the row's newest.
+    :param worst_db: SQNR of the same case in its worst length bucket, ``bucket``: NaN is worse than anything.
+    :param trend: the newest ratios, the oldest first.
+    :param changes: what is another word than in the run before, what is new, and what is gone.
     """
 
     model: str
@@ -52,6 +57,8 @@ class Row:
     time: datetime
     cases: int
     gain: tuple[float, float, float] | None = None
+    gain_of: datetime | None = None
+    invalid: bool = False
     label: str = ""
     worst_db: float | None = None
     bucket: str = ""
@@ -88,49 +95,72 @@ def sections(groups: Iterable[Group]) -> dict[tuple[str, str, str], list[Group]]
 
 
 def judged(groups: Sequence[Group]) -> list[Group]:
-    """Without the ways to calibrate that stand beside the default only to be compared: those that were not timed.
+    """Without the ways to calibrate that stand beside the default only to be compared.
 
-    All of them where none was timed.
+    Those are ``compared``; and below bounds, where another method or policy is the one that was timed. Suites time the
+    first layout alone: other layouts count. What failed always does.
     """
-    timed = {group.case for group in groups if group.kind == "latency"}
-    return [
-        group for group in groups
-        if group.kind != "calibration" and (not timed or group.case in timed or group.fields["precision"] != "int8")
-    ]  # fmt: skip
+    ways = {_way(group) for group in groups if group.kind == "latency"}
+    return [group for group in groups if not _is_beside(group, ways)]
 
 
-def rows_of(groups: Iterable[Group], series: Mapping[tuple[str, str], Series]) -> list[Row]:
+def _way(group: Group) -> tuple[str | None, str | None]:
+    return group.fields["method"], group.fields["policy"]
+
+
+def _is_beside(group: Group, timed: Collection[tuple[str | None, str | None]]) -> bool:
+    """:param timed: methods and policies."""
+    if group.word == "compared" or (group.kind == "calibration" and level(group.word) == "plain"):
+        return True
+    other = group.fields["precision"] == "int8" and bool(timed) and _way(group) not in timed
+    return other and group.word == "below bounds"
+
+
+def rows_of(groups: Sequence[Group], series: Mapping[tuple[str, str], Series]) -> list[Row]:
     """One row a model, runtime and host; the worst first, then the newest."""
-    rows = [_row(*key, mine, series) for key, mine in sections(groups).items()]
+    moved = comings_and_goings(groups)
+    rows = [_row(key, mine, series, moved.get(key, [])) for key, mine in sections(groups).items()]
     return sorted(rows, key=lambda row: (rank(row.word), -row.time.timestamp(), row.model, row.runtime, row.host))
 
 
-def _row(model: str, runtime: str, host: str, groups: Sequence[Group], series: Mapping[tuple[str, str], Series]) -> Row:
+def _row(
+    key: tuple[str, str, str], groups: Sequence[Group], series: Mapping[tuple[str, str], Series], moved: Sequence[str]
+) -> Row:
+    model, runtime, host = key
     mine = judged(groups) or list(groups)
     bad = min(mine, key=lambda group: rank(group.word))
+    newest = max(groups, key=lambda group: group.time)
     where = " ".join(filter(None, (bad.label, bad.kind, bad.bucket)))
     timed = [series[group.case, host] for group in mine if group.bucket == "traffic" and (group.case, host) in series]
-    case = max(timed, key=lambda one: one.nights[-1].ratio[1], default=None)
+    case = max(timed, key=_gain_now, default=None)
+    night = case.nights[-1] if case and case.nights and not case.ends_invalid else None
     accuracies = [
         (group, found) for group in mine if group.fields["precision"] == "int8" and (found := accuracy_of(group))
     ]
     of_case = [found for group, found in accuracies if case is None or group.case == case.case]
-    db, bucket = min(((db, bucket) for found in of_case for bucket, db in found.items()), default=(None, ""))
+    bucket, db = worst_of([one for found in of_case for one in found.items()])
     return Row(
         model=model,
         runtime=runtime,
         host=host,
         word=bad.word,
         why=where,
-        time=max(group.time for group in groups),
+        time=newest.time,
         cases=len({group.case for group in groups}),
-        gain=case.nights[-1].ratio if case else None,
+        gain=night.ratio if night else None,
+        gain_of=night.time if night and night.run != newest.run else None,
+        invalid=bool(case and case.ends_invalid),
         label=case.label if case else "",
         worst_db=db,
         bucket=bucket,
-        trend=tuple(night.ratio[1] for night in case.nights[-_TREND:]) if case else (),
-        changes=(*_changes(mine), *(_gain_changed(case) if case else ())),
+        trend=tuple(one.ratio[1] for one in case.nights[-_TREND:]) if case else (),
+        changes=(*_changes(mine), *(_gain_changed(case) if case else ()), *moved),
     )
+
+
+def _gain_now(series: Series) -> float:
+    """By its newest session; 0 where that is invalid."""
+    return 0.0 if series.ends_invalid or not series.nights else series.nights[-1].ratio[1]
 
 
 def _changes(groups: Iterable[Group]) -> list[str]:
@@ -143,17 +173,23 @@ def _changes(groups: Iterable[Group]) -> list[str]:
 
 def _gain_changed(series: Series) -> list[str]:
     """Where the newest interval and the one before have nothing in common."""
-    if len(series.nights) < 2:
+    if len(series.nights) < 2 or series.ends_invalid:
         return []
     before, now = (night.ratio for night in series.nights[-2:])
     apart = now[0] > before[2] or now[2] < before[0]
     return [f"{series.label}: INT8 {before[1]:.2f}x → {now[1]:.2f}x faster"] if apart else []
 
 
+def worst_of(decibels: Iterable[tuple[str, float]]) -> tuple[str, float | None]:
+    """The worst length bucket and its SQNR, NaN before all others; an empty name and None of none."""
+    found = min(decibels, key=lambda one: (-math.inf, 0) if math.isnan(one[1]) else (one[1], 1), default=None)
+    return found or ("", None)
+
+
 def accuracy_of(group: Group) -> dict[str, float]:
     """Length bucket -> SQNR in dB, over the test corpus: of accuracy, and of ways to calibrate that were compared.
 
-    Empty for drawn examples, which are no corpus.
+    NaN and the infinities are some, too. Empty for drawn examples, which are no corpus.
     """
     if group.kind not in SCORED:
         return {}
@@ -161,7 +197,7 @@ def accuracy_of(group: Group) -> dict[str, float]:
         bucket: db
         for values in group.values
         for bucket, cell in as_mapping(values.get("buckets")).items()
-        if (db := as_number(as_mapping(cell).get("sqnr_db"))) is not None
+        if (db := as_decibels(as_mapping(cell).get("sqnr_db"))) is not None
     }
 
 

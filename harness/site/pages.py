@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import json
+import math
 import re
 from dataclasses import dataclass, field
 from importlib import resources
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
 
     from harness.site.plots import Spec
 
-__all__ = ["Figure", "Page", "file_name", "render", "write_text"]
+__all__ = ["Figure", "Page", "decibels", "file_name", "render", "write_text"]
 
 _ODD = re.compile(r"[^A-Za-z0-9_-]+")
+_LIKE_A_DIGEST = re.compile(r"-[0-9a-f]{8}\Z")
 _LONGEST = 80
 
 
@@ -58,11 +61,17 @@ class Page:
     figures: Mapping[str, Figure] = field(default_factory=dict, repr=False)
 
 
-def file_name(kind: str, name: str) -> str:
-    """``model-wave.html``. A name that is no plain word gets a digest, so that two of them are two files."""
+def file_name(kind: str, *names: str) -> str:
+    """``model-wave.html``. What is no plain word of small letters gets a digest, so that two of them are two files.
+
+    On file systems that do not tell capitals from small letters, too; and what looks like a name with a digest gets
+    one of its own. Several names together always have one: where one ends and the next begins would be lost.
+    """
+    name = "-".join(names)
     plain = _ODD.sub("-", name)[:_LONGEST]
-    if plain != name:
-        plain += f"-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    if len(names) > 1 or plain != name or plain != plain.lower() or _LIKE_A_DIGEST.search(plain):
+        whole = name if len(names) == 1 else json.dumps(names)
+        plain += f"-{hashlib.sha256(whole.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
     return f"{kind}-{plain}.html"
 
 
@@ -110,6 +119,8 @@ def _environment() -> jinja2.Environment:
         "when": _when,
         "times": _times,
         "significant": _significant,
+        "decibels": decibels,
+        "sortable": _sortable,
         "file": file_name,
     }
     made.tests["there"] = lambda value: value is not None
@@ -131,6 +142,20 @@ def _significant(number: float | None, digits: int = 3) -> str:
         return ""
     text = f"{number:.{digits}g}"
     return f"{number:,.0f}" if "e+" in text or abs(number) >= 10 ** (digits - 1) else text
+
+
+def decibels(ratio: float | None) -> str:
+    """``12.3``, ``NaN``, ``-inf``: a ratio that is no number is not left out, it says the most."""
+    if ratio is None:
+        return ""
+    return "NaN" if math.isnan(ratio) else f"{ratio:.1f}"
+
+
+def _sortable(ratio: float | None) -> str:
+    """What a column is sorted by: NaN below all, and the infinities where they belong."""
+    if ratio is None:
+        return ""
+    return "-1e301" if math.isnan(ratio) else f"{min(max(ratio, -1e300), 1e300):g}"
 
 
 def write_text(path: Path, text: str) -> None:

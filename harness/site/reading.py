@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.results.query import Found, Where
@@ -15,7 +17,17 @@ if TYPE_CHECKING:
 
     from harness.results.query import Results
 
-__all__ = ["Group", "as_mapping", "as_number", "as_triple", "labelled", "newest_groups", "read_gates", "read_traffic"]
+__all__ = [
+    "Group",
+    "as_decibels",
+    "as_mapping",
+    "as_number",
+    "as_triple",
+    "labelled",
+    "newest_groups",
+    "read_gates",
+    "read_traffic",
+]
 
 EVERYTHING = Where()
 """No condition."""
@@ -31,7 +43,7 @@ class Group:
     """The newest records of one case, kind, length bucket and host: those of one run.
 
     :param time: of the last of them, UTC without a zone.
-    :param previous: the worst word of the run before; None where there is none.
+    :param previous: the worst word of the run before, ``previous_run`` at ``previous_time``; None where there is none.
     :param records: in the order of their lines.
     """
 
@@ -43,6 +55,8 @@ class Group:
     time: datetime
     word: str
     previous: str | None
+    previous_run: str | None
+    previous_time: datetime | None
     records: tuple[Found, ...] = field(repr=False)
 
     @property
@@ -54,6 +68,11 @@ class Group:
     def runtime(self) -> str:
         """As records name it; empty for a record without one."""
         return self.fields["runtime"] or ""
+
+    @property
+    def run(self) -> str:
+        """The id of the run that it is of."""
+        return self.records[0].run
 
     @property
     def place(self) -> tuple[str, str]:
@@ -122,6 +141,8 @@ def _group(results: Results, row: Sequence[Any]) -> Group:
         time=newest["time"],
         word=worst(one["verdict"] for one in newest["ones"]),
         previous=worst(one["verdict"] for one in before[0]["ones"]) if before else None,
+        previous_run=Path(before[0]["file"]).stem if before else None,
+        previous_time=before[0]["time"] if before else None,
         records=records,
     )
 
@@ -179,6 +200,11 @@ def as_number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -_HUGE < value < _HUGE:
         return None
     return float(value)
+
+
+def as_decibels(value: object) -> float | None:
+    """A signal-to-noise ratio of a record. NaN and the infinities are some: outputs that are none, or the same."""
+    return value if isinstance(value, float) and not math.isfinite(value) else as_number(value)
 
 
 def as_triple(value: object) -> tuple[float, float, float] | None:

@@ -34,8 +34,8 @@ def run_page(summary: RunSummary, records: Sequence[Found], gate: bool) -> Page:
     :param records: its own, in their order. :param gate: whether a gate's page goes with it.
     """
     order = sorted(records, key=lambda one: rank(one.verdict))
-    # The worst for their logs; one of each runtime for its environment, one of each model for its data.
-    by_place = {(one.model, one.runtime): one for one in reversed(records)}
+    # The worst for their logs; one of each runtime and host for its environment, one of each model for its data.
+    by_place = {(one.model, one.runtime, one.host): one for one in reversed(records)}
     said = [one for one in records if one.kind == _OF_RUN][-_LOGS:]
     shown = [one for one in order if one.kind != _OF_RUN]
     places = {(one.path, one.line): one for one in (*said, *shown[: _LOGS * 2], *by_place.values())}
@@ -110,13 +110,26 @@ def _machine(records: Sequence[Record]) -> list[tuple[str, str]]:
 
 
 def _workers(records: Sequence[Record]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Runtime -> what its process said of itself."""
-    found: dict[str, Mapping[str, Any]] = {}
+    """Runtime, with its host where there are several -> what its process said of itself."""
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
     for one in records:
         worker = as_mapping(as_mapping(one.get("environment")).get("worker"))
         if worker:
-            found.setdefault(str(as_mapping(one.get("fields")).get("runtime", "")), worker)
-    return [(name, [pair for pair in _flat("", worker) if pair[1]]) for name, worker in sorted(found.items())]
+            found.setdefault((str(as_mapping(one.get("fields")).get("runtime", "")), _host(one)), worker)
+    several = len({host for _, host in found}) > 1
+    return [
+        (_on(name, host if several else ""), [pair for pair in _flat("", worker) if pair[1]])
+        for (name, host), worker in sorted(found.items())
+    ]
+
+
+def _host(one: Record) -> str:
+    host = as_mapping(one.get("environment")).get("host")
+    return host if isinstance(host, str) else ""
+
+
+def _on(name: str, host: str) -> str:
+    return f"{name} on {host}" if host else name
 
 
 def _flat(name: str, value: object) -> Iterator[tuple[str, str]]:
@@ -170,12 +183,13 @@ def _logs(records: Sequence[Record]) -> Iterator[tuple[str, str, str]]:
 
 
 def _printed(records: Sequence[Record]) -> Iterator[tuple[str, str]]:
-    """Environment, and the end of what its workers printed."""
+    """Environment, with its host where there are several, and the end of what its workers printed."""
+    several = len({_host(one) for one in records}) > 1
     for one in records:
         if one["kind"] == _OF_RUN:
             for name, text in list(as_mapping(as_mapping(one.get("values")).get("worker_logs")).items())[:_LOGS]:
                 if isinstance(text, str) and text.strip():
-                    yield name, _end(text, _PRINTED_LINES, _PRINTED_LONGEST)
+                    yield _on(name, _host(one) if several else ""), _end(text, _PRINTED_LINES, _PRINTED_LONGEST)
 
 
 def _end(text: str, lines: int, signs: int) -> str:

@@ -8,6 +8,8 @@ import threading
 
 import pytest
 
+from harness.site.build import build_site
+from tests.run_records import made, written
 from tests.site.records import HOSTILE
 
 DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
@@ -106,6 +108,26 @@ def test_filters(visit):
     assert shown.locator("a").all_text_contents() == ["plc"]
 
 
+def test_what_was_not_judged_can_be_asked_for(browser, tmp_path):
+    runs = tmp_path / "runs"
+    written(runs, "r", made("r", 0), made("r", 1, verdict="", model_name="plc", case="plc"))
+    page = Visit(browser, build_site(runs, tmp_path / "out")).open("index.html")
+    shown = page.locator("#models tbody tr:visible")
+    page.get_by_label("Verdict").select_option(label="not judged")
+    assert shown.locator("a").all_text_contents() == ["plc"]
+    page.get_by_label("Verdict").select_option(label="all")
+    assert shown.count() == 2
+    for file in ("model-plc.html", "run-r.html"):
+        page.goto((tmp_path / "out" / file).as_uri())
+        rows = page.locator("form.filters + .wide tbody tr:visible")
+        before = rows.count()
+        page.locator("select[name=word]").select_option(label="not judged")
+        assert rows.count() == 1
+        page.locator("select[name=word]").select_option(label="all")
+        assert rows.count() == before
+    page.context.close()
+
+
 def test_historys_filter_hides_series_and_their_pictures(visit):
     page = visit().open("history.html")
     rows, pictures = page.locator("#series tbody tr:visible"), page.locator("figure:visible")
@@ -125,7 +147,8 @@ def test_a_models_cases_are_filtered(visit):
     assert rows.count() == 4
     page.get_by_label("Worst verdict").select_option("below bounds")
     assert rows.locator("td:first-child").all_text_contents() == ["minmax-ragged"]
-    page.get_by_label("Worst verdict").select_option("")
+    page.get_by_label("Worst verdict").select_option(label="all")
+    assert rows.count() == 4
     page.get_by_label("Case, layout, verdict").fill("compared")
     assert rows.count() == 1
 

@@ -61,7 +61,7 @@ def test_since_leaves_out_what_is_older(few, tmp_path):
     main(["report", "--results", str(few), "--out", str(tmp_path / "out"), "--since", "2026-11-21T00:30"])
     pages = {path.name for path in (tmp_path / "out").glob("*.html")}
     assert pages == {
-        "index.html", "history.html", "gate-20261102T060000Z-abcdef.html", "run-20261102T060000Z-abcdef.html",
+        "index.html", "history.html", *(file_name(kind, "20261102T060000Z-abcdef") for kind in ("gate", "run")),
     }  # fmt: skip
 
 
@@ -132,7 +132,8 @@ def pictures(text):
 def test_markdown_has_two_pictures_and_no_markup_of_a_record(site):
     folder = site.first.parent.parent
     text = (folder / "comment.md").read_text()
-    assert pictures(text) == ["out/plots/gate-20261130T060000Z-abcdef-forest.png", "out/plots/gains.png"]
+    gate = file_name("gate", "20261130T060000Z-abcdef").removesuffix(".html")
+    assert pictures(text) == [f"out/plots/{gate}-forest.png", "out/plots/gains.png"]
     links = re.findall(r"\]\((.*?)\)", text)
     assert len(links) == 4
     assert all((folder / one).is_file() for one in links)
@@ -169,6 +170,11 @@ def test_markdown_without_a_gate_shows_a_models_times(tmp_path):
 
 def test_names_of_files():
     assert file_name("model", "wave_len-2") == "model-wave_len-2.html"
+    assert file_name("model", "Wave").casefold() != file_name("model", "wave").casefold()
+    twice = file_name("model", "a b").removeprefix("model-").removesuffix(".html")
+    assert file_name("model", twice) != file_name("model", "a b")
+    assert file_name("model", "\ud800") != file_name("model", "\ud801")
+    assert file_name("history", "a-b", "c") != file_name("history", "a", "b-c")
     odd = [file_name("model", name) for name in ("../a", "..-a", "a/b", "a b", "", "ä" * 300, "\ud800")]
     assert len(set(odd)) == len(odd)
     assert all(re.fullmatch(r"model-[A-Za-z0-9_-]{,100}\.html", name) for name in odd)
@@ -179,6 +185,23 @@ def test_a_half_of_a_surrogate_pair_does_not_end_the_report(tmp_path):
     written(tmp_path / "runs", "r", line)
     build_site(tmp_path / "runs", tmp_path / "out")
     assert list((tmp_path / "out").glob("model-x*.html"))
+
+
+@pytest.mark.parametrize("sign", ["\x1b", "\ufffe", "\udc80"])
+def test_what_xml_forbids_is_replaced_in_pictures(tmp_path, sign):
+    """In a process of its own: what draws would end it."""
+    case = case_of(f"a{sign}b", f"t{sign}")
+    names = {"fields": case["fields"], "case": case["case"]}
+    lines = [traffic("r", 0, names, 2.0), bucket("r", 0, names, "short", 2.0), bucket("r", 0, names, "long", 0.5)]
+    written(tmp_path / "runs", "r", *(json.dumps(one).encode() + b"\n" for one in lines))
+    code = "import sys; from harness.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = ["report", "--results", tmp_path / "runs", "--out", tmp_path / "out", "--png", "--svg"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out" / "plots").glob("*.png"))) == 2
+    text = (tmp_path / "out" / "plots" / "gains.svg").read_text()
+    assert re.search("a[\ufffd?]+b t[\ufffd?]+", text)
+    assert ET.fromstring(text).tag == f"{SVG}svg"
 
 
 def test_a_gate_that_was_ended_before_its_last_record(tmp_path):

@@ -5,12 +5,14 @@ import math
 import pytest
 
 from harness.results.query import Results
+from harness.results.record import now
 from harness.site.model import crossover, model_page
 from harness.site.overview import sections
+from harness.site.pages import render
 from harness.site.plots import histogram
 from harness.site.reading import newest_groups
 from tests.run_records import written
-from tests.site.records import accuracy, bucket, case_of
+from tests.site.records import accuracy, bucket, case_of, traffic
 
 
 def test_crossover_is_between_logarithms():
@@ -72,6 +74,36 @@ def test_each_timed_case_says_from_where_on_it_pays_and_older_records_have_no_un
     ]
     latency = page.figures[section["drawn"]["latency"]].spec
     assert "INT8 pays from length 170 on" in str(latency), "the picture says it in words"
+
+
+def test_the_line_of_one_of_several_cases_says_whose_it_is(tmp_path):
+    cases = [case_of("wave"), case_of("wave", layout="buckets3")]
+    lines = [bucket("r", 0, case, name, ratio) for case in cases for name, ratio in (("short", 0.8), ("long", 1.6))]
+    page = page_of(tmp_path, *lines)
+    (section,) = page.context["sections"]
+    assert "'auto-ragged: INT8 pays from length" in str(page.figures[section["drawn"]["latency"]].spec)
+
+
+def test_an_invalid_session_has_times_and_no_gain(tmp_path):
+    case = case_of("wave")
+    page = page_of(tmp_path, bucket("r", 0, case, "short", 1.5), traffic("r", 1, case, 1.5, "invalid"))
+    (section,) = page.context["sections"]
+    assert [(point.ratio, point.invalid) for point in section["points"]] == [(None, True)]
+    assert (section["pays"], section["drawn"]) == ([], {})
+    assert [(row.gain, row.invalid) for row in section["cases"]] == [(None, True)]
+    text = render(page, {}, {"menu": [], "made": now()})
+    assert text.count("? invalid") == 4, "the reason, the length's gain, the case's word and its gain"
+
+
+@pytest.mark.parametrize("odd", [math.nan, -math.inf])
+def test_a_ratio_that_is_no_number_is_the_worst_of_its_case_and_in_no_picture(tmp_path, odd):
+    one = accuracy("r", 0, case_of("wave"))
+    one["values"]["buckets"]["middle"]["sqnr_db"] = odd
+    page = page_of(tmp_path, one)
+    (section,) = page.context["sections"]
+    assert str(section["cases"][0].worst_db) == str(odd)
+    (figure,) = page.figures.values()
+    assert len(figure.spec["data"]["values"]) == 2
 
 
 def test_figures_and_rows(tmp_path):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 
 import pytest
 
 from harness.results.query import Results
-from harness.site.history import Runner, runners
-from harness.site.nights import Night, Series, all_series
-from harness.site.overview import rows_of
+from harness.results.record import now
+from harness.site.history import Runner, history_page, runners
+from harness.site.markdown import markdown
+from harness.site.nights import Control, Series, all_series
+from harness.site.overview import gains_figure, overview, rows_of
+from harness.site.pages import render
 from harness.site.plots import forest
 from harness.site.reading import EVERYTHING, newest_groups, read_gates
 from harness.site.run import again, run_page
 from harness.site.upgrade import gate_of, gate_page
+from harness.site.vanished import comings_and_goings
 from tests.run_records import made, session, written
 from tests.site.records import accuracy, case_of, gate, printed, traffic
 
@@ -47,6 +53,134 @@ def test_ways_that_stand_beside_the_default_do_not_make_a_row_red(tmp_path):
     assert (row.word, row.worst_db, row.gain, row.label) == ("pass", 20.0, (1.96, 2.0, 2.04), "auto-ragged")
 
 
+@pytest.mark.parametrize(("beside", "word", "kind", "counts"), [
+    ({"method": "minmax"}, "failed", "build", True),
+    ({"method": "minmax"}, "failed", "calibration", True),
+    ({"policy": "pad"}, "below bounds", "accuracy", False),
+    ({"policy": "pad"}, "compared", "accuracy", False),
+    ({"policy": "pad"}, "left out", "calibration", False),
+    ({"layout": "buckets3"}, "below bounds", "accuracy", True),
+    ({"layout": "buckets3"}, "failed", "build", True),
+    ({"precision": "fp16"}, "below bounds", "accuracy", True),
+])  # fmt: skip
+def test_what_counts_beside_the_case_that_was_timed(tmp_path, beside, word, kind, counts):
+    timed = case_of("wave")
+    other = made("r", 1, kind=kind, verdict=word, values={}, **case_of("wave", **beside))
+    written(tmp_path, "r", traffic("r", 0, timed, 2.0, "pass"), accuracy("r", 0, timed), other)
+    (row,) = rows(tmp_path)
+    assert row.word == (word if counts else "pass")
+
+
+@pytest.mark.parametrize(("odd", "said"), [(math.nan, "NaN dB"), (-math.inf, "-inf dB")])
+def test_a_ratio_that_is_no_number_is_the_worst_and_is_said(tmp_path, odd, said):
+    case = case_of("wave")
+    one = accuracy("r", 0, case)
+    one["values"]["buckets"]["middle"]["sqnr_db"] = odd
+    written(tmp_path, "r", one)
+    (row,) = rows(tmp_path)
+    assert row.bucket == "middle"
+    assert str(row.worst_db) == str(odd)
+    page = render(overview([row], [], [], frozenset()), {}, {"menu": [], "made": now()})
+    assert f"{said} <small>middle</small>" in page
+    assert f"{said} middle" in markdown([row], [], [], "")
+
+
+def sessions(folder, *words, **changes):
+    for number, word in enumerate(words):
+        one = traffic(f"r{number}", number, case_of("wave"), 2.0 + number, word)
+        one["values"]["session"] |= changes
+        written(folder, f"r{number}", one)
+    with Results(folder) as found:
+        return all_series(found, EVERYTHING)
+
+
+def test_an_invalid_session_counts_for_its_control_alone(tmp_path):
+    found = sessions(tmp_path, "faster", "faster", "invalid")
+    (series,) = found.values()
+    assert [night.ratio[1] for night in series.nights] == [2.0, 3.0]
+    (runner,) = runners(found.values())
+    assert (runner.sessions, runner.invalid) == (3, 1)
+    (row,) = rows(tmp_path)
+    assert (row.word, row.gain, row.invalid, row.trend) == ("invalid", None, True, (2.0, 3.0))
+    assert row.changes == ("auto-ragged latency traffic: faster → invalid",), "and no gain that fell or rose"
+    assert gains_figure([row]) is None
+    assert "| invalid |" in markdown([row], [], [], "")
+    page = history_page(list(found.values()), [], frozenset())
+    (figure,) = page.figures.values()
+    assert len(figure.spec["data"]["values"]) == 2
+    assert "Without 1 that was invalid" in figure.note
+
+
+def test_a_session_may_be_invalid_and_its_record_another_word(tmp_path):
+    """A speed-up that was asked for is not proved, then."""
+    (series,) = sessions(tmp_path, "not proved", verdict="invalid", word="invalid").values()
+    assert (series.nights, series.ends_invalid) == ((), True)
+    (row,) = rows(tmp_path)
+    assert (row.gain, row.trend) == (None, ())
+
+
+def test_a_gain_that_is_older_than_its_row_says_of_when_it_is(tmp_path):
+    case = case_of("wave")
+    written(tmp_path, "a", traffic("a", 0, case, 2.0), accuracy("a", 0, case))
+    (row,) = rows(tmp_path)
+    assert row.gain_of is None
+    written(tmp_path, "b", accuracy("b", 5, case, 9.0, "below bounds"))
+    (row,) = rows(tmp_path)
+    assert f"{row.gain_of:%H:%M}" == "00:00"
+    assert "] of 2026-11-20 00:00 |" in markdown([row], [], [], "").replace("&#93;", "]")
+    assert "of 2026-11-20 00:00" in render(
+        overview([row], [], [], frozenset()), {"gains": ""}, {"menu": [], "made": now()}
+    )
+
+
+def changes(folder):
+    return {row.model: row.changes for row in rows(folder)}
+
+
+def test_cases_and_rows_that_are_new_or_gone_are_changes(tmp_path):
+    cases = {name: case_of("wave", layout=name) for name in ("single", "buckets3", "buckets5")}
+    written(tmp_path, "a", accuracy("a", 0, cases["single"]), accuracy("a", 0, cases["buckets3"]),
+            accuracy("a", 0, case_of("plc")))  # fmt: skip
+    assert changes(tmp_path) == {"wave": (), "plc": ()}, "of a first run everything would be new"
+    written(tmp_path, "b", accuracy("b", 5, cases["single"]), accuracy("b", 5, cases["buckets5"]),
+            accuracy("b", 5, case_of("rec")))  # fmt: skip
+    assert changes(tmp_path) == {
+        "wave": ("auto-ragged buckets3: not in the newest run", "auto-ragged buckets5: new"),
+        "plc": ("not in the newest run",), "rec": ("new",),
+    }  # fmt: skip
+    written(tmp_path, "c", accuracy("c", 9, cases["single"]), accuracy("c", 9, cases["buckets5"]),
+            accuracy("c", 9, case_of("rec")))  # fmt: skip
+    assert set(changes(tmp_path).values()) == {()}, "it is news once"
+
+
+def test_a_run_of_another_kind_runtime_or_host_makes_nothing_new_or_gone(tmp_path):
+    case = case_of("wave")
+    written(tmp_path, "a", accuracy("a", 0, case))
+    written(tmp_path, "b", traffic("b", 1, case, 2.0))
+    written(tmp_path, "c", accuracy("c", 2, case_of("wave", "tensorrt-8.6.0")), accuracy("c", 2, case, host="gpu2"))
+    with Results(tmp_path) as found:
+        assert comings_and_goings(newest_groups(found)) == {}
+
+
+def test_markdown_tells_hosts_apart_where_there_are_several(tmp_path):
+    written(tmp_path, "r", accuracy("r", 0, case_of("wave")))
+    assert "host" not in markdown(rows(tmp_path), [], [], "")
+    written(tmp_path, "s", accuracy("s", 0, case_of("wave"), host="gpu2"))
+    text = markdown(rows(tmp_path), [], [], "")
+    assert "| | model | runtime | host |" in text.replace("|  |", "| |")
+    assert "| wave | tensorrt-8.5.3.1 | gpu2 |" in text
+
+
+def test_markdown_of_names_has_nothing_that_a_forge_makes_a_link_of(tmp_path):
+    name = "http://a.b www.c.d #12 @name !3 ~~old~~ $x$ %4 e@f.g"
+    written(tmp_path, "r", accuracy("r", 0, case_of(name)))
+    text = markdown(rows(tmp_path), [], [], "")
+    (cell,) = re.findall(r"bounds \| (.*?) \||✓ pass \| (.*?) \|", text)[0][1:]
+    parts = re.split(r"<span>.*?</span>", cell)
+    assert parts == ["http", "//a.b www", "c.d ", "12 ", "name ", "3 ", "", "old", "", " ", "x", " ", "4 e", "f.g"]
+    assert html.unescape(re.sub(r"</?span>", "", cell)) == name
+
+
 def test_what_changed_is_a_word_or_a_gain_whose_intervals_have_nothing_in_common(tmp_path):
     case = case_of("wave")
     written(tmp_path, "a", traffic("a", 0, case, 2.0), accuracy("a", 0, case))
@@ -68,13 +202,15 @@ def test_trend_has_the_newest_runs_in_order(tmp_path):
     assert first > last, "up is faster"
 
 
-def night(null, word="faster"):
-    return Night("r", None, word, (1.0, 1.1, 1.2), null, 0.9, {})
+def control(null, *, invalid=False):
+    return Control(None, invalid, null, 0.9)
 
 
 def test_how_often_a_runner_sees_what_is_not_there():
-    nights = (night((-0.1, 0.0, 0.1)), night((0.01, 0.02, 0.03)), night((0.0, 0.0, 0.0), "invalid"), night(None))
-    (one,) = runners([Series("c", "gpu1", "m", "t", "l", nights)])
+    controls = (
+        control((-0.1, 0.0, 0.1)), control((0.01, 0.02, 0.03)), control((0.0, 0.0, 0.0), invalid=True), control(None),
+    )  # fmt: skip
+    (one,) = runners([Series("c", "gpu1", "m", "t", "l", (), controls)])
     assert (one.host, one.sessions, one.apart, one.invalid) == ("gpu1", 3, 1, 1)
     assert one.expected == pytest.approx(0.3)
     assert one.word == "as expected", "one of three may be chance"
@@ -99,7 +235,7 @@ def test_marks_are_where_something_is_another_one(tmp_path):
 
 
 def test_sessions_without_an_estimate_are_no_nights(tmp_path):
-    empty = session(values={"baseline": "fp16", "session": {"word": "invalid", "ratio": {}}})
+    empty = session(values={"baseline": "fp16", "session": {"word": "inconclusive", "ratio": {}}})
     written(tmp_path, "r", empty)
     with Results(tmp_path) as found:
         assert all_series(found, EVERYTHING) == {}
@@ -187,6 +323,24 @@ def test_what_workers_printed_is_on_the_runs_page_to_its_end_and_is_no_verdict(t
     assert len(about["printed"][1][1]) == 20_000
     assert about["counts"] == [("pass", 1)]
     assert [one.kind for one in about["records"]] == ["build"]
+
+
+def test_workers_of_two_hosts_are_told_apart(tmp_path):
+    def of(host, version):
+        about = made(host=host)["environment"]
+        return made("r", 0, environment={**about, "worker": {"version": version}})
+
+    logs = [printed("r", 1, {"tensorrt-8.5.3.1": host}) for host in ("gpu1", "gpu2")]
+    logs[1]["environment"]["host"] = "gpu2"
+    written(tmp_path, "r", of("gpu1", "1"), of("gpu2", "2"), *logs)
+    with Results(tmp_path) as found:
+        (summary,) = found.runs()
+        about = run_page(summary, list(found.of_run("r")), gate=False).context
+    names = ["tensorrt-8.5.3.1 on gpu1", "tensorrt-8.5.3.1 on gpu2"]
+    assert [(name, dict(pairs)["version"]) for name, pairs in about["workers"] if name in names] == [
+        (names[0], "1"), (names[1], "2"),
+    ]  # fmt: skip
+    assert about["printed"] == [(names[0], "gpu1"), (names[1], "gpu2")]
 
 
 def test_the_command_that_a_record_says_is_the_one_to_run_again(tmp_path):

@@ -33,7 +33,7 @@ for (const form of document.querySelectorAll("form.filters")) {
     let shown = 0;
     for (const row of rows) {
       const text = row.textContent.toLowerCase();
-      const fits = words.every((word) => text.includes(word)) && (!wanted || row.dataset.word === wanted);
+      const fits = words.every((word) => text.includes(word)) && (wanted === "*" || row.dataset.word === wanted);
       row.hidden = !fits;
       const picture = row.dataset.figure && document.getElementById(row.dataset.figure);
       if (picture) picture.hidden = !fits;
