@@ -109,16 +109,18 @@ class Plan:
     def entries(self) -> Mapping[str, Entry]:
         from harness.corpus.own import own_entry
         from harness.corpus.registry import load_catalogue, pick
-        from harness.spec.bounds import check_bounds, read_bounds
+        from harness.spec.bounds import bounded, check_bounds, read_bounds
 
         if not self.option("--model"):
-            useless = [option for option, stored in _OWN.items() if self.option(stored)]
+            useless = [option for option, stored in _OWN.items() if self.option(stored) and option != "--bound"]
             if useless:
                 todo = (
                     f"give --model FILE.onnx, too; for a [[models]] of harness.toml, say it there, not by {useless[0]}"
                 )
                 raise UsageError(f"{useless[0]} is for a model of your own", todo=todo)
             chosen = pick(load_catalogue(self.config), _split(self.option("--models")))
+            if asked := read_bounds(self.option("--bound")):
+                chosen = [bounded(entry, asked, of=len(chosen)) for entry in chosen]
             for entry in chosen:
                 check_bounds(entry.model)
             return {entry.model.key: entry for entry in chosen}

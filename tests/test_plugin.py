@@ -147,6 +147,16 @@ def test_options_of_a_model_of_ones_own_without_one(suites):
     assert "--data is for a model of your own" in message(done.text)
 
 
+def test_bounds_of_a_configured_model(suites):
+    done = suites.quickly("--bound", "sqnr_db=15", "--models", "wave,vad", cwd=ROOT)
+    assert done.code == 4
+    assert "--bound is for one model, and 2 are chosen" in message(done.text)
+    assert "-> choose one: --models KEY" in message(done.text)
+    done = suites.quickly("--bound", "shrot:sqnr_db=15", "--models", "wave", cwd=ROOT)
+    assert done.code == 4
+    assert "bounds for 'shrot', which is no length bucket" in message(done.text)
+
+
 def test_all_samples_of_an_endless_source(suites):
     done = suites.quickly("--models", "wave", "--samples", "all", "--runtime", RUNTIME, cwd=ROOT)
     assert done.code == 4

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.console import note
+from harness.commands.console import note, suites_from
 from harness.errors import UsageError
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 from harness.spec.matrix import DEFAULT_METHOD, DEFAULT_POLICY
@@ -116,9 +116,11 @@ def calibrate(
 def _next(model: str, data: str | None) -> str:
     """The command that says whether the ranges are any good."""
     if not model.endswith(".onnx"):
-        return f"pytest suites/ --models {model}"
+        return f"pytest {suites_from(Path.cwd())} --models {model}"
     given = ["--data", data] if data else []
-    return shlex.join(["harness", "init", model, *given]) + ", and pytest suites/ checks and times it"
+    return (
+        shlex.join(["harness", "init", model, *given]) + f", and pytest {suites_from(Path.cwd())} checks and times it"
+    )
 
 
 def _form(emit: str, dialect: str | None, trt_version: str | None, trt_algorithm: str | None) -> Form:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.report.visible import Visible, visible
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from harness.report.live import View
     from harness.report.pace import Pace
 
-__all__ = ["complain", "following", "note", "progress", "show"]
+__all__ = ["complain", "following", "note", "progress", "show", "suites_from"]
 
 _PIPED_WIDTH = 100
 _PLAIN_STEPS = 4
@@ -48,6 +49,12 @@ def show(what: RenderableType) -> None:
         console.print(visible(what), soft_wrap=True)
     else:
         console.print(Visible(what))
+
+
+def suites_from(folder: Path) -> str:
+    """The suites' folder in a command that is typed in ``folder``: ``suites/`` in the checkout, else all of it."""
+    suites = Path(__file__).parents[2] / "suites"
+    return "suites/" if folder.absolute() == suites.parent or not suites.is_dir() else str(suites)
 
 
 @contextmanager

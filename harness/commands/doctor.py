@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.console import note, show
+from harness.commands.console import note, show, suites_from
 from harness.commands.health import Finding, Health
 from harness.errors import EnvironmentMissing
 
@@ -307,4 +307,5 @@ def _tables(health: Health) -> None:
         show(missing.reason)
     show(f"trtexec: {health.trtexec or f'not on PATH; {WHERE_IT_COMES_FROM}'}")
     if health.anything_runs:
-        note("next: harness init MODEL.onnx for your own model, or pytest suites/ --models vad for one that is here")
+        suites = suites_from(Path.cwd())
+        note(f"next: harness init MODEL.onnx for your own model, or pytest {suites} --models vad for one that is here")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.console import note, show
+from harness.commands.console import note, show, suites_from
 
 if TYPE_CHECKING:
     from harness.corpus.proposal import Proposal
@@ -82,6 +82,12 @@ def _confirm(out: Path) -> None:
 def _check_out(out: Path, *, force: bool) -> None:
     from harness.errors import UsageError
 
+    if out.name != _FILE:
+        raise UsageError(
+            f"only a file that is called {_FILE} is read",
+            where=str(out),
+            todo=f"--out {out.parent / _FILE}, or a folder",
+        )
     if not out.absolute().parent.is_dir():
         raise UsageError("no such folder", where=str(out.absolute().parent), todo="make it first, or --out elsewhere")
     if out.exists() and not force:
@@ -134,10 +140,8 @@ def _write(out: Path, text: str) -> None:
 
 def _next(key: str, out: Path) -> list[str]:
     here = out.absolute().parent
-    inside = Path.cwd().is_relative_to(here) and out.name == _FILE
-    at = "" if inside else f"cd {here} && "
-    suites = Path(__file__).parents[2] / "suites"
-    folder = "suites/" if here == suites.parent or not suites.is_dir() else str(suites)
+    at = "" if Path.cwd().is_relative_to(here) else f"cd {here} && "
+    folder = suites_from(Path.cwd() if not at else here)
     return [
         f"{at}harness calibrate {key} --emit qdq-u8s8 -o {key}.int8.onnx",
         f"{at}pytest {folder} --models {key}",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.console import note, show
+from harness.commands.console import note, show, suites_from
 
 if TYPE_CHECKING:
     from harness.corpus.catalogue import Entry
@@ -43,7 +44,8 @@ def models(*, as_json: bool) -> None:
         )
     show(table)
     if entries:
-        note(f"next: pytest suites/ --models {next(iter(entries))}, or harness init MODEL.onnx for one of your own")
+        suites = suites_from(Path.cwd())
+        note(f"next: pytest {suites} --models {next(iter(entries))}, or harness init MODEL.onnx for one of your own")
 
 
 def _plain(key: str, entry: Entry) -> dict[str, Any]:

@@ -42,11 +42,14 @@ class Fitting:
         known = [tensor.name for tensor in self.inputs]
         unknown = [name for name in raw if name not in known]
         if unknown:
-            close = close_to(unknown[0], [name for name in known if name not in raw])
+            absent = [tensor for tensor in self.inputs if tensor.name not in raw]
+            fitting = [tensor.name for tensor in absent if _could_be(np.asarray(raw[unknown[0]]), tensor)]
+            # The only one that it could be, whatever it is called; never one that it could not be.
+            close = fitting if len(fitting) == 1 else close_to(unknown[0], fitting)
             raise DataError(
                 f"array {unknown[0]!r} is no input of the model",
                 where=where,
-                todo=f"name it {close[0]!r}" if close else f"the inputs are {', '.join(known)}",
+                todo=f"name it {close[0]!r}" if close else f"the inputs are {', '.join(map(str, self.inputs))}",
             )
         feeds = {t.name: _plain(raw[t.name], t, where) for t in self.inputs if t.name in raw}
         filled = {*self.constants, *self.model.length_inputs}
@@ -115,6 +118,12 @@ def _plain(value: Any, tensor: TensorFacts, where: str) -> NDArray[Any]:  # noqa
             todo=f"np.asarray({tensor.name}, dtype=np.{tensor.dtype})",
         )
     return np.asarray(value)  # takes tensors of other libraries too
+
+
+def _could_be(array: NDArray[Any], tensor: TensorFacts) -> bool:
+    """Whether the array has the input's rank, and a dtype of the same kind: whole numbers, floats, truth values."""
+    kind = tensor.dtype.rstrip("0123456789").removeprefix("u")
+    return array.ndim == len(tensor.dims) and array.dtype.name.rstrip("0123456789").removeprefix("u") == kind
 
 
 def _check_array(array: NDArray[Any], tensor: TensorFacts, where: str) -> None:

@@ -84,13 +84,17 @@ class Run:
     def close(self) -> None:
         """End writing: the run gets its index (:mod:`harness.results.index`), then the lock is given up.
 
-        Twice does no harm. A run that is not closed has no index, and questions take longer; nothing else.
+        Twice does no harm. A run that is not closed has no index, and questions take longer; nothing else. The file of
+        a run without records is removed: what was refused before anything ran is no run.
         """
         from harness.results.index import write_index  # brings DuckDB, which writing records does not need
 
         with self._one_at_a_time:
             if self._give_up.alive:
-                write_index(self.path)
+                if os.fstat(self._file).st_size:
+                    write_index(self.path)
+                else:
+                    self.path.unlink(missing_ok=True)
                 self._give_up()
 
     def append(self, one: Mapping[str, Any]) -> None:

@@ -14,9 +14,10 @@ from harness.spec.shapes import bucket_names
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.corpus.catalogue import Entry
     from harness.spec.model import Model
 
-__all__ = ["check_bounds", "read_bounds"]
+__all__ = ["bounded", "check_bounds", "read_bounds"]
 
 _BOUND = re.compile(r"(?:(?P<bucket>[^:=]+):)?(?P<name>\w+)=(?P<value>[^=]+)")
 _NAMES = tuple(field.name for field in fields(Bounds))
@@ -35,6 +36,21 @@ def read_bounds(texts: Sequence[str]) -> tuple[tuple[str, Bounds], ...]:
     for bucket, name, value in parsed:
         table[bucket] = replace(table.get(bucket, Bounds()), **{name: value})
     return tuple(table.items())
+
+
+def bounded(entry: Entry, asked: Sequence[tuple[str, Bounds]], *, of: int) -> Entry:
+    """The entry with bounds of options laid over those that it has, one bound at a time.
+
+    :param of: how many models were chosen.
+    :raises UsageError: more than one: what is enough for one model says nothing of another.
+    """
+    if of > 1:
+        raise UsageError(f"--bound is for one model, and {of} are chosen", todo="choose one: --models KEY")
+    table = dict(entry.model.bounds)
+    for bucket, bounds in asked:
+        given = {name: value for name, value in vars(bounds).items() if value is not None}
+        table[bucket] = replace(table.get(bucket, Bounds()), **given)
+    return replace(entry, model=replace(entry.model, bounds=tuple(table.items())))
 
 
 def check_bounds(model: Model) -> None:

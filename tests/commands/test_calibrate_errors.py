@@ -104,13 +104,16 @@ GOOD = np.zeros((1, 9, 4), np.float32)
     ("arrays", "what", "todo"),
     [
         ({"X1": GOOD}, "array 'X1' is no input of the model", "name it 'x'"),
+        ({"features": GOOD}, "array 'features' is no input of the model", "name it 'x'"),
+        ({"x1": GOOD[0]}, "array 'x1' is no input of the model", "the inputs are x: float32["),
+        ({"x1": GOOD.astype(np.int64)}, "array 'x1' is no input of the model", "the inputs are x: float32["),
         ({"x": GOOD.astype(np.float64)}, "dtype float64, the model takes float32", "x.astype(np.float32)"),
         ({"x": np.array([None, "a"], object)}, "holds pickled Python objects", "no object arrays"),
         ({"x": np.where(np.arange(36).reshape(1, 9, 4) == 7, np.nan, GOOD).astype(np.float32)},
          "input 'x' holds 1 NaN value of 36", "leave the sample out"),
         ({"x": np.zeros((1, 21, 4), np.float32)}, "21 frames, outside the range 4..20", "widen --range"),
     ],
-    ids=["name", "dtype", "pickled", "nan", "too long"],
+    ids=["name", "another name", "rank", "kind", "dtype", "pickled", "nan", "too long"],
 )  # fmt: skip
 def test_one_bad_sample(refused, model, data, arrays, what, todo):
     spoil(data, **arrays)

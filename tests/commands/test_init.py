@@ -110,6 +110,9 @@ def test_another_file(here, model, capsys):
     assert f"next: cd {here / 'sub'} && harness calibrate small" in said.err
     assert "small" in load_catalogue(find_config(here / "sub"))
     assert main(["init", str(model), "--yes", "--out", "no/such/harness.toml"]) == 2
+    assert main(["init", str(model), "--yes", "--out", "sub/mine.toml"]) == 2
+    assert "--out sub/harness.toml" in capsys.readouterr().err
+    assert not (here / "sub/mine.toml").exists()
 
 
 def test_without_data_it_says_what_a_sample_holds(here, model, capsys):

@@ -206,7 +206,9 @@ def parsed(checkout):
     """What ``harness gate`` makes of the one call."""
     ((program, command, *words),) = calls(checkout)
     assert (program, command) == ("harness", "gate")
-    return cli.commands["gate"].make_context("gate", words).params
+    return (
+        cli.commands["gate"].make_context("gate", words, parent=cli.context_class(cli, **cli.context_settings)).params
+    )
 
 
 SIDES = {"BASELINE": "tensorrt-8.6", "CANDIDATE": "tensorrt-10.3"}

@@ -201,7 +201,7 @@ class Begun(BaseException):
 def check_read(arguments, monkeypatch, capsys):
     """All that a command reads before it begins what takes long: of a gate up to its run, of others the options."""
     name, *words = arguments
-    context = cli.commands[name].make_context(name, words)
+    context = cli.commands[name].make_context(name, words, parent=cli.context_class(cli, **cli.context_settings))
     if name == "fetch":
         assert pick(configured_models(find_config()), context.params["keys"])
     if name != "gate":

@@ -45,6 +45,18 @@ def test_runs_sort_by_time_and_can_be_taken_up(tmp_path):
             store.open_run(bad)
 
 
+def test_a_run_without_records_leaves_no_file(tmp_path):
+    run = Store(tmp_path).open_run()
+    run.close()
+    run.close()
+    assert list(tmp_path.iterdir()) == []
+    run = Store(tmp_path).open_run("one")
+    run.append({"schema": SCHEMA})
+    run.close()
+    Store(tmp_path).open_run("one").close()
+    assert (tmp_path / "one.jsonl").stat().st_size
+
+
 def test_records_and_the_name_of_a_new_run_are_on_the_disk(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()))

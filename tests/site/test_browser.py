@@ -178,6 +178,14 @@ def test_filters_and_sorting_by_keyboard_alone(visit):
         assert page.evaluate(focused) == "INT8 gain", "the focus stays"
 
 
+def test_nothing_sticks_out_of_a_card_on_a_phone(visit, site):
+    tab = visit(size=PHONE)
+    for path in sorted(site.first.parent.glob("*.html")):
+        page = tab.open(path.name)
+        wide = "[...document.querySelectorAll('table.cards td')].filter(td => td.scrollWidth > td.clientWidth)"
+        assert page.evaluate(f"{wide}.map(td => td.textContent)") == [], path.name
+
+
 def test_tables_can_be_sorted_on_a_phone(visit):
     page = visit(size=PHONE).open("index.html")
     models = page.locator("#models tbody tr td:nth-child(2)")

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from harness.corpus.catalogue import Entry
 from harness.errors import UsageError
-from harness.spec.bounds import check_bounds, read_bounds
+from harness.spec.bounds import bounded, check_bounds, read_bounds
 from harness.spec.model import Axis, Bounds, Model
 
 
@@ -13,6 +14,17 @@ def model_of(*buckets):
     return Model(
         "m", (Axis("x", 1),), "frames", 1, 1000, 30, bounds=tuple((name, Bounds(cosine=1)) for name in buckets)
     )
+
+
+def test_bounds_of_options_are_laid_over_those_of_the_model():
+    model = replace(model_of(), bounds=(("*", Bounds(sqnr_db=20, cosine=0.9)), ("short", Bounds(score=0.8))))
+    entry = Entry(model, lambda: None, lambda *_: iter(()), "1")
+    found = bounded(entry, read_bounds(["sqnr_db=15", "long:sqnr_db=12", "traffic:speedup=1.3"]), of=1).model
+    assert found.bounds_for("short") == Bounds(sqnr_db=15, cosine=0.9, score=0.8)
+    assert found.bounds_for("long") == Bounds(sqnr_db=12, cosine=0.9)
+    assert found.speedup_of_traffic() == 1.3
+    with pytest.raises(UsageError, match="is for one model, and 2 are chosen"):
+        bounded(entry, read_bounds(["sqnr_db=15"]), of=2)
 
 
 def test_a_bucket_adds_to_what_holds_everywhere():
