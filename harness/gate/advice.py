@@ -26,6 +26,9 @@ _LATER = 5
 _MARGIN, _LEAST_LAUNCHES = 2, 12
 """Launches that are advised, as a multiple of the estimate and at the least: an estimate is of the launches that there
 were, and those of a retry differ by other noise. What is clear sooner ends sooner, so that more cost nothing then."""
+_FAR = 24
+"""Launches beyond which one finding does not decide for the others: such an estimate comes of two or three launches,
+or of a ratio that lies close to a margin."""
 _NEW_DRAW = "a retry is a new draw of the machine's noise: an estimate is no promise"
 
 
@@ -87,9 +90,12 @@ def settling(findings: Sequence[Finding], budget_s: float, launches: int, pairs:
     settled = [one for one in unclear if one.values.get("seconds_needed") is not None]
     lengths = [one for one in unclear if one.values.get(_ENDED) == "traffic"]
     later = lengths if launches < _LATER else []
-    limits = _limits([*settled, *later], budget_s, launches, pairs) if settled or later else ""
-    if settled:
-        said.append(f"if the ratios stay as they are, {limits} would settle {len(settled)} of {len(unclear)}")
+    near = [one for one in settled if _MARGIN * one.values["launches_needed"] <= max(_FAR, launches)] or settled
+    limits = _limits([*near, *later], budget_s, launches, pairs) if near or later else ""
+    if near:
+        said.append(f"if the ratios stay as they are, {limits} would settle {len(near)} of {len(unclear)}")
+    if far := len(settled) - len(near):
+        said.append(f"{far} would need more than {max(_FAR, launches) // _MARGIN} launches by the estimate: {_QUIETER}")
     if lengths:
         way = _QUIETER if not later else "the same lets it look later" if settled else f"{limits} lets it look later"
         said.append(f"{len(lengths)} are single lengths of sessions that ended because the traffic was clear: {way}")
@@ -129,4 +135,5 @@ def _budget_s(open_: Sequence[Finding], launches: int, pairs: int) -> float:
 def _each_s(finding: Finding) -> float:
     """Seconds that a launch of its session took."""
     seconds: float = finding.values["seconds"]
-    return seconds / max(1, finding.values["launches"])
+    launches: int = finding.values["launches"]
+    return seconds / max(1, launches)

@@ -56,6 +56,14 @@ def test_whoever_does_as_advised_is_not_given_less_than_that():
     assert "launches = 26 " in settling([left(ended="launches", launches=13)], 60.0, 12, 1)[1]
 
 
+def test_one_far_estimate_does_not_decide_for_the_others():
+    said = settling([left("a"), left("b", launches=50)], 60.0, 4, 1)
+    assert said[1].endswith("--budget 3m with launches = 12 in a matrix file (--matrix) would settle 1 of 2")
+    assert said[2] == "1 would need more than 12 launches by the estimate: a quieter machine, or wider margins"
+    said = settling([left("a"), left("b", launches=50)], 60.0, 100, 1)
+    assert said[1].endswith("--budget 24m would settle 2 of 2")
+
+
 def test_each_limit_is_counted_and_more_launches_are_asked_for_where_they_were_too_few():
     open_ = [
         left("a", ended="launches", launches=9),
