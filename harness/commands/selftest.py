@@ -87,7 +87,8 @@ def _environment(config: Config, runtime: str) -> Environment:
     from harness.workers import find_environments, select
 
     extra = [one.python for one in config.environments if not one.host]
-    return select(find_environments(config.root, optional=extra), [runtime])[0]
+    found = find_environments(config.root, optional=extra)
+    return select(found, [runtime], by_path="[environments] in harness.toml")[0]
 
 
 def _collected(

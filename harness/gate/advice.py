@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness.stats.verdict import next_step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from harness.gate.findings import Finding
     from harness.measure.session import Outcome
@@ -23,6 +23,13 @@ _ENDED = "ended"
 _QUIETER = "a quieter machine, or wider margins"
 _LATER = 5
 """Launches from which on a session first looks after four of them (:func:`harness.latency.design_of`)."""
+_MARGIN, _LEAST_LAUNCHES = 2, 12
+"""Launches that are advised, as a multiple of the estimate and at the least: an estimate is of the launches that there
+were, and those of a retry differ by other noise. What is clear sooner ends sooner, so that more cost nothing then."""
+_FAR = 24
+"""Launches beyond which one finding does not decide for the others: such an estimate comes of two or three launches,
+or of a ratio that lies close to a margin."""
+_NEW_DRAW = "a retry is a new draw of the machine's noise: an estimate is no promise"
 
 
 def ended(outcome: Outcome) -> str:
@@ -38,9 +45,9 @@ def ended(outcome: Outcome) -> str:
 def left_open(outcome: Outcome, estimate: Estimate, margins: Margins) -> tuple[str, dict[str, Any]]:
     """A clause about an inconclusive estimate of a session, and the same in numbers for :func:`settling`.
 
-    :returns: values ``ended`` (``launches``, ``budget`` or ``traffic``), ``launches``, ``launches_needed`` and
-        ``seconds_needed`` of the whole session; both are None where more launches do not help, and where the session
-        would end before them again, because its traffic is clear.
+    :returns: values ``ended`` (``launches``, ``budget`` or ``traffic``), ``launches`` and ``seconds`` of the whole
+        session as it was, and ``launches_needed`` and ``seconds_needed`` as they would do at the least: None where
+        more launches do not help, and where the session would end before them again, because its traffic is clear.
     """
     spent_s = sum(value for name, value in outcome.seconds.items() if name != "lost")
     step = next_step(estimate, margins, spent_s / max(1, len(outcome.launches)))
@@ -51,10 +58,12 @@ def left_open(outcome: Outcome, estimate: Estimate, margins: Margins) -> tuple[s
     values = {
         _ENDED: which,
         "launches": len(outcome.launches),
+        "seconds": round(spent_s, 1),
         "launches_needed": step.launches_needed if helps else None,
         "seconds_needed": round(spent_s + step.seconds, 1) if helps else None,
     }
-    more = "" if which == "traffic" else f"; to settle it: {step.advice}"
+    least = "at least " if helps and estimate.degrees else ""
+    more = "" if which == "traffic" else f"; to settle it: {least}{step.advice}"
     return f"ended by {ended(outcome)}{more}", values
 
 
@@ -79,15 +88,17 @@ def settling(findings: Sequence[Finding], budget_s: float, launches: int, pairs:
         ends = ", ".join(f"{count} by {words[which]}" for which, count in counts.items() if count)
         said.append(f"of {len(sessions)} session(s) that left something open, {ends}")
     settled = [one for one in unclear if one.values.get("seconds_needed") is not None]
-    if settled:
-        needed_s = _budget_s(settled, pairs)
-        most = max(one.values["launches_needed"] for one in settled)
-        more = f" and launches = {most} in a matrix file (--matrix)" if most > launches else ""
-        budget = f"--budget {math.ceil(max(needed_s, budget_s) / 60)}m"
-        said.append(f"if the ratios stay as they are, {budget}{more} would settle {len(settled)} of {len(unclear)}")
-    if lengths := sum(one.values.get(_ENDED) == "traffic" for one in unclear):
-        later = "launches = 5 in a matrix file (--matrix) makes it look later" if launches < _LATER else _QUIETER
-        said.append(f"{lengths} are single lengths of sessions that ended because the traffic was clear: {later}")
+    lengths = [one for one in unclear if one.values.get(_ENDED) == "traffic"]
+    later = lengths if launches < _LATER else []
+    near = [one for one in settled if _MARGIN * one.values["launches_needed"] <= max(_FAR, launches)] or settled
+    limits = _limits([*near, *later], budget_s, launches, pairs) if near or later else ""
+    if near:
+        said.append(f"if the ratios stay as they are, {limits} would settle {len(near)} of {len(unclear)}")
+    if far := len(settled) - len(near):
+        said.append(f"{far} would need more than {max(_FAR, launches) // _MARGIN} launches by the estimate: {_QUIETER}")
+    if lengths:
+        way = _QUIETER if not later else "the same lets it look later" if settled else f"{limits} lets it look later"
+        said.append(f"{len(lengths)} are single lengths of sessions that ended because the traffic was clear: {way}")
     kinds = [(one.values.get(_ENDED), one.values.get("seconds_needed")) for one in unclear]
     hopeless = sum(seconds is None and which in {"budget", "launches"} for which, seconds in kinds)
     if hopeless:
@@ -95,14 +106,34 @@ def settling(findings: Sequence[Finding], budget_s: float, launches: int, pairs:
     unproved = sum(one.stage == 2 and _ENDED not in one.values for one in unclear)
     if unproved:
         said.append(f"{unproved} looked worse and could not be confirmed: --thorough, or a larger --budget")
+    if limits:
+        said.append(_NEW_DRAW)
     return said
 
 
-def _budget_s(settled: Sequence[Finding], pairs: int) -> float:
+def _limits(open_: Sequence[Finding], budget_s: float, launches: int, pairs: int) -> str:
+    """The launches that are advised and the budget that lets a session have them, which is nothing without the other.
+
+    :param open_: what would be settled, or looked at later; at least one.
+    :param budget_s, launches, pairs: as :func:`settling` has them.
+    """
+    needed = max(one.values.get("launches_needed") or 0 for one in open_)
+    advised = max(_LEAST_LAUNCHES, _MARGIN * needed)
+    budget = f"--budget {math.ceil(max(_budget_s(open_, advised, pairs), budget_s) / 60)}m"
+    return f"{budget} with launches = {advised} in a matrix file (--matrix)" if advised > launches else budget
+
+
+def _budget_s(open_: Sequence[Finding], launches: int, pairs: int) -> float:
     """Every session of a stage is given the same share: the longest one decides."""
-    asked = {1: pairs, 2: len({one.case for one in settled if one.stage == 2})}
-    longest: Mapping[int, float] = {
-        stage: max((one.values["seconds_needed"] for one in settled if one.stage == stage), default=0.0)
-        for stage in asked
+    asked = {1: pairs, 2: len({one.case for one in open_ if one.stage == 2})}
+    longest = {
+        stage: max((_each_s(one) * launches for one in open_ if one.stage == stage), default=0.0) for stage in asked
     }
     return max(longest[stage] * asked[stage] / SHARES[stage] for stage in asked)
+
+
+def _each_s(finding: Finding) -> float:
+    """Seconds that a launch of its session took."""
+    seconds: float = finding.values["seconds"]
+    launches: int = finding.values["launches"]
+    return seconds / max(1, launches)

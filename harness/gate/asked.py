@@ -142,7 +142,12 @@ def sides(config: Config, baseline: str, candidate: str, where: str) -> tuple[En
     if old.name != new.name:
         return old, new
     if old.python == new.python:
-        raise UsageError(f"{baseline} and {candidate} are one environment: {old.name}", where=where, todo="name two")
+        raise UsageError(
+            f"{baseline} and {candidate} are one environment: {old.name}",
+            where=where,
+            todo="name two; a version against itself needs a second interpreter that has it, by its path: "
+            f"{baseline} old/bin/python",
+        )
     # One version in two interpreters. Behind the @ stands where an environment is.
     place = Path(new.python).absolute().parents[1].name or "candidate"
     return old, replace(new, name=f"{new.name}{'+' if '@' in new.name else '@'}{place}")
@@ -191,7 +196,8 @@ def _named(config: Config, name: str, where: str) -> list[Environment]:
         here = find_environments(config.root, optional=local)
         if of_version := [one for one in here if f"{one.version}.".startswith(f"{name}.")]:
             return of_version
-    return select([*find_environments(config.root, optional=local), *far], [name], where=where, aliases=aliases)
+    here = find_environments(config.root, optional=local)
+    return select([*here, *far], [name], where=where, aliases=aliases, by_path="its path in place of the name")
 
 
 def matrix_of(matrix: Matrix, *, thorough: bool) -> Matrix:

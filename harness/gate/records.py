@@ -26,6 +26,7 @@ __all__ = ["KIND", "record_pair", "record_whole"]
 KIND = "gate"
 _WHOLE = (
     "exit_code", "historical", "cases", "only_baseline", "only_candidate", "not_compared", "settings", "seconds",
+    "advice",
 )  # fmt: skip
 """Of the report, what the record of the whole holds; the findings are in those of the pairs."""
 

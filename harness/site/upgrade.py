@@ -104,6 +104,7 @@ def gate_page(gate: Gate, shown: frozenset[str]) -> Page:
         "not_compared": [as_mapping(one) for one in _list(gate.whole.get("not_compared"))],
         "only": [("baseline", _list(gate.whole.get("only_baseline"))),
                  ("candidate", _list(gate.whole.get("only_candidate")))],
+        "advice": [_text(one) for one in _list(gate.whole.get("advice"))],
         "seconds": as_number(gate.whole.get("seconds")),
         "record": _text(gate.whole.get("record")),
     }  # fmt: skip

@@ -161,6 +161,7 @@ def select(
     patterns: Sequence[str],
     where: str = "--runtime",
     aliases: Mapping[str, Callable[[], list[Environment]]] | None = None,
+    by_path: str = "--python PATH",
 ) -> list[Environment]:
     """The environments that any pattern names; without patterns, all.
 
@@ -171,6 +172,7 @@ def select(
 
     :param where: what the patterns were given to, for the message.
     :param aliases: names that a configuration gives, each with what finds its environments.
+    :param by_path: how an interpreter that has the runtime already is named, for the message.
     :raises EnvironmentMissing: a pattern names none, or only what can do nothing here, or an alias what is not there;
         the message says how to install it, or what is in the way.
     """
@@ -184,7 +186,8 @@ def select(
             raise EnvironmentMissing(
                 f"no runtime matches {pattern!r}",
                 where=where,
-                todo=f"there are: {', '.join([*(e.name for e in environments), *aliases])}; {installs(pattern)}",
+                todo=f"there are: {', '.join([*(e.name for e in environments), *aliases])}; {installs(pattern)}; "
+                f"an interpreter somewhere else that has it is named by {by_path}",
             )
         if not any(e.can_run or e.can_build for e in matching):
             first = matching[0]

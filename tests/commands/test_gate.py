@@ -51,6 +51,7 @@ def test_a_gate_is_reported_summarized_and_recorded(yard, capsys):
     assert [one["values"]["pair"] for one in pairs] == report["cases"]
     assert sum(len(one["values"]["findings"]) for one in pairs) == len(report["findings"])
     assert (whole["verdict"], whole["values"]["exit_code"]) == (report["verdict"], report["exit_code"])
+    assert whole["values"]["advice"] == report["advice"]
     assert main(["results", "show", run.stem]) == 0
     assert "2 case(s) against" in capsys.readouterr().out
     assert main(["results", "list", "--kind", "gate"]) == 0

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -121,6 +121,7 @@ def folder(tmp_path_factory):
     catalogue = f"catalogue = {str(ROOT / 'fixtures' / 'catalogue.py')!r}\n"
     (folder / "harness.toml").write_text(catalogue + the_block("docs/guide/own-model.md", "toml", "models"))
     (folder / "tiny.toml").write_text(_TINY)
+    (folder / "more.toml").write_text("launches = 12\n")
     shutil.copy(ROOT / "docs/ci/allow.toml", folder)
     for results in (folder / "results", folder / "other" / "results"):
         results.mkdir(parents=True)
@@ -219,7 +220,12 @@ def check_read(arguments, monkeypatch, capsys):
     def begun(self):
         raise Begun
 
+    def of_interpreter(path):
+        """An interpreter by its path has the newest ONNX Runtime."""
+        return [replace(one, python=f"/{path}") for one in there() if one.name.startswith("onnxruntime-")][-1:]
+
     monkeypatch.setattr("harness.gate.asked.find_environments", there)
+    monkeypatch.setattr("harness.gate.asked.of_interpreter", of_interpreter)
     monkeypatch.setattr(Store, "open_run", begun)
     with pytest.raises(Begun):
         assert main([*arguments, "--results", "recorded"]) is None, capsys.readouterr().err

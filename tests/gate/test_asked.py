@@ -55,15 +55,17 @@ def test_by_a_path_that_interpreter_is_meant_and_no_other_with_the_same_runtime(
 
 
 def test_by_the_name_of_a_runtime_an_interpreter_of_the_configuration_is_found(configured, pythons):
-    with pytest.raises(UsageError, match="are one environment"):
+    with pytest.raises(UsageError, match="are one environment") as caught:
         sides(configured, "a:tensorrt", OLD, "here")
+    assert caught.value.todo.endswith("a second interpreter that has it, by its path: a:tensorrt old/bin/python")
 
 
 def test_a_version_alone_is_of_whichever_runtime_has_it(configured):
     for version in ("8", "8.5", "8.5.3.1"):
         assert environment(configured, version, "here").name == OLD
-    with pytest.raises(EnvironmentMissing, match=r"no runtime matches '8\.50'"):
+    with pytest.raises(EnvironmentMissing, match=r"no runtime matches '8\.50'") as caught:
         environment(configured, "8.50", "here")
+    assert caught.value.todo.endswith("that has it is named by its path in place of the name")
 
 
 def test_two_runtimes_are_no_upgrade(configured):

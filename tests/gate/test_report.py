@@ -178,11 +178,13 @@ def test_the_last_line_hides_nothing_that_is_allowed_and_nothing_that_was_not_ru
 
 def test_what_is_open_comes_with_what_would_settle_it():
     open_ = Finding("c", "latency", "inconclusive", "?", "traffic", values={
-        "ended": "budget", "launches": 2, "launches_needed": 6, "seconds_needed": 700.0})  # fmt: skip
+        "ended": "budget", "launches": 2, "seconds": 233.0, "launches_needed": 6, "seconds_needed": 700.0,
+    })  # fmt: skip
     told = made(PASS, open_)
-    *_, ends, would, _, _ = report.lines(told)
+    *_, ends, would, draw, _, _ = report.lines(told)
     assert ends == "of 1 session(s) that left something open, 1 by the budget (1200 s for all)"
     assert would.startswith("if the ratios stay as they are, --budget ")
-    assert would.endswith("and launches = 6 in a matrix file (--matrix) would settle 1 of 1")
+    assert would.endswith("with launches = 12 in a matrix file (--matrix) would settle 1 of 1")
+    assert "no promise" in draw
     assert "- of 1 session" in report.markdown(told)
     assert made(PASS)["advice"] == []

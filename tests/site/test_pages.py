@@ -10,11 +10,12 @@ import pytest
 
 from harness.results.query import Results
 from harness.results.record import now
+from harness.site.build import build_site
 from harness.site.history import Runner, history_page, runners
 from harness.site.markdown import markdown
 from harness.site.nights import Control, Series, all_series
 from harness.site.overview import gains_figure, overview, rows_of
-from harness.site.pages import render
+from harness.site.pages import file_name, render
 from harness.site.plots import forest
 from harness.site.reading import EVERYTHING, newest_groups, read_gates
 from harness.site.run import again, run_page
@@ -256,6 +257,19 @@ def test_a_gates_page(tmp_path):
     points = page.figures["forest"].spec["data"]["values"]
     assert points[0]["ratio"] == pytest.approx(1.09)
     assert points[0]["low"] == pytest.approx(math.exp(math.log(1.09) - 0.01))
+
+
+def test_what_would_settle_a_gate_stands_on_its_page(tmp_path):
+    records = list(gate("g", 0))
+    written(tmp_path / "open", "g", *records)
+    del records[-1]["values"]["advice"]  # of a gate of an older harness
+    written(tmp_path / "old", "g", *records)
+    texts = [
+        (build_site(tmp_path / name, tmp_path / f"out-{name}").first.parent / file_name("gate", "g")).read_text("utf-8")
+        for name in ("open", "old")
+    ]
+    assert "<h2>What is open</h2><ul><li>--budget 6m &lt;b&gt;would&lt;/b&gt; settle 1 of 1</li></ul>" in texts[0]
+    assert "What is open" not in texts[1]
 
 
 @pytest.mark.parametrize(("word", "level", "shape"), [

@@ -85,6 +85,13 @@ def test_the_command_that_installs_what_is_missing(pattern, command):
     assert "rtx" not in caught.value.todo or "rtx" in command
 
 
+def test_an_interpreter_that_lies_elsewhere_can_be_named():
+    """What tox has installed in another folder is not found from here, and need not be installed again."""
+    with pytest.raises(EnvironmentMissing) as caught:
+        select(FOUND, ["onnxruntime-1.22.1"])
+    assert caught.value.todo.endswith("an interpreter somewhere else that has it is named by --python PATH")
+
+
 def test_tox_has_what_is_promised():
     """Names in the table are those that the environment has once it is installed."""
     ini = configparser.ConfigParser()
