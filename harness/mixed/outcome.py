@@ -1,0 +1,146 @@
+"""What a file reached on the samples that a search looks at, and how far that is from what was asked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from harness.spec.model import Bounds
+
+__all__ = ["CONFIDENCE", "One", "Outcome", "interval_of_mean"]
+
+CONFIDENCE = 0.95
+_RESAMPLES = 1000
+_SEED = 20_261_130
+_CEILING_DB = 80.0
+_BROKEN = 1e6
+
+
+@dataclass(frozen=True)
+class One:
+    """One sample, against FP32.
+
+    :param signal: sum of squares of FP32's output; :param noise: of the difference to it.
+    :param score: the task score, None where the model has none; :param weight: of the score.
+    """
+
+    signal: float
+    noise: float
+    cosine: float
+    worst: float
+    score: float | None
+    weight: float
+
+    @property
+    def sqnr_db(self) -> float:
+        """At most 80: beyond that, it is FP32's own rounding."""
+        if not (math.isfinite(self.signal) and math.isfinite(self.noise)):
+            return -_CEILING_DB
+        if self.noise <= self.signal * 10 ** (-_CEILING_DB / 10):
+            return _CEILING_DB
+        return max(-_CEILING_DB, 10 * math.log10(max(self.signal, 1e-300) / self.noise))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All samples of a search, by length bucket.
+
+    :param buckets: bucket -> its samples' results. :param lower_is_better: the score's direction.
+    """
+
+    buckets: Mapping[str, tuple[One, ...]]
+    lower_is_better: bool = False
+
+    def noise(self) -> float:
+        """Noise to signal: the mean over samples of the ratio in dB, then over buckets, as a ratio.
+
+        A mean of decibels, not of powers: one sample whose decision flips would outvote all others.
+        """
+        return float(10 ** (-np.mean([np.mean([one.sqnr_db for one in ones]) for ones in self.buckets.values()]) / 10))
+
+    def sqnr_db(self, bucket: str) -> float:
+        """Pooled over the bucket's samples, as records have it."""
+        ones = self.buckets[bucket]
+        noise = math.fsum(one.noise for one in ones)
+        signal = math.fsum(one.signal for one in ones)
+        return 10 * math.log10(signal / noise) if noise and signal else math.inf
+
+    def score(self, bucket: str) -> float | None:
+        """Mean by weight; None where the model has no score."""
+        ones = self.buckets[bucket]
+        if any(one.score is None for one in ones):
+            return None
+        weight = math.fsum(one.weight for one in ones)
+        return math.fsum((one.score or 0.0) * one.weight for one in ones) / weight if weight else math.nan
+
+    def score_interval(self, bucket: str) -> tuple[float, float] | None:
+        """The bootstrap's 95 % interval of :meth:`score` over samples."""
+        ones = self.buckets[bucket]
+        if any(one.score is None for one in ones):
+            return None
+        weights = np.array([one.weight for one in ones])
+        return interval_of_mean(np.array([one.score for one in ones]) * weights, weights)
+
+    def shortfall(self, bounds: Mapping[str, Bounds]) -> float:
+        """How far all bounds are missed, 0 where all are met.
+
+        A score counts by the worse end of its interval: what is met on these samples has to hold on others. Each bound
+        counts in parts of its distance from what FP32 itself reaches, so that a search can add them up.
+        """
+        return sum(self._shortfall(bucket, bound) for bucket, bound in bounds.items() if bucket in self.buckets)
+
+    def _shortfall(self, bucket: str, bound: Bounds) -> float:
+        ones, missed = self.buckets[bucket], 0.0
+        if bound.sqnr_db is not None:
+            missed += _beyond(bound.sqnr_db - self.sqnr_db(bucket), abs(bound.sqnr_db))
+        if bound.cosine is not None:
+            missed += _beyond(bound.cosine - min(one.cosine for one in ones), 1 - bound.cosine)
+        if bound.worst is not None:
+            missed += _beyond(max(one.worst for one in ones) - bound.worst, bound.worst)
+        if bound.score is not None:
+            interval = self.score_interval(bucket)
+            if interval is None:
+                return missed + _BROKEN
+            low, high = interval
+            over = high - bound.score if self.lower_is_better else bound.score - low
+            missed += _beyond(over, bound.score if self.lower_is_better else 1 - bound.score)
+        return missed
+
+    def as_data(self) -> dict[str, Any]:
+        """Bucket -> a list of numbers for each sample."""
+        return {name: [list(vars(one).values()) for one in ones] for name, ones in self.buckets.items()}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Sequence[Sequence[float]]], *, lower_is_better: bool) -> Outcome:
+        return cls({name: tuple(One(*row) for row in rows) for name, rows in data.items()}, lower_is_better)
+
+
+def interval_of_mean(values: NDArray[Any], weights: NDArray[Any]) -> tuple[float, float]:
+    """The percentile bootstrap's 95 % interval of sum(values) / sum(weights), samples drawn with replacement.
+
+    The same draws for every file that is looked at, so that two files differ by what they do and not by the draws.
+
+    :param values: [n], each already times its weight.
+    """
+    if not np.isfinite(values).all():
+        return math.nan, math.nan
+    draws = np.random.default_rng(_SEED).integers(len(values), size=(_RESAMPLES, len(values)))
+    totals = weights[draws].sum(axis=1)
+    means = np.divide(values[draws].sum(axis=1), totals, out=np.zeros(_RESAMPLES), where=totals > 0)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _beyond(missing: float, scale: float) -> float:
+    if math.isnan(missing):
+        return _BROKEN
+    return max(0.0, missing) / max(scale, 1e-9)
