@@ -54,6 +54,14 @@ def test_ways_that_stand_beside_the_default_do_not_make_a_row_red(tmp_path):
     assert (row.word, row.worst_db, row.gain, row.label) == ("pass", 20.0, (1.96, 2.0, 2.04), "auto-ragged")
 
 
+@pytest.mark.parametrize(("word", "counts"), [("unjudged", False), ("below bounds", True), ("failed", True)])
+def test_drawn_examples_count_where_they_were_judged(tmp_path, word, counts):
+    wave = case_of("wave")
+    written(tmp_path, "a", accuracy("a", 0, wave), made("a", 1, kind="drawn", verdict=word, **wave))
+    (row,) = rows(tmp_path)
+    assert row.word == (word if counts else "pass")
+
+
 @pytest.mark.parametrize(("beside", "word", "kind", "counts"), [
     ({"method": "minmax"}, "failed", "build", True),
     ({"method": "minmax"}, "failed", "calibration", True),
