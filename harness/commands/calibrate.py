@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands.console import note, suites_from
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 from harness.spec.matrix import DEFAULT_METHOD, DEFAULT_POLICY
 from harness.spec.routes import cache_version
@@ -110,17 +110,31 @@ def calibrate(
         model, data=data, axes=axes, range_=range_, length_inputs=length_inputs, pads=pads, constants=constants
     )
     run(Request(entry, calibration, layout_text, form, out, count, seed, threads), tell_json if as_json else tell)
-    note(f"next: {_next(model, data)}")
+    note(f"next: {_next(model, data, entry.model.key)}")
 
 
-def _next(model: str, data: str | None) -> str:
-    """The command that says whether the ranges are any good."""
-    if not model.endswith(".onnx"):
-        return f"pytest {suites_from(Path.cwd())} --models {model}"
+def _next(model: str, data: str | None, key: str) -> str:
+    """The command that says whether the ranges are any good.
+
+    :param key: of a file that is not configured: its name.
+    """
+    if known := model if not model.endswith(".onnx") else _configured(Path(model), key):
+        return f"pytest {suites_from(Path.cwd())} --models {known}"
     given = ["--data", data] if data else []
     return (
         shlex.join(["harness", "init", model, *given]) + f", and pytest {suites_from(Path.cwd())} checks and times it"
     )
+
+
+def _configured(model: Path, key: str) -> str:
+    """The key of a file that the configuration has; empty where it does not."""
+    from harness.spec.config import find_config
+
+    try:
+        models = find_config().models
+    except HarnessError:  # the file was calibrated without it; whoever reads it next says what is wrong with it
+        return ""
+    return next((one.key or key for one in models if one.path.resolve() == model.resolve()), "")
 
 
 def _form(emit: str, dialect: str | None, trt_version: str | None, trt_algorithm: str | None) -> Form:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.report.speed import render_speed
@@ -10,7 +11,6 @@ from harness.report.table import render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import pytest
 
@@ -38,8 +38,15 @@ def write_tables(
     terminalreporter.write_line("")
     for line in (*render(records, entries, width=width, seed=seed), *render_speed(records, entries, width=width)):
         terminalreporter.write_line(line)
-    for path in paths:
+    near = [_from_here(path) for path in paths]
+    for path in near:
         terminalreporter.write_line(f"records: {path}")
-    if len(paths) == 1:
-        command = shlex.join(["harness", "results", "--results", str(paths[0].parent), "show", paths[0].stem])
+    if len(near) == 1:
+        command = shlex.join(["harness", "results", "--results", str(near[0].parent), "show", near[0].stem])
         terminalreporter.write_line(f"next: {command}")
+
+
+def _from_here(path: Path) -> Path:
+    """As one would type it: without the way to the working directory, where it is below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

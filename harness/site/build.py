@@ -130,7 +130,8 @@ def _pages(results: Results, where: Where) -> tuple[list[Page], list[Row], list[
         for model, parts in by_model.items()
     ]
     pages += [gate_page(gate, shown) for gate in gates]
-    pages += [run_page(one, list(results.of_run(one.run)), gate=one.run in found) for one in paged]
+    models = frozenset(by_model)
+    pages += [run_page(one, list(results.of_run(one.run)), models, gate=one.run in found) for one in paged]
     return pages, rows, gates
 
 

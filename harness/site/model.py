@@ -11,7 +11,7 @@ from harness.site.nights import is_invalid
 from harness.site.overview import SCORED, accuracy_of, worst_of
 from harness.site.pages import Figure, Page, file_name
 from harness.site.plots import accuracy_by_length, calibrations, histogram, latency_by_length
-from harness.site.reading import as_mapping, as_number, as_triple, first, interval_of
+from harness.site.reading import JUDGED, as_mapping, as_number, as_triple, first, interval_of
 from harness.site.words import rank, worst
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["CaseRow", "Timed", "crossover", "model_page"]
 
 _DRAWN = 4
-_KIND_ORDER = ("build", "accuracy", "profiles", "calibration", "latency")
 _REASONS = 12
 _SENTENCES = 6
 _LONGEST_UNIT = 24
@@ -303,10 +302,9 @@ def _case_rows(groups: Sequence[Group]) -> list[CaseRow]:
 def _case_row(groups: Sequence[Group]) -> CaseRow:
     newest = max(groups, key=lambda group: group.time)
     words: dict[str, str] = {}
-    for kind in _KIND_ORDER:
-        said = [group.word for group in groups if group.kind == kind]
-        if said:
-            words[kind] = min(said, key=rank)
+    known = [kind for kind in JUDGED if any(group.kind == kind for group in groups)]
+    for kind in dict.fromkeys((*known, *(group.kind for group in groups))):
+        words[kind] = worst(group.word for group in groups if group.kind == kind)
     session = [as_mapping(values.get("session")) for g in groups if g.bucket == "traffic" for values in g.values]
     bad = _invalid_runs(groups)
     invalid = any(group.bucket == "traffic" and (group.case, group.run) in bad for group in groups)

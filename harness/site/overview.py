@@ -98,7 +98,8 @@ def judged(groups: Sequence[Group]) -> list[Group]:
     """Without the ways to calibrate that stand beside the default only to be compared.
 
     Those are ``compared``; and below bounds, where another method or policy is the one that was timed. Suites time the
-    first layout alone: other layouts count. What failed always does.
+    first layout alone: other layouts count. What failed always does. Drawn examples without bounds of their own are
+    ``unjudged``, and decide nothing beside what was judged.
     """
     ways = {_way(group) for group in groups if group.kind == "latency"}
     return [group for group in groups if not _is_beside(group, ways)]
@@ -110,7 +111,9 @@ def _way(group: Group) -> tuple[str | None, str | None]:
 
 def _is_beside(group: Group, timed: Collection[tuple[str | None, str | None]]) -> bool:
     """:param timed: methods and policies."""
-    if group.word == "compared" or (group.kind == "calibration" and level(group.word) == "plain"):
+    if group.word == "compared" or (group.kind == "drawn" and group.word == "unjudged"):
+        return True
+    if group.kind == "calibration" and level(group.word) == "plain":
         return True
     other = group.fields["precision"] == "int8" and bool(timed) and _way(group) not in timed
     return other and group.word == "below bounds"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.results.query import Found, Where
-from harness.site.words import worst
+from harness.site.words import level, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness.results.query import Results
 
 __all__ = [
+    "JUDGED",
     "Group",
     "as_decibels",
     "as_mapping",
@@ -35,6 +36,9 @@ EVERYTHING = Where()
 _HUGE = 1e15
 _FIELDS = ("model", "runtime", "precision", "method", "policy", "route", "layout")
 _NOT_OF_A_CASE = ("benchmark", "gate", "selftest")
+JUDGED = ("build", "accuracy", "drawn", "profiles", "calibration", "latency")
+"""Kinds of records whose words say whether a case is right and faster, in the order in which pages name them."""
+
 _PLACE = "struct_pack(line := line, byte_offset := byte_offset, byte_length := byte_length, verdict := verdict)"
 
 
@@ -104,7 +108,11 @@ def labelled(fields: Mapping[str, str | None]) -> str:
 
 
 def newest_groups(results: Results, where: Where = EVERYTHING) -> list[Group]:
-    """Of each case, kind, bucket and host the records of the newest run that has some, by model and runtime."""
+    """Of each case, kind, bucket and host the records of the newest run that has some, by model and runtime.
+
+    Of kinds that are not :data:`JUDGED` those that failed: what else their words say is no verdict on a case, and is
+    on the page of its run.
+    """
     condition, parameters = where.sql()
     names = ", ".join(f"any_value({name}) AS {name}" for name in _FIELDS)
     kinds = ", ".join(f"'{kind}'" for kind in _NOT_OF_A_CASE)
@@ -118,7 +126,8 @@ def newest_groups(results: Results, where: Where = EVERYTHING) -> list[Group]:
         " GROUP BY case_id, kind, bucket, host ORDER BY case_id, kind, bucket, host",
         parameters,
     )
-    return [_group(results, row) for row in rows]
+    groups = [_group(results, row) for row in rows]
+    return [group for group in groups if group.kind in JUDGED or level(group.word) == "bad"]
 
 
 def _group(results: Results, row: Sequence[Any]) -> Group:

@@ -28,10 +28,16 @@ _PRINTED_LINES = 100
 _PRINTED_LONGEST = 20_000
 
 
-def run_page(summary: RunSummary, records: Sequence[Found], gate: bool) -> Page:  # noqa: FBT001 - a fact, no choice
+def run_page(
+    summary: RunSummary,
+    records: Sequence[Found],
+    models: frozenset[str],
+    gate: bool,  # noqa: FBT001 - a fact, no choice
+) -> Page:
     """The page of one run. Of its records those that are bad, and the first ones, are read whole, not all.
 
-    :param records: its own, in their order. :param gate: whether a gate's page goes with it.
+    :param records: its own, in their order. :param models: that have a page: of a gate alone none has.
+    :param gate: whether a gate's page goes with it.
     """
     order = sorted(records, key=lambda one: rank(one.verdict))
     # The worst for their logs; one of each runtime and host for its environment, one of each model for its data.
@@ -45,6 +51,7 @@ def run_page(summary: RunSummary, records: Sequence[Found], gate: bool) -> Page:
         "run": summary,
         "records": shown[:_LISTED],
         "more": len(shown) - _LISTED,
+        "models": models,
         "counts": sorted(Counter(one.verdict for one in shown).items(), key=lambda pair: rank(pair[0])),
         "words": sorted({one.verdict for one in shown[:_LISTED]}, key=rank),
         "machine": _machine(read),

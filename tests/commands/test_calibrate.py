@@ -178,6 +178,19 @@ def test_what_was_seen_for_a_program(cache, model, data, tmp_path, capsys):
     assert f"next: harness init {model} --data {data}, and pytest suites/" in " ".join(said.err.split())
 
 
+def test_a_file_that_is_configured_is_tested_next_and_not_asked_again(
+    cache, model, data, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "harness.toml").write_text(f'[[models]]\npath = "{model.name}"\naxes = ["x:1"]\nrange = "4:16"\n')
+    monkeypatch.chdir(tmp_path)
+    command = ["calibrate", str(model), *own("--data", data, "--method", "minmax", "-o", tmp_path / "small.int8.onnx")]
+    assert main(command) == 0
+    assert capsys.readouterr().err.splitlines()[-1].endswith("--models small")
+    (tmp_path / "harness.toml").write_text("models = 1")
+    assert main(command) == 0
+    assert "next: harness init" in capsys.readouterr().err
+
+
 def test_the_first_samples_only(cache, model, data, tmp_path):
     found = emitted([model, *own("--data", data, "--samples", "2", "--method", "minmax")], tmp_path / "two.json")
     assert found["corpus"]["samples"] == 2

@@ -48,6 +48,16 @@ def test_the_command_that_is_next_can_be_pasted(shown):
     assert shown(WHOLE, paths=[Path("my runs/r1.jsonl")])[-1] == "next: harness results --results 'my runs' show r1"
 
 
+def test_files_below_the_working_directory_are_named_from_there(shown, tmp_path, monkeypatch):
+    run = tmp_path / "results" / "r1.jsonl"
+    assert shown(WHOLE, paths=[run])[-2] == f"records: {run}"
+    monkeypatch.chdir(tmp_path)
+    assert shown(WHOLE, paths=[run])[-2:] == [
+        "records: results/r1.jsonl",
+        "next: harness results --results results show r1",
+    ]
+
+
 def test_of_several_files_none_is_next(shown):
     """Those of a run's processes: each is listed, and none of them is the whole."""
     both = [Path("runs/r1-gw0.jsonl"), Path("runs/r1-gw1.jsonl")]

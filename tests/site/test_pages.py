@@ -54,6 +54,14 @@ def test_ways_that_stand_beside_the_default_do_not_make_a_row_red(tmp_path):
     assert (row.word, row.worst_db, row.gain, row.label) == ("pass", 20.0, (1.96, 2.0, 2.04), "auto-ragged")
 
 
+@pytest.mark.parametrize(("word", "counts"), [("unjudged", False), ("below bounds", True), ("failed", True)])
+def test_drawn_examples_count_where_they_were_judged(tmp_path, word, counts):
+    wave = case_of("wave")
+    written(tmp_path, "a", accuracy("a", 0, wave), made("a", 1, kind="drawn", verdict=word, **wave))
+    (row,) = rows(tmp_path)
+    assert row.word == (word if counts else "pass")
+
+
 @pytest.mark.parametrize(("beside", "word", "kind", "counts"), [
     ({"method": "minmax"}, "failed", "build", True),
     ({"method": "minmax"}, "failed", "calibration", True),
@@ -311,7 +319,7 @@ def test_a_runs_page(tmp_path):
     written(tmp_path, "r", made("r", 0), made("r", 1, runtime="onnxruntime-1.32.0-cpu", model_name="vad"), bad)
     with Results(tmp_path) as found:
         (summary,) = found.runs()
-        page = run_page(summary, list(found.of_run("r")), gate=False)
+        page = run_page(summary, list(found.of_run("r")), frozenset(), gate=False)
     about = page.context
     assert (
         about["again"] == "pytest suites/ --models vad,wave --runtime onnxruntime-1.32.0-cpu,tensorrt-8.5.3.1 --seed 0"
@@ -331,7 +339,7 @@ def test_what_workers_printed_is_on_the_runs_page_to_its_end_and_is_no_verdict(t
     written(tmp_path, "r", made("r", 0), printed("r", 1, logs))
     with Results(tmp_path) as found:
         (summary,) = found.runs()
-        about = run_page(summary, list(found.of_run("r")), gate=False).context
+        about = run_page(summary, list(found.of_run("r")), frozenset(), gate=False).context
     assert [name for name, _ in about["printed"]] == ["tensorrt-8.5.3.1", "long"]
     assert about["printed"][0][1].splitlines()[0] == "line 200"
     assert len(about["printed"][1][1]) == 20_000
@@ -349,7 +357,7 @@ def test_workers_of_two_hosts_are_told_apart(tmp_path):
     written(tmp_path, "r", of("gpu1", "1"), of("gpu2", "2"), *logs)
     with Results(tmp_path) as found:
         (summary,) = found.runs()
-        about = run_page(summary, list(found.of_run("r")), gate=False).context
+        about = run_page(summary, list(found.of_run("r")), frozenset(), gate=False).context
     names = ["tensorrt-8.5.3.1 on gpu1", "tensorrt-8.5.3.1 on gpu2"]
     assert [(name, dict(pairs)["version"]) for name, pairs in about["workers"] if name in names] == [
         (names[0], "1"), (names[1], "2"),
@@ -364,7 +372,7 @@ def test_the_command_that_a_record_says_is_the_one_to_run_again(tmp_path):
             made("r", 1, environment={**about, "command": said}, runtime="x"))  # fmt: skip
     with Results(tmp_path) as found:
         (summary,) = found.runs()
-        context = run_page(summary, list(found.of_run("r")), gate=False).context
+        context = run_page(summary, list(found.of_run("r")), frozenset(), gate=False).context
     assert context["again"] == said
     assert "command" not in dict(context["machine"])
 
@@ -373,7 +381,7 @@ def test_a_gate_is_asked_again_by_its_two_sides(tmp_path):
     written(tmp_path, "g", *gate("g", 0))
     with Results(tmp_path) as found:
         (summary,) = found.runs()
-        page = run_page(summary, list(found.of_run("g")), gate=True)
+        page = run_page(summary, list(found.of_run("g")), frozenset(), gate=True)
     assert page.context["again"] == "harness gate tensorrt-8.5.3.1 tensorrt-8.6.0 --models wave --seed 0"
 
 
