@@ -50,6 +50,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "a calibration cache for TensorRT 8.5.3",
         ),
     ),
+    "lint": (
+        ("harness lint encoder.onnx", "what will matter once it is quantized"),
+        (
+            "harness lint encoder.int8.onnx --axis feats:1=frames --range 16:2000 --fail-on slow",
+            "somebody's Q/DQ file: is anything wrong, or slow, at these lengths?",
+        ),
+        ("harness lint vad --json", "for a program"),
+    ),
     "fetch": (
         ("harness fetch vad wave", "two models and their data"),
         ("harness fetch", "all of them, and what the harness's own tests need"),

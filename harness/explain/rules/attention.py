@@ -23,25 +23,28 @@ _FUSED_UP_TO = 512
 """Tokens up to which TensorRT has fused INT8 attention (NVIDIA/TensorRT issue 3724)."""
 
 
-@rule("quantized-residual", "wrong")
+@rule("quantized-residual", "wrong", "note")
 def quantized_residuals(subject: Subject) -> Iterator[Finding]:
     """Q/DQ on what a transformer adds up from layer to layer."""
-    found = []
+    found, own = [], 0
     for node in subject.graph.of("Add"):
         if any(name in subject.graph.derived for name in node.input) or not _into_norm(subject, node):
             continue
-        if any(_rounded(subject, name) for name in node.input):
+        rounded = [name for name in node.input if _rounded(subject, name)]
+        if rounded:
             found.append(node)
+            own += not all(_serves_weights(subject, name) for name in rounded)
     if found:
         yield Finding(
             "quantized-residual",
-            "wrong",
+            "wrong" if own else "note",
             f"{counted(len(found), 'residual Add')} before a normalization with Q/DQ on its inputs: outliers live there, and"
             " one scale for them leaves few steps for all else",
             first(map(name_of, found)),
-            "leave residual sums in float: quantize weighted operators only (harness calibrate does so). In one Whisper"
-            " encoder that took cosine from 0.61 to 0.98",
-            {"count": len(found)},
+            "quantize weighted operators only, not Add (op_types_to_quantize; harness calibrate does so)"
+            if own
+            else "let these Adds read the tensor before its Q/DQ, which a weighted operator needs and they do not",
+            {"count": len(found), "own_pairs": own},
         )
 
 
@@ -69,15 +72,21 @@ def quantized_norms(subject: Subject) -> Iterator[Finding]:
 def quantized_products(subject: Subject) -> Iterator[Finding]:
     """Products of two activations in INT8, where no length is known beyond which that costs time."""
     found = _quantized_products(subject)
-    if found and not _long(subject, found):
+    if found and not (subject.for_tensorrt and _long(subject, found)):
+        by_outputs = sum(all(_of_weights(subject, name) for name in node.input[:2]) for node in found)
+        aside = by_outputs == len(found) and not subject.for_tensorrt
         yield Finding(
             "quantized-product",
             "note",
-            f"{counted(len(found), 'product')} of two activations in INT8: two roundings without scales by channel, and"
-            f" beyond {_FUSED_UP_TO} tokens no fused kernel of TensorRT",
+            f"{counted(len(found), 'product')} of two activations in INT8: both operands are rounded with one scale for the"
+            f" whole tensor, and beyond {_FUSED_UP_TO} tokens TensorRT has no fused kernel for it",
             first(map(name_of, found)),
-            "leave them in float, unless measured: harness calibrate does so; --range MIN:MAX tells lint which lengths come",
-            {"count": len(found)},
+            "if accuracy is short: x86 kernels take them in INT8 because the projections before them have Q/DQ on their"
+            " outputs; leave one of these in float"
+            if aside
+            else "leave them in float, unless measured: harness calibrate gives them no Q/DQ of their own; --range MIN:MAX"
+            " tells lint which lengths come",
+            {"count": len(found), "by_outputs": by_outputs},
             subject.lost_us(map(name_of, found)),
         )
 
@@ -115,6 +124,11 @@ def _rounded(subject: Subject, tensor: str) -> bool:
     return not (own and subject.dialect is Dialect.U8S8)
 
 
+def _serves_weights(subject: Subject, tensor: str) -> bool:
+    """Whether a weighted operator reads it as well."""
+    return any(is_default(node, *WEIGHTED_TYPES) for node in subject.graph.ahead(tensor))
+
+
 def _pair_nodes(subject: Subject, tensor: str) -> tuple[str, ...]:
     pair = subject.dequantized(tensor)
     return (pair.quantize.name, pair.dequantize.name) if pair else ()
@@ -138,6 +152,12 @@ def _written_out(subject: Subject) -> list[NodeProto]:
 
 def _quantized_products(subject: Subject) -> list[NodeProto]:
     return [node for node in subject.products if all(_through_qdq(subject, name) for name in node.input[:2])]
+
+
+def _of_weights(subject: Subject, tensor: str) -> bool:
+    """Whether it is a weighted operator's output, seen through Q/DQ and what moves it."""
+    maker = subject.graph.behind(tensor, through=(*MOVERS, "QuantizeLinear", "DequantizeLinear"))
+    return maker is not None and is_default(maker, *WEIGHTED_TYPES)
 
 
 def _through_qdq(subject: Subject, tensor: str) -> bool:

@@ -34,17 +34,7 @@ _NORMS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalizatio
 @rule("split-fusion", "slow")
 def split_fusions(subject: Subject) -> Iterator[Finding]:
     """Q/DQ between a weighted operator and what would be computed in its kernel."""
-    found: list[tuple[Pair, str]] = []
-    for pair in subject.pairs:
-        if not _made_by_weights(subject, pair):
-            continue
-        behind = ("BatchNormalization",) if subject.dialect is Dialect.U8S8 else _FUSED_BEHIND
-        readers = subject.graph.readers[pair.output]
-        kinds = [node.op_type for node in readers if is_default(node, *behind)]
-        if subject.dialect is not Dialect.U8S8:
-            kinds += ["bias Add" for node in readers if _adds_constant(subject, node)]
-        if kinds and len(readers) == 1:
-            found.append((pair, kinds[0]))
+    found = _split(subject)
     if found:
         makers = [name_of(subject.graph.producers[pair.source]) for pair, _ in found]
         what = ", ".join(sorted({kind for _, kind in found}))
@@ -66,12 +56,14 @@ def quantized_outputs(subject: Subject) -> Iterator[Finding]:
     """In the TensorRT dialect: Q/DQ on a weighted operator's output that nothing in INT8 reads."""
     if subject.dialect is not Dialect.S8S8:
         return
+    split = {pair.output for pair, _ in _split(subject)}
     found = [
         pair
         for pair in subject.pairs
         if _made_by_weights(subject, pair)
+        and pair.output not in split
         and not _read_in_int8(subject, pair)
-        and not any(is_default(node, *_FUSED_BEHIND, *_NORMS, "Softmax", _Q) for node in _readers(subject, pair))
+        and not any(is_default(node, *_NORMS, "Softmax", _Q) for node in _readers(subject, pair))
     ]
     if found:
         yield Finding(
@@ -258,6 +250,21 @@ def half_quantized_adds(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _split(subject: Subject) -> list[tuple[Pair, str]]:
+    """Pairs between a weighted operator and what its kernel would compute as well, which alone reads it."""
+    on_x86 = subject.dialect is Dialect.U8S8
+    found = []
+    for pair in subject.pairs:
+        readers = subject.graph.readers[pair.output]
+        if not _made_by_weights(subject, pair) or len(readers) != 1:
+            continue
+        if is_default(readers[0], *(("BatchNormalization",) if on_x86 else _FUSED_BEHIND)):
+            found.append((pair, readers[0].op_type))
+        elif not on_x86 and _adds_constant(subject, readers[0]):
+            found.append((pair, f"constant {readers[0].op_type}"))
+    return found
+
+
 def _made_by(subject: Subject, pair: Pair, *kinds: str) -> bool:
     node = subject.graph.producers.get(pair.source)
     return node is not None and is_default(node, *kinds)
@@ -268,7 +275,7 @@ def _made_by_weights(subject: Subject, pair: Pair) -> bool:
 
 
 def _readers(subject: Subject, pair: Pair) -> list[NodeProto]:
-    return subject.graph.ahead(pair.output)
+    return subject.graph.ahead(pair.output, through=(*MOVERS, "Cast"))
 
 
 def _read_in_int8(subject: Subject, pair: Pair) -> bool:

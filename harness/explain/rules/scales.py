@@ -25,6 +25,7 @@ _AGAIN = "calibrate again: harness calibrate MODEL --emit qdq-s8s8, or qdq-u8s8 
 _LEAST_FLOAT32 = float(np.finfo(np.float32).tiny)
 _LEAST_FLOAT16 = 3e-6
 """Steps of float16 are 6e-8 down there: below this, rounding moves a scale by more than 1 %."""
+_DEAD = 1e-2
 _SCALES_DIFFER = 1e-3
 _EIGHT_BITS = frozenset({TensorProto.INT8, TensorProto.UINT8})
 _INTEGER_BIAS = frozenset({TensorProto.INT32})
@@ -57,6 +58,8 @@ def tiny_scales(subject: Subject) -> Iterator[Finding]:
     tiny: dict[str, float] = {}
     for one in subject.quantizers.values():
         values = _flat(one)
+        # a channel that is all but 0 beside the others adds nothing, whatever its scale is
+        values = values[values >= _DEAD * values.max(initial=0)] if np.all(np.isfinite(values)) else np.zeros(0)
         half = one.scale is not None and one.scale.dtype == np.float16
         least = _LEAST_FLOAT16 if half else _LEAST_FLOAT32
         below = values[(values > 0) & (values < least)]

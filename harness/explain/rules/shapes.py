@@ -34,14 +34,15 @@ def small_operators(subject: Subject) -> Iterator[Finding]:
     found = [
         one
         for one in subject.weighted
-        if (one.quantized or not subject.is_qdq) and one.group == 1 and 0 < min(one.k, one.n) < _LEAST
+        if (one.quantized or not subject.is_qdq) and one.group == 1 and 0 < _least(subject, one) < _LEAST
     ]
     if found:
-        smallest = min(found, key=lambda one: min(one.k, one.n))
+        smallest = min(found, key=lambda one: _least(subject, one))
+        which = "K or N" if subject.for_tensorrt else "K"
         yield Finding(
             "small-operator",
             "slow" if subject.is_qdq else "note",
-            f"{counted(len(found), 'operator')} with K or N below {_LEAST}, such as K={smallest.k}, N={smallest.n} in"
+            f"{counted(len(found), 'operator')} with {which} below {_LEAST}, such as K={smallest.k}, N={smallest.n} in"
             f" {smallest.name}: INT8 kernels pad to that, and Q/DQ cost more than they save",
             first(one.name for one in found),
             "leave them in float" if subject.is_qdq else "consider leaving them in float when it is quantized",
@@ -209,6 +210,11 @@ def _is_long(subject: Subject, node: NodeProto) -> bool:
     dims = graph.symbols(output)
     large = len(dims) > 1 and (any(not isinstance(dim, int) for dim in dims) or int(np.prod(dims)) > 1024)
     return graph.type_of(output) in _INTEGERS and output not in graph.derived and large
+
+
+def _least(subject: Subject, one: Weighted) -> int:
+    """K or N, the smaller one; on x86 thin outputs are no loss, and short sums are."""
+    return min(one.k, one.n) if subject.for_tensorrt else one.k
 
 
 def _rows(subject: Subject, one: Weighted) -> int:

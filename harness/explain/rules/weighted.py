@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import TensorProto
 
 from harness.explain.rules.graph import MOVERS, attribute, is_default, name_of
 from harness.modelfile import WEIGHTED_TYPES
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Weighted", "products", "values_of", "weighted"]
 
+_PASS_ACTIVATIONS = MOVERS | {"Cast"}
 _PASS_WEIGHTS = MOVERS | {"QuantizeLinear", "DequantizeLinear", "Cast"}
 
 
@@ -144,7 +144,7 @@ def _stored(graph: Graph, weight: str) -> tuple[str, bool]:
 
 
 def _dequantized(graph: Graph, quantizers: dict[str, Quantizer], tensor: str) -> Quantizer | None:
-    node = graph.behind(tensor)
+    node = graph.behind(tensor, through=_PASS_ACTIVATIONS)
     found = quantizers.get(node.output[0]) if node is not None and node.output else None
     return found if found is not None and not found.is_quantize else None
 
@@ -172,7 +172,3 @@ def _sizes(node: NodeProto, side: int, dims: tuple[int, ...]) -> tuple[int, int]
     axis = _channel_axis(node, side, len(dims))
     other = dims[-2:][1 - (1 if axis == len(dims) - 1 else 0)]
     return (other, dims[axis]) if axis is not None else (0, 0)
-
-
-FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
-"""Element types of weights that are not quantized."""
