@@ -53,8 +53,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "lint": (
         ("harness lint encoder.onnx", "what will matter once it is quantized"),
         (
-            "harness lint encoder.int8.onnx --axis feats:1=frames --range 16:2000 --fail-on slow",
-            "somebody's Q/DQ file: is anything wrong, or slow, at these lengths?",
+            "harness lint encoder.onnx --axis feats:1=frames --range 16:2000 --fail-on slow",
+            "with lengths, in a script: code 1 where something is slow, or worse",
         ),
         ("harness lint vad --json", "for a program"),
     ),

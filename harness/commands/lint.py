@@ -71,9 +71,7 @@ def lint(
 
     try:
         path, spec = _described(model, axes, range_, length_inputs)
-        subject = Subject(
-            graph=Graph(_loaded(path)), asked=None if dialect == "auto" else Dialect(dialect), spec=spec
-        )
+        subject = Subject(graph=Graph(_loaded(path)), asked=None if dialect == "auto" else Dialect(dialect), spec=spec)
         found = findings_of(subject)
     except HarnessError as error:
         error.exit_code = max(error.exit_code, _UNREADABLE)  # 1 is an answer

@@ -84,9 +84,7 @@ def findings(
 def findings_of(subject: Subject) -> list[Finding]:
     """The same of a subject that is made already."""
     found = [finding for one in RULES.values() for finding in one.check(subject)]
-    return sorted(
-        found, key=lambda one: (_ORDER[one.severity], -(one.cost_us or 0), -(one.cost_db or 0), one.kind)
-    )
+    return sorted(found, key=lambda one: (_ORDER[one.severity], -(one.cost_us or 0), -(one.cost_db or 0), one.kind))
 
 
 def silent(subject: Subject) -> list[str]:

@@ -44,8 +44,8 @@ def saturated_activations(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "saturated-activation",
             "wrong",
-            f"{counted(len(found), 'activation')} with more than {_CUT:.0%} of the values cut off, {share:.1%} of {pair.source}:"
-            " its scale is too small for these data",
+            f"{counted(len(found), 'activation')} with more than {_CUT:.0%} of the values cut off, {share:.1%} of"
+            f" {pair.source}: its scale is too small for these data",
             first(pair.source for _, pair in found),
             "calibrate with data like these (--data, --samples), or with a method that cuts less: --method minmax, mse",
             {"count": len(found), "share": number(share)},
@@ -70,11 +70,11 @@ def outlier_activations(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "outlier-activation",
             "note",
-            f"{counted(len(found), 'activation')} with a range set by a few values: {name} reaches {largest:.4g}, {ratio:.1f}"
-            f" times what 99.99 % stay below, so all else is rounded {lost:.0f} dB more coarsely",
+            f"{counted(len(found), 'activation')} with a range set by a few values: {name} reaches {largest:.4g},"
+            f" {ratio:.1f} times what 99.99 % stay below, so all else is rounded {lost:.0f} dB more coarsely",
             first(name for _, _, name in found),
-            "if these values carry nothing, cut them off: --method percentile or auto; if they do (transformers), leave the"
-            " operator that reads them in float",
+            "if these values carry nothing, cut them off: --method percentile or auto; if they do (transformers),"
+            " leave the operator that reads them in float",
             {"count": len(found), "ratio": number(ratio), "largest": number(largest)},
             cost_db=lost,
         )
@@ -98,7 +98,8 @@ def _cut_off_anyway(subject: Subject, pair: Pair) -> bool:
 
 def _magnitudes() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Lower edges of the bins of positive values; those of negative ones are the same, mirrored."""
-    return (_EDGES << 16).view(np.float32).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # the last bins are those of NaN, and empty
+        return (_EDGES << 16).view(np.float32).astype(np.float64)
 
 
 def _outside(seen: Histogram, low: float, high: float) -> float:

@@ -38,8 +38,8 @@ def quantized_residuals(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "quantized-residual",
             "wrong" if own else "note",
-            f"{counted(len(found), 'residual Add')} before a normalization with Q/DQ on its inputs: outliers live there, and"
-            " one scale for them leaves few steps for all else",
+            f"{counted(len(found), 'residual Add')} before a normalization with Q/DQ on its inputs: outliers live"
+            " there, and one scale for them leaves few steps for all else",
             first(map(name_of, found)),
             "quantize weighted operators only, not Add (op_types_to_quantize; harness calibrate does so)"
             if own
@@ -58,11 +58,11 @@ def quantized_norms(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "quantized-norm",
             "wrong",
-            f"{counted(len(found), 'input')} of {kinds} with Q/DQ: these compute in float, and what sets the range is what"
-            " they are there to take out",
+            f"{counted(len(found), 'input')} of {kinds} with Q/DQ: these compute in float, and what sets the range is"
+            " what they are there to take out",
             first(map(name_of, found)),
-            "take Q/DQ off the inputs of normalizations and Softmax: quantize weighted operators only (harness calibrate"
-            " does so)",
+            "take Q/DQ off the inputs of normalizations and Softmax: quantize weighted operators only (harness"
+            " calibrate does so)",
             {"count": len(found), "operators": kinds},
             subject.spent_us(name for node in found for name in _pair_nodes(subject, node.input[0])),
         )
@@ -78,14 +78,14 @@ def quantized_products(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "quantized-product",
             "note",
-            f"{counted(len(found), 'product')} of two activations in INT8: both operands are rounded with one scale for the"
-            f" whole tensor, and beyond {_FUSED_UP_TO} tokens TensorRT has no fused kernel for it",
+            f"{counted(len(found), 'product')} of two activations in INT8: both operands are rounded with one scale"
+            f" for the whole tensor, and beyond {_FUSED_UP_TO} tokens TensorRT has no fused kernel for it",
             first(map(name_of, found)),
             "if accuracy is short: x86 kernels take them in INT8 because the projections before them have Q/DQ on their"
             " outputs; leave one of these in float"
             if aside
-            else "leave them in float, unless measured: harness calibrate gives them no Q/DQ of their own; --range MIN:MAX"
-            " tells lint which lengths come",
+            else "leave them in float, unless measured: harness calibrate gives them no Q/DQ of their own; --range"
+            " MIN:MAX tells lint which lengths come",
             {"count": len(found), "by_outputs": by_outputs},
             subject.lost_us(map(name_of, found)),
         )
@@ -105,8 +105,8 @@ def long_attention(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "long-attention",
         "slow" if quantized else "note",
-        f"{counted(len(found), 'product')} of attention over up to {longest} tokens at length {subject.spec.maximum}: TensorRT"
-        f" fuses INT8 attention up to {_FUSED_UP_TO}, beyond it is slower than FP16",
+        f"{counted(len(found), 'product')} of attention over up to {longest} tokens at length {subject.spec.maximum}:"
+        f" TensorRT fuses INT8 attention up to {_FUSED_UP_TO}, beyond it is slower than FP16",
         first(name_of(node) for node, _ in found),
         f"leave these products in float, {advice}" if quantized else f"they stay in float; {advice}",
         {"count": len(found), "tokens": longest, "fused_up_to": _FUSED_UP_TO},
@@ -137,7 +137,9 @@ def _pair_nodes(subject: Subject, tensor: str) -> tuple[str, ...]:
 def _into_norm(subject: Subject, node: NodeProto) -> bool:
     through = ("QuantizeLinear", "DequantizeLinear", "Cast", "Identity")
     ahead = subject.graph.ahead(node.output[0], through=through)
-    return any(is_default(one, *_NORMS) for one in ahead) or bool({one.op_type for one in ahead} >= {"ReduceMean", "Sub"})
+    return any(is_default(one, *_NORMS) for one in ahead) or bool(
+        {one.op_type for one in ahead} >= {"ReduceMean", "Sub"}
+    )
 
 
 def _written_out(subject: Subject) -> list[NodeProto]:

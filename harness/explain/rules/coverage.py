@@ -67,7 +67,8 @@ def computed_weights(subject: Subject) -> Iterator[Finding]:
             "computed-weight",
             folded,
             "weights that are computed of constants: no Q/DQ finds them, and they are computed in each run",
-            "fold constants: the harness does when it prepares an FP32 model; torch: remove_weight_norm before exporting",
+            "fold constants: the harness does when it prepares an FP32 model; torch: remove_weight_norm before"
+            " exporting",
         )
     if depending:
         nodes = [name_of(node) for node in depending]
@@ -92,12 +93,12 @@ def float_operators(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "float-operator",
             "note",
-            f"{len(found)} of {counted(len(subject.weighted), 'operator')} with weights ({share:.0%} of the weights) in float,"
-            " without Q/DQ on input or weight",
+            f"{len(found)} of {counted(len(subject.weighted), 'operator')} with weights ({share:.0%} of the weights)"
+            " in float, without Q/DQ on input or weight",
             first(nodes),
             f"if nobody chose so for accuracy, quantize them: {_CALIBRATE}",
             {"count": len(found), "of": len(subject.weighted), "share_of_weights": round(share, 4)},
-            _could_save(subject, nodes),
+            subject.could_save_us(nodes),
         )
 
 
@@ -110,16 +111,18 @@ def recurrent(subject: Subject) -> Iterator[Finding]:
         share = sum(sizes) / max(1, sum(sizes) + sum(_elements(subject, one.constant) for one in subject.weighted))
         kinds = ", ".join(sorted({node.op_type for node in found}))
         spent = subject.spent_us(map(name_of, found))
+        evidence: dict[str, float | int | str] = {"count": len(found), "share_of_weights": round(share, 4)}
+        if spent is not None:
+            evidence["time_us"] = round(spent, 2)
         yield Finding(
             "recurrent",
             "note",
-            f"{counted(len(found), 'recurrent operator')} ({kinds}) with {share:.0%} of the weights in float: Q/DQ do not"
-            " reach into them",
+            f"{counted(len(found), 'recurrent operator')} ({kinds}) with {share:.0%} of the weights in float: Q/DQ do"
+            " not reach into them",
             first(map(name_of, found)),
-            "expect no speed-up of that part; FP16 serves it (--precision fp16 beside INT8), or a model with convolutions"
-            " or attention in its place",
-            {"count": len(found), "share_of_weights": round(share, 4)}
-            | ({"time_us": round(spent, 2)} if spent is not None else {}),
+            "expect no speed-up of that part; FP16 serves it (--precision fp16 beside INT8), or a model with"
+            " convolutions or attention in its place",
+            evidence,
         )
 
 
@@ -148,8 +151,8 @@ def activation_products(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "activation-products",
         "note",
-        f"{counted(len(nodes), 'matrix product')} of two activations beside {len(subject.weighted)} with weights: harness"
-        " calibrate leaves them in float, for INT8 costs accuracy there and fused attention",
+        f"{counted(len(nodes), 'matrix product')} of two activations beside {len(subject.weighted)} with weights:"
+        " harness calibrate leaves them in float, for INT8 costs accuracy there and fused attention",
         first(nodes),
         "nothing, unless attention takes most of the time: FP16 beside INT8 (--emit qdq-s8s8-fp16) speeds it up",
         {"count": len(nodes), "with_weights": len(subject.weighted)},
@@ -179,8 +182,8 @@ def shared_weights(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "shared-weights",
             "note",
-            f"{counted(len(shared), 'weight')} ({size / 1e6:.2f} M values) read by other operators too: the file keeps them"
-            " in float beside INT8, and grows",
+            f"{counted(len(shared), 'weight')} ({size / 1e6:.2f} M values) read by other operators too: the file keeps"
+            " them in float beside INT8, and grows",
             first(shared),
             "nothing if size does not matter; else leave that product in float, so that one copy serves both",
             {"count": len(shared), "values": size},
@@ -196,23 +199,8 @@ def _in_float(subject: Subject, kind: str, found: Sequence[Weighted], why: str, 
         first(nodes),
         todo,
         {"count": len(found), "share_of_weights": round(share, 4)},
-        subject.lost_us(nodes) or _could_save(subject, nodes),
+        subject.lost_us(nodes) or subject.could_save_us(nodes),
     )
-
-
-def _could_save(subject: Subject, nodes: Sequence[str]) -> float | None:
-    """Time of these nodes less what they would take at the pace of the table's INT8 layers."""
-    table = subject.table
-    if table is None:
-        return None
-    quick = [one for one in table.layers if one.precision == "int8" and one.operations and one.time_us]
-    wanted = set(nodes)
-    slow = [one for one in table.layers if wanted & {*one.nodes, one.name} and one.operations and one.time_us]
-    if not quick or not slow:
-        return None
-    pace = sum(one.time_us or 0 for one in quick) / sum(one.operations or 0 for one in quick)
-    saved = sum((one.time_us or 0) - (one.operations or 0) * pace for one in slow)
-    return saved if saved > 0 else None
 
 
 def _share(subject: Subject, found: Sequence[Weighted]) -> float:

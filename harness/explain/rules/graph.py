@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,12 +52,15 @@ class Graph:
     """The top graph of a model; functions are inlined, what stands in If, Loop and Scan is only known to be read.
 
     :param model: with its weights.
+
+    Nodes without an output, or without the inputs that they need, are in ``malformed`` and nowhere else.
     """
 
     def __init__(self, model: ModelProto) -> None:
         self.model = onnx.inliner.inline_local_functions(model) if model.functions else model
         graph = self.model.graph
-        self.nodes: list[NodeProto] = list(graph.node)
+        self.malformed = [node for node in graph.node if not _is_whole(node)]
+        self.nodes: list[NodeProto] = [node for node in graph.node if _is_whole(node)]
         self.constants: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
         self.inputs = {value.name: value for value in graph.input if value.name not in self.constants}
         self.outputs = {value.name for value in graph.output}
@@ -195,6 +198,22 @@ class Graph:
         if not fixed:
             made.value_info.extend(graph.value_info)
         return ModelProto(ir_version=self.model.ir_version, opset_import=self.model.opset_import, graph=made)
+
+
+def _is_whole(node: NodeProto) -> bool:
+    """Whether it has an output, and the inputs that its operator cannot do without: rules count on them."""
+    if not node.output or not node.output[0]:
+        return False
+    least = _least_inputs(node.op_type) if node.domain in {"", "ai.onnx"} else 0
+    return len(node.input) >= least
+
+
+@cache
+def _least_inputs(kind: str) -> int:
+    try:
+        return int(onnx.defs.get_schema(kind).min_input)
+    except onnx.defs.SchemaError:
+        return 0
 
 
 def _constant(one: onnx.AttributeProto) -> TensorProto | None:

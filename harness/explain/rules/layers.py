@@ -10,7 +10,7 @@ from harness.explain.rules.registry import counted, first, number, rule
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.explain.layer import Layer, LayerTable
+    from harness.explain.layer import Layer
     from harness.explain.rules.registry import Subject
 
 _LEAST_SHARE = 0.05
@@ -26,29 +26,30 @@ _FLOATS = frozenset({"fp32", "fp16"})
 def float_fallback(subject: Subject) -> Iterator[Finding]:
     """Operators with Q/DQ on both operands that ran in float."""
     quantized = {one.name for one in subject.weighted if one.quantized}
-    found: dict[str, tuple[Layer, int]] = {}
+    found: dict[str, str] = {}
     for table in subject.tables:
         for layer in table.layers:
-            ours = quantized & {*layer.nodes, layer.name}
-            if layer.precision in _FLOATS and layer.role == "compute" and ours:
-                found.setdefault(sorted(ours)[0], (layer, table.length))
+            for name in sorted(quantized & {*layer.nodes, layer.name}):
+                if layer.precision in _FLOATS and layer.role == "compute":
+                    found.setdefault(name, layer.precision)
     if not found:
         return
-    table = subject.table
-    layers = [one for one in table.layers if quantized & {*one.nodes, one.name} and one.precision in _FLOATS] if table else []
-    spent = _sum(layers)
-    saved = _at_pace(table, layers) if table else None
-    precision = ", ".join(sorted({layer.precision for layer, _ in found.values()}))
+    spent = subject.spent_us(found)
+    precision = ", ".join(sorted(set(found.values())))
+    evidence: dict[str, float | int | str] = {"count": len(found), "of": len(quantized), "precision": precision}
+    if spent is not None:
+        evidence["time_us"] = number(spent)
     yield Finding(
         "float-fallback",
         "slow",
-        f"{len(found)} of {counted(len(quantized), 'quantized operator')} ran in {precision} although both operands have Q/DQ"
-        + (f": {spent:.1f} us at length {table.length}" if spent and table else ""),
+        f"{len(found)} of {counted(len(quantized), 'quantized operator')} ran in {precision} although both operands"
+        " have"
+        " Q/DQ" + (f": {spent:.1f} us at length {subject.table.length}" if spent and subject.table else ""),
         first(found),
-        "other findings may say why (scales by input channel, shapes, casts); else the runtime has no INT8 kernel for it:"
-        " leave it in float, which saves its Q/DQ, or try another version (harness explain on both)",
-        {"count": len(found), "of": len(quantized), "precision": precision} | ({"time_us": number(spent)} if spent else {}),
-        saved,
+        "other findings may say why (scales by input channel, shapes, casts); else the runtime has no INT8 kernel for"
+        " it: leave it in float, which saves its Q/DQ, or try another version and compare their tables",
+        evidence,
+        subject.could_save_us(found),
     )
 
 
@@ -74,11 +75,12 @@ def memory_bound(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "memory-bound",
             "note",
-            f"{counted(len(found), 'float layer')} with {share:.0%} of the time ({spent:.1f} us at length {table.length}) wait for"
-            f" memory (at least {least:.1f} us): INT8 arithmetic gains nothing there, only fewer bytes do",
+            f"{counted(len(found), 'float layer')} with {share:.0%} of the time ({spent:.1f} us at length"
+            f" {table.length}) wait for memory (at least {least:.1f} us): INT8 arithmetic gains nothing there, only"
+            " fewer bytes do",
             first(_names(found)),
-            "FP16 beside INT8 halves the bytes (--emit qdq-s8s8-fp16); fuse element-wise chains in the model (harness"
-            " explain shows which layers were)",
+            "FP16 beside INT8 halves the bytes (--emit qdq-s8s8-fp16); fewer element-wise operators in a row"
+            " in the model",
             {"count": len(found), "share": round(share, 4), "time_us": number(spent), "least_us": number(least)},
         )
 
@@ -106,10 +108,10 @@ def slower(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "slower-in-int8",
             "slow",
-            f"{counted(len(found), 'layer')} slower in INT8 than in float at length {table.length}, by {lost:.1f} us together,"
-            f" {layer.name} by {more:.1f} us",
+            f"{counted(len(found), 'layer')} slower in INT8 than in float at length {table.length}, by {lost:.1f} us"
+            f" together, {layer.name} by {more:.1f} us",
             first(_names([one for _, one in found])),
-            "leave these operators in float: a mixed model (int8-mixed); small and thin operators are usual",
+            "leave these operators in float; small and thin operators are usual",
             {"count": len(found), "lost_us": number(lost), "length": table.length},
             lost,
         )
@@ -135,8 +137,8 @@ def reformats(subject: Subject) -> Iterator[Finding]:
             f"{share:.0%} of the time goes into Q/DQ ({quantize:.1f} us) and changes of layout or type"
             f" ({spent - quantize:.1f} us) at length {table.length}, in {counted(len(helpers), 'layer')}",
             first(_names(helpers)),
-            "longer chains in INT8: quantize what stands between two quantized operators as well, or leave islands of one"
-            " operator in float",
+            "longer chains in INT8: quantize what stands between two quantized operators as well, or leave islands of"
+            " one operator in float",
             {
                 "share": round(share, 4),
                 "quantize_us": number(quantize),
@@ -159,8 +161,8 @@ def launch_bound(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "launch-bound",
             "slow",
-            f"{counted(len(table.layers), 'layer')} take {table.profiled_us:.1f} us of {table.whole_us:.1f} us at length"
-            f" {table.length}: the rest is spent between them, and quicker kernels do not help",
+            f"{counted(len(table.layers), 'layer')} take {table.profiled_us:.1f} us of {table.whole_us:.1f} us at"
+            f" length {table.length}: the rest is spent between them, and quicker kernels do not help",
             first(_names(sorted(table.layers, key=lambda layer: layer.time_us or 0))[:3]),
             "CUDA graphs ([options] cuda_graph = true); fewer, larger layers; a batch of several inputs",
             {"whole_us": number(table.whole_us), "layers_us": number(table.profiled_us), "length": table.length},
@@ -187,11 +189,11 @@ def far_from_roofline(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "far-from-roofline",
             "note",
-            f"{counted(len(found), 'INT8 layer')} more than {_FAR:.0f} times slower than this host could be, {layer.name}"
-            f" {ratio:.0f} times at length {table.length}",
+            f"{counted(len(found), 'INT8 layer')} more than {_FAR:.0f} times slower than this host could be,"
+            f" {layer.name} {ratio:.0f} times at length {table.length}",
             first(_names([one for _, _, one in found])),
             "depthwise and thin convolutions, and short inputs, are usual; longer inputs or a batch fill the machine;"
-            " compare it with the same layer in float (harness explain --against fp32)",
+            " compare it with the same layer of the float model",
             {"count": len(found), "times": number(ratio), "length": table.length},
         )
 
@@ -204,14 +206,3 @@ def _sum(layers: Sequence[Layer]) -> float | None:
 def _names(layers: Sequence[Layer]) -> list[str]:
     """The nodes of each layer, its own name where they are not told."""
     return [layer.nodes[0] if layer.nodes else layer.name for layer in layers]
-
-
-def _at_pace(table: LayerTable, layers: Sequence[Layer]) -> float | None:
-    """What layers would save at the pace of the table's INT8 layers; None where that is not known."""
-    quick = [one for one in table.layers if one.precision == "int8" and one.operations and one.time_us]
-    slow = [one for one in layers if one.operations and one.time_us]
-    if not quick or not slow:
-        return None
-    pace = sum(one.time_us or 0 for one in quick) / sum(one.operations or 0 for one in quick)
-    saved = sum((one.time_us or 0) - (one.operations or 0) * pace for one in slow)
-    return saved if saved > 0 else None

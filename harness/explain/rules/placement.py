@@ -44,8 +44,8 @@ def split_fusions(subject: Subject) -> Iterator[Finding]:
             f"{counted(len(found), 'Q/DQ pair')} between a weighted operator and its {what}: two kernels where there"
             " could be one, and the tensor goes through memory",
             first(makers),
-            "move the pair behind it; fold BatchNormalization into the weights before calibrating (the harness does when it"
-            " prepares an FP32 model); harness calibrate MODEL --emit qdq-s8s8 puts Q/DQ on inputs alone",
+            "move the pair behind it; fold BatchNormalization into the weights before calibrating (the harness does"
+            " when it prepares an FP32 model); harness calibrate MODEL --emit qdq-s8s8 puts Q/DQ on inputs alone",
             {"count": len(found), "before": what},
             subject.spent_us(name for pair, _ in found for name in _nodes(pair)),
         )
@@ -94,8 +94,8 @@ def idle(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "idle-qdq",
             "slow",
-            f"{counted(len(found), 'Q/DQ pair')} that nothing in INT8 reads ({moved} before operators that only move data):"
-            " rounds for nothing, and costs kernels",
+            f"{counted(len(found), 'Q/DQ pair')} that nothing in INT8 reads ({moved} before operators that only move"
+            " data): rounds for nothing, and costs kernels",
             first(pair.source for pair in found),
             "quantize weighted operators only (op_types_to_quantize; harness calibrate does so)",
             {"count": len(found), "before_movers": moved},
@@ -111,8 +111,8 @@ def doubled(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "double-qdq",
             "slow",
-            f"{counted(len(found), 'tensor')} quantized twice in a row with the same scale: the second pair does nothing, and"
-            " may keep the first from fusing",
+            f"{counted(len(found), 'tensor')} quantized twice in a row with the same scale: the second pair does"
+            " nothing, and may keep the first from fusing",
             first(left.source for left, _ in found),
             "remove one of the two pairs; quantize a model once, from its FP32 file",
             {"count": len(found)},
@@ -132,8 +132,8 @@ def requantized(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "requantized",
             "wrong",
-            f"{counted(len(found), 'tensor')} rounded twice in a row, with scales {_scale(left):.4g} and {_scale(right):.4g}:"
-            " the coarser one decides, and the finer adds its error",
+            f"{counted(len(found), 'tensor')} rounded twice in a row, with scales {_scale(left):.4g} and"
+            f" {_scale(right):.4g}: the coarser one decides, and the finer adds its error",
             first(left.source for left, _ in found),
             "keep one pair, the one with the range of what the next operator reads; quantize a model once",
             {"count": len(found), "scale": number(_scale(left)), "next_scale": number(_scale(right))},
@@ -151,7 +151,7 @@ def lone_dequantize(subject: Subject) -> Iterator[Finding]:
         if not one.is_quantize
         and not one.constant
         and one.node.input[0] not in graph.inputs
-        and not (made := graph.behind(one.node.input[0], through=MOVERS | {"MaxPool"})) is None
+        and (made := graph.behind(one.node.input[0], through=MOVERS | {"MaxPool"})) is not None
         and made.op_type != _Q
         and not made.op_type.startswith(("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize"))
     ]
@@ -186,7 +186,8 @@ def lone_quantize(subject: Subject) -> Iterator[Finding]:
             f"{counted(len(found), 'QuantizeLinear', 'QuantizeLinear')} that no DequantizeLinear undoes: read by"
             f" {', '.join(readers_of) or 'nothing'}",
             first(one.name for one, _ in found),
-            "every QuantizeLinear needs its DequantizeLinear before the next operator; calibrate again from the FP32 file",
+            "every QuantizeLinear needs its DequantizeLinear before the next operator; calibrate again from the FP32"
+            " file",
             {"count": len(found), "reader": readers_of[0] if readers_of else ""},
         )
 
@@ -199,11 +200,15 @@ def casts(subject: Subject) -> Iterator[Finding]:
         before = graph.producers.get(node.input[0])
         from_dq = before is not None and before.op_type == _DQ
         weighted = any(is_default(reader, *WEIGHTED_TYPES) for reader in graph.ahead(node.output[0]))
-        halves = {graph.type_of(node.input[0]), graph.type_of(node.output[0])} == {TensorProto.FLOAT16, TensorProto.FLOAT}
-        if from_dq and weighted:
-            found.append(node)
-        elif halves and before is not None and is_default(before, *WEIGHTED_TYPES, "Relu", "Add") and any(
-            reader.op_type == _Q for reader in graph.readers[node.output[0]]
+        halves = {graph.type_of(node.input[0]), graph.type_of(node.output[0])} == {
+            TensorProto.FLOAT16,
+            TensorProto.FLOAT,
+        }
+        if (from_dq and weighted) or (
+            halves
+            and before is not None
+            and is_default(before, *WEIGHTED_TYPES, "Relu", "Add")
+            and any(reader.op_type == _Q for reader in graph.readers[node.output[0]])
         ):
             found.append(node)
     if found:
@@ -213,7 +218,8 @@ def casts(subject: Subject) -> Iterator[Finding]:
             f"{counted(len(found), 'Cast')} between Q/DQ and an operator: the pattern of an INT8 kernel is broken, it"
             " computes in float",
             first(map(name_of, found)),
-            "write scales in float16 (opset 19), so that no cast is needed: harness calibrate MODEL --emit qdq-s8s8-fp16",
+            "write scales in float16 (opset 19), so that no cast is needed: harness calibrate MODEL --emit"
+            " qdq-s8s8-fp16",
             {"count": len(found)},
             subject.lost_us(name_of(reader) for node in found for reader in graph.ahead(node.output[0])),
         )
@@ -241,8 +247,8 @@ def half_quantized_adds(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "half-quantized-add",
             "slow",
-            f"{counted(len(found), 'residual Add')} with Q/DQ on one side: computes in float, and the convolution before it"
-            " writes float",
+            f"{counted(len(found), 'residual Add')} with Q/DQ on one side: computes in float, and the convolution"
+            " before it writes float",
             first(map(name_of, found)),
             "quantize both inputs of the Add, or only the residual, so that it is computed in the convolution's kernel",
             {"count": len(found)},
@@ -280,9 +286,7 @@ def _readers(subject: Subject, pair: Pair) -> list[NodeProto]:
 
 def _read_in_int8(subject: Subject, pair: Pair) -> bool:
     """By an operator that may compute in INT8; an Add of a constant does not."""
-    return any(
-        is_default(node, *_IN_INT8) and not _adds_constant(subject, node) for node in _readers(subject, pair)
-    )
+    return any(is_default(node, *_IN_INT8) and not _adds_constant(subject, node) for node in _readers(subject, pair))
 
 
 def _adds_constant(subject: Subject, node: NodeProto) -> bool:
@@ -309,4 +313,3 @@ def _scale(pair: Pair) -> float:
 
 def _nodes(pair: Pair) -> tuple[str, str]:
     return pair.quantize.name, pair.dequantize.name
-

@@ -22,7 +22,7 @@ __all__ = ["UNSIGNED", "Pair", "Quantizer", "pairs", "quantizers"]
 
 UNSIGNED = frozenset({TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT4})
 
-_LIMITS = {
+_LIMITS: dict[int, tuple[int, int]] = {
     TensorProto.INT8: (-128, 127),
     TensorProto.UINT8: (0, 255),
     TensorProto.INT16: (-32768, 32767),
@@ -85,12 +85,12 @@ class Pair:
     @property
     def source(self) -> str:
         """The float tensor that goes in."""
-        return self.quantize.node.input[0]
+        return str(self.quantize.node.input[0])
 
     @property
     def output(self) -> str:
         """The float tensor that comes out."""
-        return self.dequantize.node.output[0]
+        return str(self.dequantize.node.output[0])
 
 
 def quantizers(graph: Graph) -> dict[str, Quantizer]:
@@ -102,7 +102,7 @@ def quantizers(graph: Graph) -> dict[str, Quantizer]:
     return found
 
 
-def pairs(graph: Graph, found: dict[str, Quantizer]) -> list[Pair]:
+def pairs(found: dict[str, Quantizer]) -> list[Pair]:
     """The pairs between operators; those on constants are weights' and are left out."""
     made = []
     for one in found.values():
@@ -126,7 +126,10 @@ def _quantizer(graph: Graph, node: NodeProto) -> Quantizer:
 
 
 def _kind(graph: Graph, node: NodeProto, zero_name: str) -> int:
-    """QuantizeLinear makes what its zero point is, else ``output_dtype`` (opset 21), else uint8 (ONNX specification)."""
+    """QuantizeLinear makes what its zero point is, else ``output_dtype`` (opset 21), else uint8 (ONNX's specification).
+
+    Others (a computed zero point, a DequantizeLinear without one) are what shape inference says.
+    """
     if zero_name and zero_name in graph.constants:
         return graph.constants[zero_name].data_type
     if node.op_type == "QuantizeLinear" and is_default(node, "QuantizeLinear"):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from harness.explain.finding import Finding
 from harness.explain.rules.quantizers import UNSIGNED, Pair, Quantizer, pairs, quantizers
 from harness.explain.rules.weighted import Weighted, products, weighted
 from harness.spec.calibration import Dialect
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
     from harness.calibration.observe import Observation
-    from harness.explain.finding import Severity
+    from harness.explain.finding import Finding, Severity
     from harness.explain.layer import Layer, LayerTable, Roofline
     from harness.explain.rules.graph import Graph
     from harness.spec.model import Model
@@ -63,7 +62,7 @@ class Subject:
     @cached_property
     def pairs(self) -> list[Pair]:
         """Q/DQ between operators."""
-        return pairs(self.graph, self.quantizers)
+        return pairs(self.quantizers)
 
     @cached_property
     def weighted(self) -> list[Weighted]:
@@ -128,6 +127,19 @@ class Subject:
         base = self.baseline_of(self.table) if self.table else None
         ours, theirs = _time(self.table, wanted), _time(base, wanted)
         return ours - theirs if ours is not None and theirs is not None and ours > theirs else None
+
+    def could_save_us(self, nodes: Iterable[str]) -> float | None:
+        """What these nodes take beyond the pace of the table's INT8 layers; None where that is not known, or not so."""
+        layers = self.table.layers if self.table else ()
+        wanted = set(nodes)
+        timed = [one for one in layers if one.operations and one.time_us]
+        quick = [one for one in timed if one.precision == "int8"]
+        slow = [one for one in timed if wanted & {*one.nodes, one.name}]
+        if not quick or not slow:
+            return None
+        pace = sum(one.time_us or 0 for one in quick) / sum(one.operations or 0 for one in quick)
+        saved = sum((one.time_us or 0) - (one.operations or 0) * pace for one in slow)
+        return saved if saved > 0 else None
 
 
 def _time(table: LayerTable | None, nodes: Iterable[str]) -> float | None:

@@ -80,13 +80,15 @@ def tiny_scales(subject: Subject) -> Iterator[Finding]:
 @rule("computed-scale", "wrong")
 def computed_scales(subject: Subject) -> Iterator[Finding]:
     """Scales or zero points that are no constants."""
-    found = [one for one in subject.quantizers.values() if set(one.node.input[1:]) - {""} - set(subject.graph.constants)]
+    found = [
+        one for one in subject.quantizers.values() if set(one.node.input[1:]) - {""} - set(subject.graph.constants)
+    ]
     if found:
         yield Finding(
             "computed-scale",
             "wrong",
-            f"{counted(len(found), 'Q/DQ node')} with a scale or zero point that is computed: TensorRT takes constants only,"
-            " and ONNX Runtime's INT8 kernels do too",
+            f"{counted(len(found), 'Q/DQ node')} with a scale or zero point that is computed: TensorRT takes constants"
+            " only, and ONNX Runtime's INT8 kernels do too",
             first(one.name for one in found),
             "export with fixed ranges (static quantization; torch: observers frozen), or fold constants first",
             {"count": len(found)},
@@ -132,7 +134,8 @@ def zero_points(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "zero-point",
             "wrong",
-            f"{counted(len(found), 'Q/DQ node')} with a zero point other than 0, such as {value:g}: TensorRT refuses them",
+            f"{counted(len(found), 'Q/DQ node')} with a zero point other than 0, such as {value:g}: TensorRT refuses"
+            " them",
             first(one.name for one in found),
             "quantize symmetrically: harness calibrate MODEL --emit qdq-s8s8 (ONNX Runtime: ActivationSymmetric)",
             {"count": len(found), "value": number(value)},
@@ -186,8 +189,8 @@ def other_types(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "not-int8",
             "slow",
-            f"{counted(len(found), 'Q/DQ node')} in {', '.join(kinds)}: INT8 kernels do not take it, the operators behind"
-            " compute in float",
+            f"{counted(len(found), 'Q/DQ node')} in {', '.join(kinds)}: INT8 kernels do not take it, the operators"
+            " behind compute in float",
             first(one.name for one in found),
             "quantize to 8 bits: harness calibrate MODEL --emit qdq-s8s8, or qdq-u8s8 for x86",
             {"count": len(found), "types": ", ".join(kinds)},
@@ -202,8 +205,8 @@ def per_channel_activations(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "per-channel-activation",
             "slow",
-            f"{counted(len(found), 'activation')} with a scale for each channel ({found[0].scale.size}): no INT8 kernel takes"
-            " that, the operator behind computes in float and nothing says so",
+            f"{counted(len(found), 'activation')} with a scale for each channel ({found[0].scale.size}): no INT8"
+            " kernel takes that, the operator behind computes in float and nothing says so",
             first(one.node.input[0] for one in found),
             "one scale for a whole activation, scales by channel for weights alone: harness calibrate does so",
             {"count": len(found), "scales": found[0].scale.size},
@@ -220,7 +223,8 @@ def quantized_biases(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "quantized-bias",
             "wrong",
-            f"{counted(len(found), 'operator')} with a bias that comes through a DequantizeLinear: TensorRT refuses int32 there",
+            f"{counted(len(found), 'operator')} with a bias that comes through a DequantizeLinear: TensorRT refuses"
+            " int32 there",
             first(one.name for one in found),
             "leave biases in float: harness calibrate MODEL --emit qdq-s8s8 (ONNX Runtime: QuantizeBias=False)",
             {"count": len(found)},
@@ -242,14 +246,16 @@ def bias_scales(subject: Subject) -> Iterator[Finding]:
         with np.errstate(divide="ignore", invalid="ignore"):
             off = np.abs(ours / expected - 1)
         if np.any(off > _SCALES_DIFFER):
-            found.append((one, float(ours[0] / expected[0]) if ours.size == 1 else float((ours / expected)[off.argmax()])))
+            found.append(
+                (one, float(ours[0] / expected[0]) if ours.size == 1 else float((ours / expected)[off.argmax()]))
+            )
     if found:
         one, ratio = found[0]
         yield Finding(
             "bias-scale",
             "wrong",
-            f"{counted(len(found), 'bias', 'biases')} with a scale {ratio:.4g} times that of input and weights together:"
-            " kernels add it as if it were that, and it counts by that factor too little or too much",
+            f"{counted(len(found), 'bias', 'biases')} with a scale {ratio:.4g} times that of input and weights"
+            " together: kernels add it as if it were that, and it counts by that factor too little or too much",
             first(one.name for one, _ in found),
             f"a bias' scale is input scale times weight scale, channel by channel; {_AGAIN}",
             {"count": len(found), "ratio": number(ratio)},

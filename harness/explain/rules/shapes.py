@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,8 +70,8 @@ def gemv(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "gemv",
             "slow" if subject.is_qdq else "note",
-            f"{counted(len(found), 'product')} of a single row ({weights} weights): bound by reading weights, on a GPU Q/DQ make"
-            " it slower",
+            f"{counted(len(found), 'product')} of a single row ({weights} weights): bound by reading weights, on a GPU"
+            " Q/DQ make it slower",
             first(one.name for one in found),
             "leave them in float for TensorRT; on a CPU INT8 reads a quarter of the bytes: measure",
             {"count": len(found), "weights": weights},
@@ -127,7 +128,9 @@ def nothing_varies(subject: Subject) -> Iterator[Finding]:
     """Inputs whose length is fixed; perhaps the batch varies."""
     values = subject.graph.inputs
     dims = {name: subject.graph.symbols(name) for name in values}
-    open_ = [(name, at, dim) for name, sizes in dims.items() for at, dim in enumerate(sizes) if not isinstance(dim, int)]
+    open_ = [
+        (name, at, dim) for name, sizes in dims.items() for at, dim in enumerate(sizes) if not isinstance(dim, int)
+    ]
     if not values or any(not is_batch(at, dim or "?") for _, at, dim in open_) or subject.spec is not None:
         return
     shown = "; ".join(f"{name} [{', '.join(str(dim) for dim in sizes)}]" for name, sizes in dims.items())
@@ -142,6 +145,22 @@ def nothing_varies(subject: Subject) -> Iterator[Finding]:
     )
 
 
+@rule("malformed", "wrong")
+def malformed(subject: Subject) -> Iterator[Finding]:
+    """Nodes that no runtime takes; other rules pass over them."""
+    found = subject.graph.malformed
+    if found:
+        yield Finding(
+            "malformed",
+            "wrong",
+            f"{counted(len(found), 'node')} without the inputs or outputs that {found[0].op_type} needs: no runtime"
+            " loads it",
+            first(map(name_of, found)),
+            "export it again; onnx.checker.check_model(path, full_check=True) says more",
+            {"count": len(found), "operator": found[0].op_type},
+        )
+
+
 @rule("control-flow", "note")
 def control_flow(subject: Subject) -> Iterator[Finding]:
     """If, Loop and Scan."""
@@ -152,8 +171,8 @@ def control_flow(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "control-flow",
             "note",
-            f"{counted(len(found), 'node')} of {kinds} with {inside} nodes inside: nothing in there was looked at, and the"
-            " harness quantizes none of it",
+            f"{counted(len(found), 'node')} of {kinds} with {inside} nodes inside: nothing in there was looked at, and"
+            " the harness quantizes none of it",
             first(map(name_of, found)),
             "trace the model instead of scripting it, or fix what selects the branch",
             {"count": len(found), "inside": inside},
@@ -176,8 +195,8 @@ def float64(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "float64",
             "slow",
-            f"{counted(len(found), 'operator')} ({kinds}) in float64: TensorRT computes in float32 or refuses it, and nothing"
-            " of it can be INT8",
+            f"{counted(len(found), 'operator')} ({kinds}) in float64: TensorRT computes in float32 or refuses it, and"
+            " nothing of it can be INT8",
             first(map(name_of, found)),
             "export in float32 (torch: model.float(), and no Python or NumPy doubles in forward)",
             {"count": len(found), "operators": kinds},
@@ -195,8 +214,8 @@ def int64_arithmetic(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "int64-arithmetic",
             "note",
-            f"{counted(len(found), 'operator')} ({kinds}) in int64 over whole tensors: GPUs are slow at it, older TensorRT"
-            " narrows it to int32",
+            f"{counted(len(found), 'operator')} ({kinds}) in int64 over whole tensors: GPUs are slow at it, older"
+            " TensorRT narrows it to int32",
             first(map(name_of, found)),
             "cast indices and masks to float32 or int32 where they are computed with",
             {"count": len(found), "operators": kinds},
@@ -229,4 +248,5 @@ def _rows(subject: Subject, one: Weighted) -> int:
     if not dims:
         return 0
     rows = dims[:-1]
-    return int(np.prod([1, *rows])) if all(isinstance(dim, int) for dim in rows) else 0  # type: ignore[list-item]
+    known = [dim for dim in rows if isinstance(dim, int)]
+    return math.prod(known) if len(known) == len(rows) else 0

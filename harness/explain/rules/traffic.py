@@ -33,8 +33,9 @@ def not_faster(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "not-faster",
             "slow",
-            f"not faster in INT8 at {'any' if everywhere else len(behind)} of {counted(len(ratios), 'length')}: {ratio:.2f}x at"
-            f" length {length} ({', '.join(f'{one}: {pair[0]:.2f}x' for one, pair in sorted(ratios.items()))})",
+            f"not faster in INT8 at {'any' if everywhere else len(behind)} of {counted(len(ratios), 'length')}:"
+            f" {ratio:.2f}x at length {length}"
+            f" ({', '.join(f'{one}: {pair[0]:.2f}x' for one, pair in sorted(ratios.items()))})",
             tuple(f"length {one}" for one in sorted(behind)),
             "see the layers' findings; medians of single sessions: pytest suites/test_latency.py judges it"
             + ("" if everywhere else "; serve these lengths with a float engine, in a profile of their own"),
@@ -63,10 +64,10 @@ def far_opt(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "far-opt",
             "slow",
-            f"{counted(len(found), 'profile')} with an opt far from the traffic: {profile} serves {share:.0%} of it, half of"
-            f" that below {usual:g}, {apart:.1f} times away; kernels are chosen for opt",
+            f"{counted(len(found), 'profile')} with an opt far from the traffic: {profile} serves {share:.0%} of it,"
+            f" half of that below {usual:g}, {apart:.1f} times away; kernels are chosen for opt",
             tuple(str(one) for _, one, _, _ in found),
-            f"--layouts {profile.min}-{int(usual)}-{profile.max}, or further profiles: harness tune advises",
+            f"--layouts {profile.min}-{int(usual)}-{profile.max}, or further profiles: --layouts buckets3",
             {
                 "count": len(found), "opt": profile.opt, "median_length": number(usual), "times": number(apart),
                 "share": round(share, 4),
@@ -88,8 +89,8 @@ def dear_switch(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "dear-switch",
             "slow",
-            f"a change of profile costs {subject.switch_us:.0f} us, {share:.0%} of a run of {table.whole_us:.0f} us at length"
-            f" {table.length}; in random order {frequent:.0%} of the runs change it",
+            f"a change of profile costs {subject.switch_us:.0f} us, {share:.0%} of a run of {table.whole_us:.0f} us at"
+            f" length {table.length}; in random order {frequent:.0%} of the runs change it",
             tuple(map(str, layout.profiles)),
             "an execution context for each profile, requests sorted by length, or fewer profiles (--layouts single)",
             {"switch_us": number(subject.switch_us), "share": number(share), "changes": round(frequent, 4)},

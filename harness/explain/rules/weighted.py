@@ -78,7 +78,7 @@ def products(graph: Graph, found: list[Weighted]) -> list[NodeProto]:
 
 
 def values_of(graph: Graph, one: Weighted) -> NDArray[np.float64] | None:
-    """The weight in float, as it is stored: dequantized where it is stored as integers; None where it cannot be read."""
+    """The weight in float, as it is stored; integers are dequantized. None where it cannot be read."""
     stored = graph.array(one.constant)
     if stored is None or not stored.size:
         return None
@@ -90,7 +90,7 @@ def values_of(graph: Graph, one: Weighted) -> NDArray[np.float64] | None:
     try:
         scale, zero = (_spread(part, stored.ndim, dq.axis) for part in (dq.scale, dq.zero))
         return np.asarray((stored.astype(np.float64) - zero) * scale)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, IndexError):
         return None
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from harness.explain.rules.quantizers import Quantizer
     from harness.explain.rules.registry import Subject
     from harness.explain.rules.weighted import Weighted
 
@@ -28,6 +29,8 @@ _POOR_DB = 28.0
 _KEPT = 0.999
 _SATURATED = 0.01
 _FEW_VALUES = 16
+_BEYOND = 128.5
+"""What is cut off by more than rounding."""
 
 
 @rule("wrong-axis", "wrong")
@@ -46,9 +49,9 @@ def wrong_axes(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "wrong-axis",
             "wrong",
-            f"{counted(len(found), 'weight')} with scales along axis {axis}, such as that of a {one.node.op_type}, whose"
-            f" output channels are axis {one.channel_axis}: no INT8 kernel takes scales by input channel, it computes in"
-            " float or is refused",
+            f"{counted(len(found), 'weight')} with scales along axis {axis}, such as that of a {one.node.op_type},"
+            f" whose output channels are axis {one.channel_axis}: no INT8 kernel takes scales by input channel, it"
+            " computes in float or is refused",
             first(one.name for one, _ in found),
             "scales by output channel: axis 0 for Conv, 1 for ConvTranspose, the last one for MatMul, 0 for Gemm with"
             " transB=1; harness calibrate writes them so",
@@ -74,8 +77,8 @@ def scale_lengths(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "scale-length",
             "wrong",
-            f"{counted(len(found), 'Q/DQ node')} with {length} scales for {size} channels on axis {one.axis}: no runtime"
-            " loads that",
+            f"{counted(len(found), 'Q/DQ node')} with {length} scales for {size} channels on axis {one.axis}: no"
+            " runtime loads that",
             first(one.name for one, _ in found),
             "one scale for each element of the axis; check that axis was not left at its default, 1",
             {"count": len(found), "scales": length, "channels": size},
@@ -104,8 +107,8 @@ def per_tensor_weights(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "per-tensor-weights",
             "wrong" if gain >= _WRONG_DB else "note",
-            f"{counted(len(found), 'weight')} with one scale for all channels; in {one.name} the widest is {spread:.1f} times"
-            f" the median one, and scales by channel would round with {gain:.1f} dB less noise",
+            f"{counted(len(found), 'weight')} with one scale for all channels; in {one.name} the widest is"
+            f" {spread:.1f} times the median one, and scales by channel would round with {gain:.1f} dB less noise",
             first(one.name for _, _, one in found),
             "scales by output channel: harness calibrate writes them (ONNX Runtime: per_channel=True; torch:"
             " per_channel_symmetric)",
@@ -134,10 +137,10 @@ def outlier_weights(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "outlier-weights",
             "note",
-            f"{counted(len(found), 'weight')} with a range set by few values: in INT8 that of {one.name} keeps {reached:.1f} dB"
-            f", and {gain:.1f} dB more without the largest 0.1 %",
+            f"{counted(len(found), 'weight')} with a range set by few values: in INT8 that of {one.name} keeps"
+            f" {reached:.1f} dB, and {gain:.1f} dB more without the largest 0.1 %",
             first(one.name for _, _, one in found),
-            "leave the operator in float if accuracy is short (--nodes of a mixed model); when training, decay or clip"
+            "leave the operator in float if accuracy is short; when training, decay or clip"
             " weights; for a transformer, smooth the scales of activations and weights before exporting",
             {"count": len(found), "sqnr_db": number(reached), "gain_db": number(gain)},
             cost_db=gain,
@@ -158,8 +161,8 @@ def saturated_weights(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "saturated-weights",
             "wrong",
-            f"{counted(len(found), 'weight')} with more than {_SATURATED:.0%} of the values at the ends of INT8, {share:.1%} of"
-            f" {one.name}: the scale is too small, they are cut off",
+            f"{counted(len(found), 'weight')} with more than {_SATURATED:.0%} of the values at the ends of INT8,"
+            f" {share:.1%} of {one.name}: the scale is too small, they are cut off",
             first(one.name for _, one in found),
             "take scales from the largest weight of each channel: harness calibrate MODEL does so",
             {"count": len(found), "share": number(share)},
@@ -167,28 +170,33 @@ def saturated_weights(subject: Subject) -> Iterator[Finding]:
 
 
 def _saturated(subject: Subject, one: Weighted) -> float:
-    """Share of values cut off. Of stored integers the largest of each channel stand at the ends anyway."""
+    """Share of values cut off; 0 where that cannot be told."""
     dq, stored = one.weight_dq, subject.graph.array(one.constant)
-    if dq is None or stored is None or not stored.size or dq.scale is None or dq.zero is None:
+    if dq is None or dq.scale is None or stored is None or not stored.size:
         return 0.0
     if stored.dtype.kind == "f":
-        before = subject.quantizers.get(dq.node.input[0])
-        if before is None or before.scale is None or before.scale.ndim > 1:
-            return 0.0
-        scale = before.scale.astype(np.float64)
-        if scale.size > 1:
-            if scale.size != stored.shape[before.axis]:
-                return 0.0
-            scale = scale.reshape([-1 if i == before.axis % stored.ndim else 1 for i in range(stored.ndim)])
-        with np.errstate(all="ignore"):
-            return float(np.mean(np.abs(stored / scale) > 128.5))
-    if dq.kind != TensorProto.INT8:
+        return _cut_off(stored, subject.quantizers.get(dq.node.input[0]))
+    # of stored integers the largest of each channel stand at the ends anyway; few levels are so by design
+    if dq.kind != TensorProto.INT8 or len(np.unique(np.abs(stored.astype(np.int16)))) < _FEW_VALUES:
         return 0.0
     at_ends = int(np.count_nonzero((stored >= 127) | (stored <= -127)))
-    if len(np.unique(np.abs(stored.astype(np.int16)))) < _FEW_VALUES:  # few levels by design
+    return max(0.0, at_ends - 2 * max(1, dq.scale.size)) / stored.size
+
+
+def _cut_off(values: NDArray[np.floating], quantize: Quantizer | None) -> float:
+    """Share of a weight in float that its own QuantizeLinear cuts off."""
+    scale = (
+        quantize.scale.astype(np.float64) if quantize is not None and quantize.scale is not None else np.zeros((0, 0))
+    )
+    if quantize is not None and scale.ndim == 1 and scale.size > 1:
+        axis = quantize.axis % values.ndim
+        if scale.size != values.shape[axis]:
+            return 0.0
+        scale = scale.reshape([-1 if index == axis else 1 for index in range(values.ndim)])
+    elif scale.size != 1:
         return 0.0
-    scales = max(1, dq.scale.size)
-    return max(0.0, at_ends - 2 * scales) / stored.size
+    with np.errstate(all="ignore"):
+        return float(np.mean(np.abs(values / scale) > _BEYOND))
 
 
 def _ranges(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -200,7 +208,9 @@ def _ranges(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
 def _sqnr(rows: NDArray[np.float64], kept: float) -> float:
     """Of weights [channels, values] in INT8 by channel, dB; those beyond a quantile are left out of range and error."""
     size = np.abs(rows)
-    top = np.quantile(size, kept, axis=1, keepdims=True, method="lower") if kept < 1 else size.max(axis=1, keepdims=True)
+    top = (
+        np.quantile(size, kept, axis=1, keepdims=True, method="lower") if kept < 1 else size.max(axis=1, keepdims=True)
+    )
     inside = size <= top
     step = np.where(top > 0, top / 127, 1.0)
     error = np.where(inside, np.rint(rows / step) * step - rows, 0.0)

@@ -1,7 +1,7 @@
 """A small model of each kind of operator that matters, clean, and ways to change it.
 
-x [1, 32, L] -> Conv, Relu -> Conv, residual Add, Relu -> rows [1, L, 32] -> attention and a feed-forward part, each with a
-LayerNormalization before it and a residual Add behind -> logits [1, L, 32].
+x [1, 32, L] -> Conv, Relu -> Conv, residual Add, Relu -> rows [1, L, 32] -> attention and a feed-forward part, each
+with a LayerNormalization before it and a residual Add behind -> logits [1, L, 32].
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 def fp32():
     draw = np.random.default_rng(5)
     weights = {"conv1_w": (WIDE, WIDE, 3), "conv2_w": (WIDE, WIDE, 3), "up_w": (WIDE, 64), "down_w": (64, WIDE)}
-    weights |= {name: (WIDE, WIDE) for name in ("query_w", "key_w", "value_w", "out_w", "logits_w")}
+    weights |= dict.fromkeys(("query_w", "key_w", "value_w", "out_w", "logits_w"), (WIDE, WIDE))
     arrays = {name: draw.normal(0, 0.1, shape).astype(np.float32) for name, shape in weights.items()}
     arrays |= {name: draw.normal(0, 0.1, WIDE).astype(np.float32) for name in ("conv1_b", "conv2_b")}
     arrays |= {"up_b": draw.normal(0, 0.1, 64).astype(np.float32), "half": np.array(0.18, np.float32)}

@@ -408,9 +408,7 @@ def integer_bias(model, factor):
     put(model, "bias_q", np.full(WIDE, 100, np.int32))
     put(model, "bias_s", (scale * factor).astype(np.float32))
     put(model, "bias_z", np.zeros(WIDE, np.int32))
-    insert(
-        model, "conv1", make("DequantizeLinear", ["bias_q", "bias_s", "bias_z"], ["bias_f"], "bias_dq", axis=0)
-    )
+    insert(model, "conv1", make("DequantizeLinear", ["bias_q", "bias_s", "bias_z"], ["bias_f"], "bias_dq", axis=0))
     conv.input[:] = [*conv.input[:2], "bias_f"]
 
 
@@ -488,6 +486,16 @@ def clipped_weights(model):
     put(model, dequantize.input[0], np.clip(stored.astype(np.int16) * 3, -127, 127).astype(np.int8))
 
 
+@plant("saturated-weights", "wrong", S8S8, "down", evidence={"count": 1})
+def clipped_weights_in_float(model):
+    """A weight in float before a QuantizeLinear of its own, as older TensorRT asks for it."""
+    dequantize, stored = weight_parts(model, "down")
+    put(model, "down_float", stored.astype(np.float32) * get(model, dequantize.input[1]) * 3)
+    rest = [*dequantize.input[1:]]
+    insert(model, dequantize.name, make("QuantizeLinear", ["down_float", *rest], ["down_q"], "down_q", axis=1))
+    dequantize.input[0] = "down_q"
+
+
 # -- shapes -----------------------------------------------------------------------------------------------------------
 
 
@@ -558,11 +566,18 @@ def only_the_batch(model):
     model.graph.output[0].type.tensor_type.ClearField("shape")
 
 
+@plant("malformed", "wrong", S8S8, "half_add", evidence={"count": 1, "operator": "Add"})
+def add_of_one(model):
+    insert(model, "logits", make("Add", ["h2"], ["unused"], "half_add"))
+
+
 @plant("control-flow", "note", None, "if", evidence={"count": 1, "inside": 2})
 def branch(model):
     put(model, "yes", np.array(True))
     bodies = [
-        helper.make_graph([make(kind, ["h2"], [f"{kind}_out"])], kind, [], [helper.make_empty_tensor_value_info(f"{kind}_out")])
+        helper.make_graph(
+            [make(kind, ["h2"], [f"{kind}_out"])], kind, [], [helper.make_empty_tensor_value_info(f"{kind}_out")]
+        )
         for kind in ("Abs", "Neg")
     ]
     insert(model, "norm3", make("If", ["yes"], ["h2_more"], "if", then_branch=bodies[0], else_branch=bodies[1]))
@@ -592,4 +607,3 @@ def long_integers(model):
         make("Cast", ["h2_more"], ["h2_float"], "to_float", to=TensorProto.FLOAT),
     )
     reads(model, "norm3", "h2", "h2_float")
-

@@ -11,7 +11,7 @@ from harness.calibration.observe import Histogram, Observation, observe
 from harness.explain.rules import findings
 from harness.spec.calibration import Dialect
 from tests.explain.rules import clean
-from tests.explain.rules.clean import WIDE, get, put, qdq, seen
+from tests.explain.rules.clean import get, put, qdq, seen
 
 KINDS = {"saturated-activation", "outlier-activation"}
 
@@ -89,10 +89,10 @@ def test_what_a_relu_cuts_off_is_no_loss(float_model, tmp_path):
     """In u8s8 a convolution's output has the range behind its ReLU, and half of it lies below."""
     model = qdq(float_model, Dialect.U8S8, tmp_path)
     assert int(get(model, "c1_zero_point")) == 0
-    assert seen(float_model).tensors["c1"].minimum < -0.5
-    assert not found(model, seen(float_model))
+    observation = observe(float_model, ["c1"], clean.samples())
+    assert observation.tensors["c1"].minimum < -0.5
+    assert not found(model, observation)
 
 
 def test_nothing_seen(float_model):
     assert not found(float_model, Observation({"n2": Histogram()}, 0))
-    assert WIDE

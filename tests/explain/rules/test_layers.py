@@ -24,8 +24,8 @@ def table(precision, us, *, length=100, more=(), whole=None):
     return LayerTable("small", length, layers, whole or 1.1 * sum(one.time_us for one in layers))
 
 
-def changed(one, name, **values):
-    return replace(one, layers=tuple(replace(la, **values) if la.name == name else la for la in one.layers))
+def changed(one, layer, **values):
+    return replace(one, layers=tuple(replace(la, **values) if la.name == layer else la for la in one.layers))
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +59,16 @@ def test_float_fallback(model):
 
 def test_float_fallback_of_a_layer_of_several_nodes(model):
     slow = changed(INT8, "down", precision="fp16", nodes=("down", "residual2"), name="myelin7")
-    (one,) = found(model, [slow])
+    (one,) = found(model, [slow], baseline=[FP32])
     assert one.where == ("down",)
     assert one.cost_us is None  # it is no slower than the others
 
 
 def test_float_operators_are_no_fallback(model):
-    more = (Layer("softmax", "Softmax", ("softmax",), "fp32", "other", 5.0), Layer("qk", "MatMul", ("qk",), "fp32", "compute", 5.0))
+    more = (
+        Layer("softmax", "Softmax", ("softmax",), "fp32", "other", 5.0),
+        Layer("qk", "MatMul", ("qk",), "fp32", "compute", 5.0),
+    )
     assert found(model, [table("int8", 10.0, more=more)], baseline=[FP32]) == []
 
 
@@ -158,4 +161,6 @@ def test_costs_come_to_static_findings(model):
     given = findings(small, [changed(INT8, "logits", time_us=33.0)], [FP32], model_spec=SPEC)
     cost = next(one.cost_us for one in given if one.kind == "small-operator")
     assert cost == pytest.approx(3.0)
-    assert [one.severity for one in given] == sorted((one.severity for one in given), key=["wrong", "slow", "note"].index)
+    assert [one.severity for one in given] == sorted(
+        (one.severity for one in given), key=["wrong", "slow", "note"].index
+    )

@@ -33,8 +33,8 @@ def test_every_rule_is_in_the_documents_and_no_other():
 def test_entry(kind):
     """It says how bad, what it goes by, what it costs, and what to do."""
     text = ENTRIES[kind]
-    head = text.strip().partition("\n")[0]
-    assert re.findall(r"wrong|slow|note", head.partition("**")[2].partition("**")[0]) == [*RULES[kind].severities]
+    head = text.strip().partition("\n- *")[0]
+    assert re.findall(r"\*\*(wrong|slow|note)\*\*", head) == [*RULES[kind].severities]
     assert all(f"- *{word}*: " in text for word in ("evidence", "cost", "do"))
 
 
