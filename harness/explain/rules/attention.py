@@ -48,7 +48,7 @@ def quantized_residuals(subject: Subject) -> Iterator[Finding]:
         )
 
 
-@rule("quantized-norm", "wrong")
+@rule("quantized-norm", "wrong", "note")
 def quantized_norms(subject: Subject) -> Iterator[Finding]:
     """Q/DQ on inputs of LayerNormalization or Softmax."""
     found = [node for node in subject.graph.of(*_NORMS, "Softmax") if _rounded(subject, node.input[0])]
@@ -57,9 +57,9 @@ def quantized_norms(subject: Subject) -> Iterator[Finding]:
         kinds = ", ".join(sorted({node.op_type for node in found}))
         yield Finding(
             "quantized-norm",
-            "wrong",
-            f"{counted(len(found), 'input')} of {kinds} with Q/DQ: these compute in float, and what sets the range is"
-            " what they are there to take out",
+            "wrong" if any(node.op_type != "Softmax" for node in found) else "note",
+            f"{counted(len(found), 'input')} of {kinds} with Q/DQ: outliers set the range, and the normalization goes"
+            " by what is left of the rest; few runtimes have INT8 kernels for it",
             first(map(name_of, found)),
             "take Q/DQ off the inputs of normalizations and Softmax: quantize weighted operators only (harness"
             " calibrate does so)",

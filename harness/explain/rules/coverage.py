@@ -108,7 +108,7 @@ def recurrent(subject: Subject) -> Iterator[Finding]:
     found = list(subject.graph.of(*_RECURRENT))
     if found:
         sizes = [sum(_elements(subject, name) for name in node.input[1:3]) for node in found]
-        share = sum(sizes) / max(1, sum(sizes) + sum(_elements(subject, one.constant) for one in subject.weighted))
+        share = sum(sizes) / max(1, _all_weights(subject))
         kinds = ", ".join(sorted({node.op_type for node in found}))
         spent = subject.spent_us(map(name_of, found))
         evidence: dict[str, float | int | str] = {"count": len(found), "share_of_weights": round(share, 4)}
@@ -206,6 +206,12 @@ def _in_float(subject: Subject, kind: str, found: Sequence[Weighted], why: str, 
 def _share(subject: Subject, found: Sequence[Weighted]) -> float:
     total = sum(_elements(subject, one.constant) for one in subject.weighted)
     return sum(_elements(subject, one.constant) for one in found) / total if total else 0.0
+
+
+def _all_weights(subject: Subject) -> int:
+    """Values of all constants of two and more dimensions, whoever reads them."""
+    found = {tensor.name: tensor.dims for tensor in subject.graph.constants.values() if len(tensor.dims) > 1}
+    return sum(int(np.prod(dims, dtype=np.int64)) for dims in found.values())
 
 
 def _elements(subject: Subject, name: str) -> int:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 _Q, _DQ = "QuantizeLinear", "DequantizeLinear"
 _FUSED_BEHIND = ("Relu", "Clip", "LeakyRelu", "PRelu", "HardSwish", "BatchNormalization", "InstanceNormalization")
-_IN_INT8 = frozenset({*WEIGHTED_TYPES, "Add", "Concat", "Mul", "Sum", "QuantizeLinear"}) | {
-    "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "Resize", "Pad", "Split", "Sigmoid",
-    "LSTM", "GRU",
-}  # fmt: skip
-"""What ONNX Runtime or TensorRT has INT8 kernels for, or takes Q/DQ through."""
+_IN_INT8 = frozenset({*WEIGHTED_TYPES, "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Concat", _Q})
+"""What takes INT8 in both runtimes, or lets Q/DQ through, whatever comes behind."""
+_IN_INT8_BEFORE_Q = frozenset({"Add", "Mul", "Sigmoid", "LeakyRelu", "Relu", "Clip", "Resize", "ReduceMean", "Where"})
+"""What ONNX Runtime has INT8 kernels for where a QuantizeLinear comes behind; TensorRT takes all element by element."""
+_NOT_BY_ELEMENT = ("LSTM", "GRU", "RNN")
 _NORMS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization")
 
 
@@ -88,6 +88,7 @@ def idle(subject: Subject) -> Iterator[Finding]:
         and not _read_in_int8(subject, pair)
         and not any(is_default(node, *_NORMS, "Softmax") for node in _readers(subject, pair))
         and not _behind_dequantize(subject, pair.source)
+        and not (subject.dialect is Dialect.U8S8 and subject.graph.leaves(pair.output))  # its maker is in INT8 by it
     ]
     if found:
         moved = sum(any(is_default(n, *MOVERS) for n in subject.graph.readers[pair.output]) for pair in found)
@@ -285,8 +286,17 @@ def _readers(subject: Subject, pair: Pair) -> list[NodeProto]:
 
 
 def _read_in_int8(subject: Subject, pair: Pair) -> bool:
-    """By an operator that may compute in INT8; an Add of a constant does not."""
-    return any(is_default(node, *_IN_INT8) and not _adds_constant(subject, node) for node in _readers(subject, pair))
+    """By an operator that may compute in INT8: always, or because its output is quantized too."""
+    return any(_in_int8(subject, node) for node in _readers(subject, pair))
+
+
+def _in_int8(subject: Subject, node: NodeProto) -> bool:
+    if is_default(node, *_IN_INT8) or (is_default(node, "Add", "Sum") and not _adds_constant(subject, node)):
+        return True
+    if subject.dialect is Dialect.U8S8 and not is_default(node, *_IN_INT8_BEFORE_Q):
+        return False
+    behind = [reader for name in node.output for reader in subject.graph.ahead(name)]
+    return not is_default(node, *_NOT_BY_ELEMENT) and any(reader.op_type == _Q for reader in behind)
 
 
 def _adds_constant(subject: Subject, node: NodeProto) -> bool:

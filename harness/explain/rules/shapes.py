@@ -232,8 +232,10 @@ def _is_long(subject: Subject, node: NodeProto) -> bool:
 
 
 def _least(subject: Subject, one: Weighted) -> int:
-    """K or N, the smaller one; on x86 thin outputs are no loss, and short sums are."""
-    return min(one.k, one.n) if subject.for_tensorrt else one.k
+    """K or N, the smaller one. On x86 K of a product: there short sums are a loss and thin outputs are none."""
+    if subject.for_tensorrt:
+        return min(one.k, one.n)
+    return one.k if is_default(one.node, "MatMul", "Gemm") else 0
 
 
 def _rows(subject: Subject, one: Weighted) -> int:

@@ -26,7 +26,7 @@ class Plant:
     :param kind: of the one rule that is to find it. :param into: the dialect of the file; None is the FP32 one.
     :param where: what the finding names, all of it. :param evidence: numbers that it has to have, among others.
     :param spec: lengths, where they matter. :param asked: ``--dialect``.
-    :param hides: kinds of the clean model that the fault takes the place of.
+    :param along: kinds that the change brings along, and that are true.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Plant:
     evidence: dict[str, Any] = field(default_factory=dict)
     spec: Any = None
     asked: Dialect | None = None
-    hides: tuple[str, ...] = ()
+    along: tuple[str, ...] = ()
 
     def __str__(self):
         return f"{self.kind}-{self.into.value if self.into else 'fp32'}-{self.change.__name__}"
@@ -46,9 +46,9 @@ class Plant:
 PLANTS: list[Plant] = []
 
 
-def plant(kind, severity, into, *where, evidence=None, spec=None, asked=None, hides=()):
+def plant(kind, severity, into, *where, evidence=None, spec=None, asked=None, along=()):
     def enter(change):
-        PLANTS.append(Plant(kind, severity, into, change, where, evidence or {}, spec, asked, hides))
+        PLANTS.append(Plant(kind, severity, into, change, where, evidence or {}, spec, asked, along))
         return change
 
     return enter
@@ -191,9 +191,18 @@ def pair_before_sigmoid(model):
     add_pair(model, "raw", "squash")
 
 
-@plant("idle-qdq", "slow", S8S8, "ub", evidence={"count": 1, "before_movers": 0})
-def pair_for_nobody(model):
-    add_pair(model, "ub", "up_relu")
+@plant("idle-qdq", "slow", S8S8, "rows", evidence={"count": 1, "before_movers": 0})
+def pair_before_tanh(model):
+    insert(model, "norm1", make("Tanh", ["rows"], ["squashed"], "squash"))
+    reads(model, "norm1", "rows", "squashed")
+    add_pair(model, "rows", "squash")
+
+
+@plant("idle-qdq", "slow", S8S8, "rows", evidence={"count": 1}, along=("recurrent",))
+def pair_before_gru(model):
+    """No runtime takes a GRU in INT8 by Q/DQ."""
+    gru(model)
+    add_pair(model, "rows", "gru")
 
 
 @plant("idle-qdq", "slow", U8S8, "scaled_moved", evidence={"count": 1, "before_movers": 1})
@@ -289,7 +298,7 @@ def norm_input_in_int8(model):
     add_pair(model, "h2", "norm3")
 
 
-@plant("quantized-norm", "wrong", U8S8, "softmax", evidence={"count": 1, "operators": "Softmax"})
+@plant("quantized-norm", "note", U8S8, "softmax", evidence={"count": 1, "operators": "Softmax"})
 def softmax_input_in_uint8(model):
     add_pair(model, "scaled", "softmax", dtype=np.uint8, zero=128)
 

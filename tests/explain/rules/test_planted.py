@@ -25,7 +25,7 @@ def models(tmp_path_factory):
 def test_planted(plant, models):
     sound, model = (onnx.load_from_string(models[plant.into]) for _ in range(2))
     plant.change(model)
-    before = {one.kind for one in findings(sound, model_spec=plant.spec)} - {*plant.hides, plant.kind}
+    before = ({one.kind for one in findings(sound, model_spec=plant.spec)} | {*plant.along}) - {plant.kind}
     found = findings(model, model_spec=plant.spec, dialect=plant.asked)
     assert {one.kind for one in found} - before == {plant.kind}, [one.what for one in found]
     (one,) = [one for one in found if one.kind == plant.kind]
