@@ -1,7 +1,7 @@
 """Real models, as this harness writes them in either dialect: what is found is known, and true.
 
-What stands here was looked at one by one: the last convolution of vad has one output channel, an LSTM holds four tenths of
-its weights; in plc everything behind the GRU has one row, and its last product one output; rec is clean.
+What stands here was looked at one by one: the last convolution of vad has one output channel, an LSTM holds four tenths
+of its weights; in plc everything behind the GRU has one row, and its last product one output; rec is clean.
 """
 
 from __future__ import annotations
