@@ -10,7 +10,7 @@ from harness.explain.rules.registry import counted, first, number, rule
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from harness.explain.layer import Layer
+    from harness.explain.layer import Layer, Roofline
     from harness.explain.rules.registry import Subject
 
 _LEAST_SHARE = 0.05
@@ -19,6 +19,8 @@ _SLOWER = 1.1
 _HELPERS = 0.1
 _IN_LAYERS = 0.6
 _FAR = 10.0
+_NEAR = 4.0
+_GROWS = 3.0
 _FLOATS = frozenset({"fp32", "fp16"})
 
 
@@ -61,17 +63,17 @@ def memory_bound(subject: Subject) -> Iterator[Finding]:
         return
     found = []
     for layer in table.layers:
-        peak = roofline.operations_per_s.get(layer.precision)
-        known = layer.operations is not None and layer.moved_bytes and layer.time_us is not None and peak
-        if not known or layer.precision not in _FLOATS or layer.role not in {"compute", "other"}:
+        if layer.precision not in _FLOATS or layer.role not in {"compute", "other"} or not layer.time_us:
             continue
-        if (layer.moved_bytes or 0) / roofline.bytes_per_s > (layer.operations or 0) / (peak or 1):
+        moving, computing = _least(roofline, layer)
+        # below that bound the bytes came from a cache; far above it the layer waits for something else
+        if moving > computing and moving <= layer.time_us <= _NEAR * moving:
             found.append(layer)
     spent = _sum(found) or 0.0
     share = spent / table.profiled_us
     if found and share >= _LEAST_SHARE:
         found.sort(key=lambda layer: -(layer.time_us or 0))
-        least = sum(1e6 * (layer.moved_bytes or 0) / roofline.bytes_per_s for layer in found)
+        least = sum(_least(roofline, layer)[0] for layer in found)
         yield Finding(
             "memory-bound",
             "note",
@@ -155,16 +157,18 @@ def launch_bound(subject: Subject) -> Iterator[Finding]:
     table = subject.table
     if table is None or not table.whole_us or not table.profiled_us:
         return
-    inside = table.profiled_us / table.whole_us
-    if inside < _IN_LAYERS:
-        rest = table.whole_us - table.profiled_us
+    rest = table.whole_us - table.profiled_us
+    everywhere = [one.whole_us - one.profiled_us for one in subject.tables if one.whole_us and one.profiled_us]
+    # launches cost the same at every length; what grows with it is contention, or a noisy machine
+    constant = max(everywhere) <= _GROWS * max(1.0, min(everywhere))
+    if table.profiled_us / table.whole_us < _IN_LAYERS and constant:
         yield Finding(
             "launch-bound",
             "slow",
             f"{counted(len(table.layers), 'layer')} take {table.profiled_us:.1f} us of {table.whole_us:.1f} us at"
             f" length {table.length}: the rest is spent between them, and quicker kernels do not help",
             first(_names(sorted(table.layers, key=lambda layer: layer.time_us or 0))[:3]),
-            "CUDA graphs ([options] cuda_graph = true); fewer, larger layers; a batch of several inputs",
+            "fewer, larger layers; a batch of several inputs; on a GPU, CUDA graphs ([options] cuda_graph = true)",
             {"whole_us": number(table.whole_us), "layers_us": number(table.profiled_us), "length": table.length},
             rest,
         )
@@ -196,6 +200,14 @@ def far_from_roofline(subject: Subject) -> Iterator[Finding]:
             " compare it with the same layer of the float model",
             {"count": len(found), "times": number(ratio), "length": table.length},
         )
+
+
+def _least(roofline: Roofline, layer: Layer) -> tuple[float, float]:
+    """The least time of a layer for its bytes, and for its operations, us; 0 where that is not known."""
+    if layer.operations is None or not layer.moved_bytes:
+        return 0.0, 0.0
+    moving = roofline.least_us(layer.precision, 0, layer.moved_bytes)
+    return moving or 0.0, roofline.least_us(layer.precision, layer.operations, 0) or 0.0
 
 
 def _sum(layers: Sequence[Layer]) -> float | None:

@@ -80,6 +80,13 @@ def test_memory_bound(model):
     assert one.evidence["share"] == pytest.approx(40 / 130, abs=1e-3)
 
 
+@pytest.mark.parametrize("us", [20.0, 200.0])
+def test_bytes_from_a_cache_or_other_waiting_are_not_memory(model, us):
+    """The bytes take 30 us: a quicker layer did not read memory, and one far slower does not wait for it."""
+    other = Layer("gelu", "Mul", ("gelu",), "fp32", "other", us, 10_000, 3_000_000)
+    assert found(model, [table("int8", 10.0, more=(other,))], roofline=ROOFLINE) == []
+
+
 def test_slower_in_int8(model):
     (one,) = found(model, [changed(INT8, "up", time_us=42.0)], baseline=[FP32])
     assert (one.kind, one.severity, one.where) == ("slower-in-int8", "slow", ("up",))
@@ -114,6 +121,12 @@ def test_launch_bound(model):
     assert (one.kind, one.severity) == ("launch-bound", "slow")
     assert one.cost_us == pytest.approx(210.0)
     assert one.evidence == {"whole_us": 300.0, "layers_us": 90.0, "length": 100}
+
+
+@pytest.mark.parametrize(("long", "kinds"), [(350.0, ["launch-bound"]), (2000.0, [])])
+def test_what_grows_with_the_length_is_no_launch(model, long, kinds):
+    tables = [replace(INT8, whole_us=300.0), table("int8", 10.0, length=600, whole=long)]
+    assert [one.kind for one in found(model, tables)] == kinds
 
 
 def test_far_from_the_roofline(model):
