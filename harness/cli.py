@@ -18,6 +18,7 @@ from harness.commands.examples import FIRST_HOUR, teach
 from harness.commands.fetch import fetch
 from harness.commands.gate import gate
 from harness.commands.init import init
+from harness.commands.lint import lint
 from harness.commands.models import models
 from harness.commands.report import report
 from harness.commands.results import results
@@ -52,7 +53,7 @@ def cli() -> None:
 
 
 for _command in (
-    init, calibrate, fetch, models, environments, doctor, trtexec, gate, selftest, results, report,
+    init, lint, calibrate, fetch, models, environments, doctor, trtexec, gate, selftest, results, report,
 ):  # fmt: skip
     cli.add_command(_command)
 teach(cli)

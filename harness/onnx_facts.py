@@ -26,6 +26,7 @@ __all__ = [
     "all_nodes",
     "called",
     "has_subgraph",
+    "is_batch",
     "is_whole",
     "leads_to",
     "listed",
@@ -112,8 +113,13 @@ def varying_axes(facts: ModelFacts) -> list[tuple[TensorFacts, int]]:
         (tensor, index)
         for tensor in facts.inputs
         for index, dim in enumerate(tensor.dims)
-        if isinstance(dim, str) and not (index == 0 and _BATCH_NAME.fullmatch(dim))
+        if isinstance(dim, str) and not is_batch(index, dim)
     ]
+
+
+def is_batch(index: int, symbol: str) -> bool:
+    """Whether an open dimension, by its place and symbol (``?`` where it has none), looks like a batch."""
+    return index == 0 and bool(_BATCH_NAME.fullmatch(symbol))
 
 
 def read_facts(path: Path | str) -> ModelFacts:

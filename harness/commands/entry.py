@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.corpus.catalogue import Entry
     from harness.corpus.samples import Feeds
 
-__all__ = ["counted", "find_entry", "spooled"]
+__all__ = ["counted", "find_entry", "is_path", "spooled"]
 
 _DRAWN = 64
 
@@ -42,7 +42,7 @@ def find_entry(
     :raises UsageError: no such key or file; an option that only a file takes was given with a key.
     :raises ConfigError, ModelRefused, DataError: see :mod:`harness.corpus.registry`, :mod:`harness.corpus.own`.
     """
-    if _is_path(model):
+    if is_path(model):
         if axes and not range_:
             raise UsageError(
                 "which lengths? no range was given",
@@ -73,7 +73,8 @@ def find_entry(
     return entries[model]
 
 
-def _is_path(text: str) -> bool:
+def is_path(text: str) -> bool:
+    """Whether MODEL names a file rather than a key."""
     return text.endswith(".onnx") or "/" in text or Path(text).exists()
 
 

@@ -50,6 +50,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "a calibration cache for TensorRT 8.5.3",
         ),
     ),
+    "lint": (
+        ("harness lint encoder.onnx", "what will matter once it is quantized"),
+        (
+            "harness lint encoder.onnx --axis feats:1=frames --range 16:2000 --fail-on slow",
+            "with lengths, in a script: code 1 where something is slow, or worse",
+        ),
+        ("harness lint vad --json", "for a program"),
+    ),
     "fetch": (
         ("harness fetch vad wave", "two models and their data"),
         ("harness fetch", "all of them, and what the harness's own tests need"),

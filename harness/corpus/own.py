@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.corpus.samples import Feeds
     from harness.onnx_facts import ModelFacts, TensorFacts
 
-__all__ = ["own_entry"]
+__all__ = ["own_entry", "own_model"]
 
 _AXIS = re.compile(r"(?P<input>.+):(?P<dim>[^:=]+?)(=(?P<name>[^=]+))?")
 _RANGE = re.compile(r"(\d+):(?:(\d+):)?(\d+)")
@@ -75,23 +75,18 @@ def own_entry(
     """
     facts = read_facts(path)
     refuse_quantized(facts)
-    found, name = _axes(facts, axes)
-    low, opt, high = _range(range_)
-    model = Model(
-        key=_key(key, facts.path),
-        axes=found,
-        axis_name=name,
-        minimum=low,
-        maximum=high,
-        opt=opt,
-        length_inputs=tuple(_length_input(facts, text, name) for text in length_inputs),
-        pad_values=tuple(_pad(facts, text) for text in pads),
-        output=_output(facts, output),
+    model = own_model(
+        facts,
+        axes=axes,
+        range_=range_,
+        length_inputs=length_inputs,
+        pads=pads,
         score=score,
+        output=output,
+        key=key,
         bounds=bounds,
         gains=gains,
     )
-    check_axes(facts, model)
     given = dict(_constant(facts, model, text) for text in constants)
     _refuse_both(model, given)
     options = [sorted(map(str, axes)), range_, *map(sorted, (length_inputs, pads, constants))]
@@ -119,6 +114,43 @@ def own_entry(
         every=partial(samples, "all", 0),
         lasting=source.lasting,
     )
+
+
+def own_model(
+    facts: ModelFacts,
+    *,
+    axes: Sequence[str],
+    range_: str,
+    length_inputs: Sequence[str] = (),
+    pads: Sequence[str] = (),
+    score: str = "",
+    output: str = "",
+    key: str = "",
+    bounds: tuple[tuple[str, Bounds], ...] = (),
+    gains: tuple[float, ...] = (1.0,),
+) -> Model:
+    """A file's description from options, as in :func:`own_entry`; quantized files have one too.
+
+    :raises UsageError, ModelRefused: see :func:`own_entry`.
+    """
+    found, name = _axes(facts, axes)
+    low, opt, high = _range(range_)
+    model = Model(
+        key=_key(key, facts.path),
+        axes=found,
+        axis_name=name,
+        minimum=low,
+        maximum=high,
+        opt=opt,
+        length_inputs=tuple(_length_input(facts, text, name) for text in length_inputs),
+        pad_values=tuple(_pad(facts, text) for text in pads),
+        output=_output(facts, output),
+        score=score,
+        bounds=bounds,
+        gains=gains,
+    )
+    check_axes(facts, model)
+    return model
 
 
 @dataclass(frozen=True)

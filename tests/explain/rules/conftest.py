@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.explain.rules import clean
+
+
+@pytest.fixture
+def float_model():
+    return clean.fp32()
