@@ -35,14 +35,14 @@ _CONVOLUTIONS = {
 _TRANSPOSED = {"ConvTranspose": 1, "QLinearConvTranspose": 3}
 _PRODUCTS = {
     "MatMul": 0, "FusedMatMul": 0, "TransposeMatMul": 0, "FusedMatMulActivation": 0, "MatMulInteger": 0,
-    "MatMulNBits": 0, "MatMulInteger16": 0, "MatMulIntegerToFloat": 0, "DynamicQuantizeMatMul": 0, "QLinearMatMul": 0, "Gemm": 0,
-    "FusedGemm": 0, "QGemm": 0,
+    "MatMulNBits": 0, "MatMulInteger16": 0, "MatMulIntegerToFloat": 0, "DynamicQuantizeMatMul": 0,
+    "QLinearMatMul": 0, "Gemm": 0, "FusedGemm": 0, "QGemm": 0,
 }  # fmt: skip
 """Operator -> the operand on the left."""
 _RECURRENT = {"LSTM": 4, "DynamicQuantizeLSTM": 4, "GRU": 3, "RNN": 1}
 """Operator -> its gates."""
 _ATTENTION = frozenset({"Attention", "QAttention", "MultiHeadAttention", "GroupQueryAttention"})
-COMPUTE = frozenset({*_CONVOLUTIONS, *_TRANSPOSED, *_PRODUCTS, *_RECURRENT, *_ATTENTION, "Einsum", "LinearClassifier"})
+COMPUTE = frozenset({*_CONVOLUTIONS, *_TRANSPOSED, *_PRODUCTS, *_RECURRENT, *_ATTENTION, "Einsum"})
 """Operators that multiply matrices."""
 VIEWS = frozenset({
     "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Shape", "Size", "Constant", "ConstantOfShape",

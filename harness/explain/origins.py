@@ -7,8 +7,8 @@ between its inputs and its outputs is its own. What a fusion left no trace of go
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from harness.explain.cost import COMPUTE
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.explain.cost import Tensor
     from harness.explain.layer import Role
 
-__all__ = ["End", "Row", "origins"]
+__all__ = ["End", "Row", "origins", "peeled"]
 
 _NODE_MARKS = re.compile(r"(_token_\d+|_nchwc|_nhwc|/\w+Fusion/?|/duplicated.*|_myl\d.*| \[profile \d+\])$")
 _TENSOR_MARKS = re.compile(
@@ -35,18 +35,24 @@ _FOLLOWS = frozenset({
 
 @dataclass(frozen=True)
 class End:
-    """A tensor at a layer's end, by the runtime's name; what it is where that is told."""
+    """A tensor at a layer's end, by the runtime's name; what it is where that is told.
+
+    :param dtype: its element type, where that is told and its shape is not.
+    """
 
     name: str
     tensor: Tensor | None = None
     constant: bool = False
+    dtype: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
     """A layer as a runtime tells of it.
 
-    :param kind: ``inserted`` where it can have no node of the model (a reorder, a reformat).
+    :param inserted: it can have no node of the model (a reorder, a reformat).
+    :param swallows: it may compute more of the model than its words name.
+    :param operator: empty where the runtime's word for it says less than the node that computes most.
     :param words: names of nodes that its name or its metadata hold, the surest first.
     """
 
@@ -58,8 +64,9 @@ class Row:
     outputs: tuple[End, ...] = ()
     words: tuple[str, ...] = ()
     kernel: str = ""
-    kind: Literal["node", "inserted"] = "node"
-    nodes: tuple[str, ...] = field(default=())
+    inserted: bool = False
+    swallows: bool = False
+    nodes: tuple[str, ...] = ()
 
 
 class _Graph:
@@ -82,7 +89,7 @@ class _Graph:
 
     def tensor(self, name: str) -> str:
         """The model's tensor that a runtime's name stands for; empty where it is none of them."""
-        return next((one for one in _peeled(name, _TENSOR_MARKS) if one in self.producer or one in self.inputs), "")
+        return next((one for one in peeled(name, _TENSOR_MARKS) if one in self.producer or one in self.inputs), "")
 
 
 def origins(model: ModelProto, rows: Sequence[Row]) -> list[Row]:
@@ -98,18 +105,19 @@ def origins(model: ModelProto, rows: Sequence[Row]) -> list[Row]:
     anchored = {at: [index for index, one in owner.items() if one == at] for at in set(owner.values())}
     known = _known_tensors(graph, rows)
     for at, row in enumerate(rows):
-        if row.kind == "inserted" or row.role == "quantize":
+        if row.inserted or row.role == "quantize":
             continue
         ends = {known[one.name] for one in row.outputs if known.get(one.name)}
         starts = {known[one.name] for one in row.inputs if known.get(one.name)}
         _between(graph, owner, at, ends, starts)
-        if not ends and row.operator in COMPUTE:
+        if row.role == "compute":
+            _find_product(graph, owner, at, anchored.get(at, ()))
+        if not ends and row.role == "compute":
             _take_along(graph, owner, at, anchored.get(at, []))
     _fill_unnamed(graph, owner, rows)
     for at, row in enumerate(rows):
-        fused = [index for index in anchored.get(at, ()) if graph.nodes[index].op_type != row.operator]
-        if fused and row.role == "other":
-            _flood(graph, owner, at, fused)
+        if row.swallows:
+            _flood(graph, owner, at, anchored.get(at, ()))
     found: list[list[int]] = [[] for _ in rows]
     for index, at in sorted(owner.items()):
         found[at].append(index)
@@ -118,8 +126,8 @@ def origins(model: ModelProto, rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _peeled(name: str, marks: re.Pattern[str]) -> Iterator[str]:
-    """The name, and it without one more mark of the runtime each time."""
+def peeled(name: str, marks: re.Pattern[str] = _NODE_MARKS) -> Iterator[str]:
+    """A layer's name, and it without one more mark of the runtime each time."""
     yield name
     while (shorter := marks.sub("", name)) != name:
         name = shorter
@@ -128,11 +136,11 @@ def _peeled(name: str, marks: re.Pattern[str]) -> Iterator[str]:
 
 def _named(graph: _Graph, row: Row) -> Iterator[int]:
     """Nodes that a row's words name: all of a node's own names, else the first tensor that is one."""
-    if row.kind == "inserted":
+    if row.inserted:
         return
     any_found = False
     for word in row.words:
-        for name in _peeled(word, _NODE_MARKS):
+        for name in peeled(word):
             index = graph.by_name.get(name)
             if index is not None and (row.role != "quantize" or graph.nodes[index].op_type == row.operator):
                 any_found = True
@@ -140,7 +148,7 @@ def _named(graph: _Graph, row: Row) -> Iterator[int]:
                 break
     if any_found or row.role == "quantize":
         return
-    for name in (peeled for word in row.words for peeled in _peeled(word, _NODE_MARKS)):
+    for name in (one for word in row.words for one in peeled(word)):
         if name in graph.producer:  # some fusions name a node by what it makes
             yield graph.producer[name]
             return
@@ -156,7 +164,7 @@ def _known_tensors(graph: _Graph, rows: Sequence[Row]) -> dict[str, str]:
         for end in row.inputs:
             if end.name not in known and not end.constant:
                 known[end.name] = graph.tensor(end.name) if end.name not in graph.by_name else _same(graph, end.name)
-        passes = row.kind == "inserted" or row.role == "quantize"
+        passes = row.inserted or row.role == "quantize"
         source = next((known.get(end.name, "") for end in row.inputs if not end.constant), "")
         for end in row.outputs:
             if passes:
@@ -188,6 +196,19 @@ def _between(graph: _Graph, owner: dict[int, int], at: int, ends: Iterable[str],
                  if name in graph.producer and name not in starts]  # fmt: skip
 
 
+def _find_product(graph: _Graph, owner: dict[int, int], at: int, anchors: Iterable[int]) -> None:
+    """A product that is called by the activation behind it is what stands before that."""
+    way = list(anchors)
+    if any(graph.nodes[index].op_type in COMPUTE for index, one in owner.items() if one == at):
+        return
+    while way and graph.nodes[way[-1]].op_type not in COMPUTE:
+        way.append(next((one for one in graph.before(way[-1]) if one not in owner), -1))
+        if way[-1] < 0:
+            return
+    for index in way:
+        owner.setdefault(index, at)
+
+
 def _take_along(graph: _Graph, owner: dict[int, int], at: int, anchors: Sequence[int]) -> None:
     """Give a product whose output has another name the activation behind it, unless that has a row of its own."""
     todo = list(anchors)
@@ -206,7 +227,7 @@ def _fill_unnamed(graph: _Graph, owner: dict[int, int], rows: Sequence[Row]) -> 
     made_by = {end.name: at for at, row in enumerate(rows) for end in row.outputs}
     taken = set(owner.values())
     for at, row in enumerate(rows):
-        if at in taken or row.kind == "inserted" or row.role == "quantize":
+        if at in taken or row.inserted or row.role == "quantize":
             continue
         todo = [end.name for end in row.inputs if not end.constant]
         sources: set[int] = set()
@@ -214,7 +235,7 @@ def _fill_unnamed(graph: _Graph, owner: dict[int, int], rows: Sequence[Row]) -> 
             one = made_by.get(todo.pop(), -1)
             if one < 0 or one in sources:
                 continue
-            if rows[one].kind == "inserted" or rows[one].role == "quantize":
+            if rows[one].inserted or rows[one].role == "quantize":
                 todo += [end.name for end in rows[one].inputs if not end.constant]
             sources.add(one)
         begin = [index for index, one in owner.items() if one in sources]
