@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Layer", "LayerTable", "Role", "Roofline"]
+__all__ = ["ROLES", "Layer", "LayerTable", "Role", "Roofline"]
 
 Role = Literal["compute", "quantize", "reformat", "other"]
 """What a layer is there for: a weighted operator or a product; Q/DQ; a change of layout or type; all else."""
+
+ROLES: tuple[Role, ...] = ("compute", "quantize", "reformat", "other")
 
 
 @dataclass(frozen=True)

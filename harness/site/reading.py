@@ -34,7 +34,7 @@ EVERYTHING = Where()
 
 _HUGE = 1e15
 _FIELDS = ("model", "runtime", "precision", "method", "policy", "route", "layout")
-_NOT_OF_A_CASE = ("benchmark", "gate", "selftest")
+_NOT_OF_A_CASE = ("benchmark", "gate", "layers", "selftest")
 _PLACE = "struct_pack(line := line, byte_offset := byte_offset, byte_length := byte_length, verdict := verdict)"
 
 
