@@ -15,6 +15,7 @@ from harness.commands.console import complain
 from harness.commands.doctor import doctor
 from harness.commands.environments import environments
 from harness.commands.examples import FIRST_HOUR, teach
+from harness.commands.explain import explain
 from harness.commands.fetch import fetch
 from harness.commands.gate import gate
 from harness.commands.init import init
@@ -53,7 +54,7 @@ def cli() -> None:
 
 
 for _command in (
-    init, lint, calibrate, fetch, models, environments, doctor, trtexec, gate, selftest, results, report,
+    init, lint, calibrate, fetch, models, environments, doctor, trtexec, explain, gate, selftest, results, report,
 ):  # fmt: skip
     cli.add_command(_command)
 teach(cli)

@@ -75,6 +75,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("harness trtexec wave-tensorrt-8.5.3.1-int8-mse-ragged-cache-single", "what this case does"),
         ("harness trtexec wave --trt-version 10.16 --precision fp16 --length 16000", "a model, at one length"),
     ),
+    "explain": (
+        ("harness explain vad", "INT8 beside FP32 at each bucket's opt, layer by layer"),
+        (
+            "harness explain encoder.onnx --axis feats:1=frames --range 16:2000 --data samples/ --length 300",
+            "your own model, at one length",
+        ),
+        ("harness explain vad --precision fp32 --length 361 --json", "for a program"),
+    ),
     "gate": (
         ("harness gate tensorrt-8.6 tensorrt-10.3", "everything, on this machine's GPU"),
         (

@@ -13,8 +13,8 @@ import click
 
 from harness.commands.console import note, show
 from harness.errors import UsageError
-from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
-from harness.spec.case import Case
+from harness.spec.calibration import Policy, Precision, Route
+from harness.spec.case import read_case
 from harness.spec.routes import ALGORITHMS, cache_version, default_routes, routes_of
 from harness.trtexec import Invocation, ProfileShapes, command
 
@@ -23,17 +23,13 @@ if TYPE_CHECKING:
 
     from harness.corpus.catalogue import Entry
     from harness.modelfile import ModelFacts
+    from harness.spec.case import Case
     from harness.spec.model import Model
     from harness.spec.shapes import Layout, Profile
     from harness.trtexec import Shapes
 
-__all__ = ["read_case", "trtexec"]
+__all__ = ["trtexec"]
 
-_CASE = re.compile(
-    r"(?P<model>[a-z0-9_]+)-(?P<runtime>(?:tensorrt-rtx|tensorrt|onnxruntime)-.+?)-(?P<precision>fp32|fp16|int8)"
-    rf"(?:-(?P<method>auto|minmax|entropy|mse|percentile[\d.]*)-(?P<policy>{'|'.join(Policy)}))?"
-    r"(?:-(?P<route>calibrator|cache|qdq_strong))?-(?P<layout>.+)"
-)
 _TENSORRT = re.compile(r"tensorrt-(\d[\w.]*)(?:@.*)?")  # on any host
 _PRECISIONS = [precision.value for precision in Precision]
 _ROUTES = [route.value for route in Route]
@@ -136,16 +132,6 @@ class Asked:
     run_it: bool
     record: Path | None
     as_json: bool
-
-
-def read_case(text: str) -> Case | None:
-    """The case whose id this is; None for what is no id."""
-    match = _CASE.fullmatch(text)
-    if match is None or (match["precision"] == Precision.INT8.value) is not bool(match["method"]):
-        return None
-    calibration = Calibration(Method.parse(match["method"]), Policy(match["policy"])) if match["method"] else None
-    route = Route(match["route"] or Route.QDQ)
-    return Case(match["model"], match["runtime"], Precision(match["precision"]), calibration, match["layout"], route)
 
 
 def _version(case: Case | None) -> str:

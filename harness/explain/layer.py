@@ -5,29 +5,55 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Layer", "LayerTable", "Role", "Roofline"]
+__all__ = ["ROLES", "Layer", "LayerTable", "Role", "Roofline"]
 
 Role = Literal["compute", "quantize", "reformat", "other"]
 """What a layer is there for: a weighted operator or a product; Q/DQ; a change of layout or type; all else."""
 
+ROLES: tuple[Role, ...] = ("compute", "quantize", "reformat", "other")
+
 
 @dataclass(frozen=True)
 class Roofline:
-    """What a host can do at most, measured on it (Williams, Waterman, Patterson 2009).
+    """What a host can do at most, measured on it (Williams, Waterman, Patterson 2009), through one runtime.
+
+    What fits into a cache is faster than memory, so there is a roof for each size (Ilic, Pratas, Sousa 2014).
 
     :param operations_per_s: precision (``fp32``, ``fp16``, ``int8``) -> multiplications and additions a second.
     :param bytes_per_s: of memory traffic, read and write together.
+    :param in_cache: (bytes moved, bytes a second) of smaller traffic that was measured, from the smallest on.
     """
 
     operations_per_s: dict[str, float]
     bytes_per_s: float
+    in_cache: tuple[tuple[int, float], ...] = ()
 
     def least_us(self, precision: str, operations: int, moved_bytes: int) -> float | None:
         """The time below which no such layer can run here, us; None for a precision that was not measured."""
         peak = self.operations_per_s.get(precision)
         if not peak:
             return None
-        return 1e6 * max(operations / peak, moved_bytes / self.bytes_per_s)
+        return 1e6 * max(operations / peak, moved_bytes / self._bytes_per_s(moved_bytes))
+
+    def _bytes_per_s(self, moved_bytes: int) -> float:
+        """The best that was measured for as much as this, or the next smaller size, or any larger one."""
+        smaller = [size for size, _ in self.in_cache if size <= moved_bytes]
+        since = max(smaller, default=0)
+        return max([rate for size, rate in self.in_cache if size >= since] + [self.bytes_per_s])
+
+    def reached(self, layer: Layer) -> float | None:
+        """How near a layer comes to the roof: least time / its time, 1 on the roof; None where either is unknown."""
+        if not layer.time_us or layer.operations is None or layer.moved_bytes is None:
+            return None
+        least = self.least_us(layer.precision, layer.operations, layer.moved_bytes)
+        return None if least is None else least / layer.time_us
+
+    def memory_bound(self, layer: Layer) -> bool | None:
+        """Whether the roof above a layer is that of bytes; None where it is not known."""
+        peak = self.operations_per_s.get(layer.precision)
+        if not peak or layer.intensity is None or layer.moved_bytes is None:
+            return None
+        return layer.intensity < peak / self._bytes_per_s(layer.moved_bytes)
 
 
 @dataclass(frozen=True)

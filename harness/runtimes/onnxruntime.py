@@ -13,6 +13,7 @@ from typing import Any, Iterator, Mapping, NamedTuple
 import numpy as np
 
 from .base import Engine, Runtime, RuntimeFailure, read_options
+from .onnxruntime_profile import kernel_times, layers
 from .optimized_graph import weighted_operators
 
 __all__ = ["OnnxRuntime", "OnnxRuntimeEngine"]
@@ -25,6 +26,7 @@ _DEFAULTS: dict[str, Any] = {
     "threads": 1,
     "spinning": False,
 }
+_PROFILE_WARMUP = 3
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -74,10 +76,10 @@ class OnnxRuntime(Runtime):
 
 
 class _Bound(NamedTuple):
-    """A binding, and the inputs that it points into: ONNX Runtime 1.22.1 does not hold them itself."""
+    """A binding, and the inputs that it points into, by name: ONNX Runtime 1.22.1 does not hold them itself."""
 
     binding: Any
-    inputs: list[Any]
+    inputs: dict[str, Any]
 
 
 class OnnxRuntimeEngine(Engine):
@@ -102,11 +104,11 @@ class OnnxRuntimeEngine(Engine):
         device = (
             "cuda" if self._settings["provider"] in {"CUDAExecutionProvider", "TensorrtExecutionProvider"} else "cpu"
         )
-        bound = _Bound(self._session.io_binding(), [])
+        bound = _Bound(self._session.io_binding(), {})
         with _native("run", "the model failed on this input"):
             for name, array in feeds.items():
                 value = onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), device, 0)
-                bound.inputs.append(value)
+                bound.inputs[name] = value
                 bound.binding.bind_ortvalue_input(name, value)
             for name in self._names:
                 bound.binding.bind_output(name, device)
@@ -139,11 +141,47 @@ class OnnxRuntimeEngine(Engine):
                 return None  # a provider that compiles whole subgraphs cannot write them back as ONNX
             return weighted_operators(optimized.read_bytes())
 
+    def layers_impl(self, kept: _Bound | None) -> list[dict[str, Any]]:
+        """The optimized graph's nodes; with a kept feed their shapes, off the profile of one run."""
+        try:
+            profile, model = self._profiled(kept, 1 if kept else 0)
+        except RuntimeFailure as failure:
+            if failure.kind == "build":
+                return []  # a provider that compiles whole subgraphs cannot write them back as ONNX
+            raise
+        dtypes = {one["name"]: one["dtype"] for one in self._inputs}
+        fed = kept.inputs if kept else {}
+        return layers(model, profile, {name: (dtypes[name], list(value.shape())) for name, value in fed.items()})
+
+    def layer_times_impl(self, kept: _Bound, repeats: int) -> dict[str, list[float]]:
+        """By the profiler, in a session of its own: profiling makes runs slower."""
+        if self._settings["provider"] != _DEFAULTS["provider"]:
+            return {}  # elsewhere an event lasts as long as the launch, not the kernel
+        profile, _ = self._profiled(kept, _PROFILE_WARMUP + repeats)
+        return kernel_times(profile, _PROFILE_WARMUP)
+
+    def _profiled(self, kept: _Bound | None, runs: int) -> "tuple[str, bytes]":
+        """The profile of so many runs, empty for none; and the optimized graph."""
+        with tempfile.TemporaryDirectory() as folder:
+            optimized = Path(folder, "optimized.onnx")
+            session = _session(self._path, self._settings, str(optimized), str(Path(folder, "profile")))
+            if kept is not None:
+                with _native("run", "the model failed on this input"):
+                    binding = session.io_binding()
+                    for name, value in kept.inputs.items():
+                        binding.bind_ortvalue_input(name, value)
+                    for name in self._names:
+                        binding.bind_output(name)
+                    for _ in range(runs):
+                        session.run_with_iobinding(binding)
+            written = Path(session.end_profiling())
+            return (written.read_text("utf-8") if runs else ""), optimized.read_bytes()
+
     def close_impl(self) -> None:
         self._session = None
 
 
-def _session(path: str, settings: Mapping[str, Any], optimized: str = "") -> Any:
+def _session(path: str, settings: Mapping[str, Any], optimized: str = "", profile: str = "") -> Any:
     import onnxruntime
 
     provider, available = settings["provider"], list(onnxruntime.get_available_providers())
@@ -162,6 +200,9 @@ def _session(path: str, settings: Mapping[str, Any], optimized: str = "") -> Any
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings["spinning"] else "0")
     if optimized:
         options.optimized_model_filepath = optimized
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
     with _native("build", "ONNX Runtime cannot load this model", path):
         session = onnxruntime.InferenceSession(
             path, options, providers=[(provider, dict(settings["provider_options"]))]

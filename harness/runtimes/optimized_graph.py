@@ -1,16 +1,17 @@
 """Counts what an optimized ONNX graph computes in INT8 and what in floating point.
 
-A worker has numpy and ONNX Runtime, not necessarily ``onnx``; so this reads the few fields it needs from the
-protobuf wire format itself, which is frozen. ONNX Runtime's profiler would name the executed operators too, but it
-needs a feed and a run, and its events do not say which operand is a weight.
+ONNX Runtime's profiler would name the executed operators too, but it needs a feed and a run, and its events do not
+say which operand is a weight.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Iterator
+from typing import Any, NamedTuple
 
-__all__ = ["weighted_operators"]
+from .protobuf import fields, numbers, only
+
+__all__ = ["INT8_OPERATORS", "Node", "read_graph", "weighted_operators"]
 
 # Which operands of an operator may be weights, by its position. Products take a weight on either side.
 _FLOAT = {
@@ -28,7 +29,7 @@ _FLOAT = {
     "FusedGemm": (0, 1),
     "Attention": (1,),  # three products fused into one
 }
-_INT8 = {
+INT8_OPERATORS = {
     "QLinearConv": (3,),
     "QLinearConvTranspose": (3,),
     "ConvInteger": (1,),
@@ -40,6 +41,7 @@ _INT8 = {
     "DynamicQuantizeMatMul": (1,),
     "QAttention": (1,),
 }
+"""Operators that compute in INT8 -> which of their operands may be weights."""
 # A weight that was not fused into its operator still arrives through one of these.
 _PASSES_ON = {
     "DequantizeLinear",
@@ -54,7 +56,40 @@ _PASSES_ON = {
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH, _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 7, 1, 5, 15
-_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OP_TYPE, _TENSOR_NAME, _SPARSE_VALUES = 1, 2, 3, 4, 8, 1
+_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OP_TYPE, _NODE_DOMAIN = 1, 2, 3, 4, 7
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _SPARSE_VALUES, _SPARSE_DIMS = 1, 2, 8, 1, 3
+_DTYPES = {
+    1: "float", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
+    10: "float16", 11: "double", 12: "uint32", 13: "uint64", 16: "bfloat16", 21: "uint4", 22: "int4",
+}  # fmt: skip
+
+
+class Node(NamedTuple):
+    """A node as the file has it."""
+
+    operator: str
+    domain: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+
+
+def read_graph(model: bytes) -> "tuple[list[Node], dict[str, tuple[str, list[int]]]]":
+    """Nodes of a serialized ModelProto in its order; initializer -> its element type and dimensions.
+
+    :raises ValueError: the bytes are no protobuf message.
+    """
+    nodes: list[Node] = []
+    constants: dict[str, tuple[str, list[int]]] = {}
+    for number, value in fields(only(model, _MODEL_GRAPH)):
+        if number == _GRAPH_NODE:
+            nodes.append(_node(value))
+        elif number == _GRAPH_INITIALIZER:
+            constants[only(value, _TENSOR_NAME).decode()] = (_type(value), numbers(value, _TENSOR_DIMS))
+        elif number == _GRAPH_SPARSE:
+            values = only(value, _SPARSE_VALUES)
+            constants[only(values, _TENSOR_NAME).decode()] = (_type(values), numbers(value, _SPARSE_DIMS))
+    return nodes, constants
 
 
 def weighted_operators(model: bytes) -> dict[str, Any]:
@@ -66,86 +101,35 @@ def weighted_operators(model: bytes) -> dict[str, Any]:
 
     :raises ValueError: the bytes are no protobuf message.
     """
-    nodes: list[tuple[str, str, list[str], list[str]]] = []
-    constants: set[str] = set()
-    for number, value in _fields(_only(model, _MODEL_GRAPH)):
-        if number == _GRAPH_NODE:
-            nodes.append(_node(value))
-        elif number == _GRAPH_INITIALIZER:
-            constants.add(_only(value, _TENSOR_NAME).decode())
-        elif number == _GRAPH_SPARSE:
-            constants.add(_only(_only(value, _SPARSE_VALUES), _TENSOR_NAME).decode())
+    nodes, initializers = read_graph(model)
+    constants = set(initializers)
     counts: "Counter[str]" = Counter()
     in_float = []
-    for (
-        op_type,
-        name,
-        inputs,
-        outputs,
-    ) in nodes:  # in topological order, so what passes a weight on comes before its use
+    for node in nodes:  # in topological order, so what passes a weight on comes before its use
+        op_type, inputs = node.operator, node.inputs
         if op_type == "Constant" or (op_type in _PASSES_ON and inputs[:1] and inputs[0] in constants):
-            constants.update(outputs)
-        operands = _INT8.get(op_type, ()) + _FLOAT.get(op_type, ())
+            constants.update(node.outputs)
+        operands = INT8_OPERATORS.get(op_type, ()) + _FLOAT.get(op_type, ())
         if any(inputs[i] in constants for i in operands if i < len(inputs)):
             counts[op_type] += 1
             if op_type in _FLOAT:
-                in_float.append(name or outputs[0])
+                in_float.append(node.name or node.outputs[0])
     return {
-        "int8": sum(n for op_type, n in counts.items() if op_type in _INT8),
+        "int8": sum(n for op_type, n in counts.items() if op_type in INT8_OPERATORS),
         "float": sum(n for op_type, n in counts.items() if op_type in _FLOAT),
         "operators": dict(sorted(counts.items())),
         "in_float": in_float,
     }
 
 
-def _node(data: bytes) -> tuple[str, str, list[str], list[str]]:
-    op_type, name, inputs, outputs = "", "", [], []
-    for number, value in _fields(data):
-        if number == _NODE_INPUT:
-            inputs.append(value.decode())
-        elif number == _NODE_OUTPUT:
-            outputs.append(value.decode())
-        elif number == _NODE_OP_TYPE:
-            op_type = value.decode()
-        elif number == _NODE_NAME:
-            name = value.decode()
-    return op_type, name, inputs, outputs
+def _node(data: bytes) -> Node:
+    texts: "dict[int, list[str]]" = {}
+    for number, value in fields(data):
+        if number in {_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OP_TYPE, _NODE_DOMAIN}:
+            texts.setdefault(number, []).append(value.decode())
+    op_type, domain, name = (texts.get(one, [""])[-1] for one in (_NODE_OP_TYPE, _NODE_DOMAIN, _NODE_NAME))
+    return Node(op_type, domain, name, texts.get(_NODE_INPUT, []), texts.get(_NODE_OUTPUT, []))
 
 
-def _only(data: bytes, wanted: int) -> bytes:
-    return next((value for number, value in _fields(data) if number == wanted), b"")
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(field number, content) of every length-delimited field; numbers are skipped."""
-    at, view = 0, memoryview(data)
-    while at < len(view):
-        key, at = _varint(view, at)
-        wire_type = key & 7
-        if wire_type == 0:
-            _, at = _varint(view, at)
-        elif wire_type == 1:
-            at += 8
-        elif wire_type == 2:
-            size, at = _varint(view, at)
-            yield key >> 3, bytes(view[at : at + size])
-            at += size
-        elif wire_type == 5:
-            at += 4
-        else:
-            raise ValueError(f"wire type {wire_type} at byte {at}: no protobuf message")
-    if at != len(view):
-        raise ValueError("a field reaches beyond the end: no whole protobuf message")
-
-
-def _varint(view: "memoryview[int]", at: int) -> tuple[int, int]:
-    result, shift = 0, 0
-    while True:
-        if at >= len(view):
-            raise ValueError("a number reaches beyond the end: no whole protobuf message")
-        byte = view[at]
-        at += 1
-        result |= (byte & 0x7F) << shift
-        if not byte & 0x80:
-            return result, at
-        shift += 7
+def _type(tensor: bytes) -> str:
+    return _DTYPES.get(next(iter(numbers(tensor, _TENSOR_TYPE)), 0), "unknown")

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from typing import Any, Iterator
 
-__all__ = ["coverage"]
+__all__ = ["coverage", "layers"]
 
 _WEIGHTED = {"corrltn": "Conv", "deconvolution": "ConvTranspose", "fully_connected": "MatMul"}
 _INT8 = "int8"
@@ -27,6 +27,8 @@ _OPERATOR = re.compile(
     re.MULTILINE,
 )
 _NAMES = re.compile(r'"([^"]*)"')
+_SAID = re.compile(r'\blayers="([^"]*)"')
+_KERNEL_NAME = re.compile(r"\bname=\"?([^\s\"]*)")
 _PROFILE = re.compile(r" \[profile \d+\]$")
 
 
@@ -63,6 +65,33 @@ def coverage(engine: bytes) -> dict[str, Any] | None:
     operators = Counter(_WEIGHTED[kind] for kind, _ in found)
     in_float = [name for (_, name), int8 in found.items() if not int8]
     return {"int8": in_int8, "float": len(found) - in_int8, "operators": dict(operators), "in_float": in_float}
+
+
+def layers(engine: bytes) -> list[dict[str, Any]]:
+    """What computes nodes of the model, in the form of TensorRT's inspector; empty where nothing is told.
+
+    ``Name``; ``LayerType``: ``Conv``, ``ConvTranspose``, ``MatMul``, or ``kernel`` for what was compiled of several
+    nodes; ``Inputs`` and ``Outputs`` with ``Name`` and ``Datatype``; ``Metadata``: ``[ONNX Layer: NODE]`` of each node.
+    What several profiles have is told once.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for text in _programs(engine):
+        types = {one["name"]: one["type"] for one in _TENSOR.finditer(text)}
+        for line in text.splitlines():
+            operator, said = next(_operators(line), None), _SAID.search(line)
+            metadata = said[1] if said else ""
+            if operator is None or not (metadata or operator[0] in _WEIGHTED):
+                continue
+            kind, name, operands, outputs = operator
+            name = _PROFILE.sub("", name) or _KERNEL_NAME.findall(line)[0]
+            found.setdefault((name, metadata), {
+                "Name": name,
+                "LayerType": _WEIGHTED.get(kind, "kernel"),
+                "Inputs": [{"Name": one, "Datatype": types.get(one, "")} for one in operands],
+                "Outputs": [{"Name": one, "Datatype": types.get(one, "")} for one in outputs],
+                "Metadata": metadata,
+            })  # fmt: skip
+    return list(found.values())
 
 
 def _programs(engine: bytes) -> Iterator[str]:

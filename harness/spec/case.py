@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from harness.spec.calibration import Calibration, Precision, Route
+from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
 
-__all__ = ["Case"]
+__all__ = ["Case", "read_case"]
+
+_CASE = re.compile(
+    r"(?P<model>[a-z0-9_]+)-(?P<runtime>(?:tensorrt-rtx|tensorrt|onnxruntime)-.+?)-(?P<precision>fp32|fp16|int8)"
+    rf"(?:-(?P<method>auto|minmax|entropy|mse|percentile[\d.]*)-(?P<policy>{'|'.join(Policy)}))?"
+    r"(?:-(?P<route>calibrator|cache|qdq_strong))?-(?P<layout>.+)"
+)
 
 
 @dataclass(frozen=True)
@@ -35,3 +42,13 @@ class Case:
 
     def __str__(self) -> str:
         return self.id
+
+
+def read_case(text: str) -> Case | None:
+    """The case whose id this is; None for what is no id."""
+    match = _CASE.fullmatch(text)
+    if match is None or (match["precision"] == Precision.INT8.value) is not bool(match["method"]):
+        return None
+    calibration = Calibration(Method.parse(match["method"]), Policy(match["policy"])) if match["method"] else None
+    route = Route(match["route"] or Route.QDQ)
+    return Case(match["model"], match["runtime"], Precision(match["precision"]), calibration, match["layout"], route)

@@ -14,9 +14,9 @@ from onnx import numpy_helper
 
 from harness.calibration.cache import CalibrationCache
 from harness.cli import main
-from harness.commands.trtexec import read_case
 from harness.corpus.registry import load_catalogue
 from harness.runtimes.tensorrt import TensorRt
+from harness.spec.case import read_case
 from harness.spec.config import find_config
 from harness.workbench import Workbench
 from harness.workers import Environment

@@ -11,10 +11,9 @@ import onnx
 import pytest
 
 from harness.cli import main
-from harness.commands.trtexec import read_case
 from harness.results.record import encode
 from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
-from harness.spec.case import Case
+from harness.spec.case import Case, read_case
 
 CASE = "small-tensorrt-8.5.3.1-int8-mse-ragged-cache-single"
 

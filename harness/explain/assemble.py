@@ -1,0 +1,94 @@
+"""From a runtime's rows and times to the layers of a table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.explain.cost import COMPUTE, moved_bytes, operations
+from harness.explain.layer import Layer
+from harness.explain.origins import origins
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from onnx import ModelProto
+
+    from harness.explain.cost import Costs, Tensor
+    from harness.explain.layer import Role
+    from harness.explain.origins import End, Row
+
+__all__ = ["layers", "middle_us"]
+
+
+def layers(
+    model: ModelProto, counted: Costs, rows: Sequence[Row], times: Mapping[str, Sequence[float]]
+) -> tuple[Layer, ...]:
+    """A layer a row, in the order of the rows.
+
+    :param model: whose nodes the layers are; with ``counted``, what each of them computes.
+    :param times: layer -> ms of its runs; where several rows have one name, their times stand in turn.
+    """
+    of_name: dict[str, int] = {}
+    for row in rows:
+        of_name[row.name] = of_name.get(row.name, 0) + 1
+    seen: dict[str, int] = {}
+    found = []
+    for row in origins(model, rows):
+        turn = seen.get(row.name, 0)
+        seen[row.name] = turn + 1
+        runs = list(times.get(row.name, ()))[turn :: of_name[row.name]]
+        found.append(
+            Layer(
+                name=row.name,
+                operator=row.operator or _heaviest(row, counted),
+                nodes=row.nodes,
+                precision=row.precision,
+                role=_role(row, counted),
+                time_us=middle_us(runs) if runs else None,
+                operations=_operations(row, counted),
+                moved_bytes=_moved(row, counted),
+                kernel=row.kernel,
+            )
+        )
+    return tuple(found)
+
+
+def middle_us(runs_ms: Sequence[float]) -> float:
+    """The mean of the middle half, us: as robust as a median, and finer where a profiler counts whole microseconds."""
+    runs = np.sort(np.asarray(runs_ms, float)) * 1e3
+    quarter = len(runs) // 4
+    return float(runs[quarter : len(runs) - quarter].mean())
+
+
+def _heaviest(row: Row, counted: Costs) -> str:
+    """The operator of the node that computes most, for runtimes that call a layer by words of their own."""
+    mine = [counted.nodes[name] for name in row.nodes if name in counted.nodes]
+    return max(mine, key=lambda one: one.operations or 0).operator if mine else ""
+
+
+def _role(row: Row, counted: Costs) -> Role:
+    """What computes a product among other things is there for it."""
+    mine = {counted.nodes[name].operator for name in row.nodes if name in counted.nodes}
+    return "compute" if row.role == "other" and mine & COMPUTE else row.role
+
+
+def _operations(row: Row, counted: Costs) -> int | None:
+    if row.nodes:
+        each = [counted.nodes[name].operations if name in counted.nodes else None for name in row.nodes]
+        return None if None in each else sum(one for one in each if one is not None)
+    if row.operator in COMPUTE:
+        return None  # its attributes are not told
+    return operations(row.operator, [end.tensor for end in row.inputs], [end.tensor for end in row.outputs])
+
+
+def _moved(row: Row, counted: Costs) -> int | None:
+    """By its own ends, in the types that they really have; else by the model's tensors there."""
+
+    def known(end: End) -> Tensor | None:
+        found = end.tensor or counted.tensors.get(end.name)
+        return replace(found, dtype=end.dtype) if found and end.dtype and not end.tensor else found
+
+    return moved_bytes(row.operator, [known(end) for end in row.inputs], [known(end) for end in row.outputs])

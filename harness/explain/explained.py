@@ -1,0 +1,104 @@
+"""A case explained: its tables at some lengths, those of what it stands beside, the roof above them, what was found."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from harness.corpus.content import Draw, make
+from harness.errors import UsageError
+from harness.explain.beside import beside
+from harness.explain.data import beside_data, longest, roofline_data, table_data
+from harness.explain.roofline import roofline
+from harness.explain.tables import table
+from harness.measure.arms import Input
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.explain.finding import Finding
+    from harness.explain.layer import LayerTable, Roofline
+    from harness.spec.case import Case
+    from harness.workbench import Workbench
+
+__all__ = ["Explained", "as_data", "explained", "inputs_at", "record"]
+
+_RULES = "harness.explain.rules"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One case's tables, a length each; with those of what it stands beside, or none.
+
+    :param unit: of the lengths.
+    """
+
+    unit: str
+    tables: tuple[LayerTable, ...]
+    baseline: tuple[LayerTable, ...] = ()
+    roofline: Roofline | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def explained(bench: Workbench, case: Case, other: Case | None = None, lengths: Sequence[int] = ()) -> Explained:
+    """Build and profile a case, and what it stands beside.
+
+    :param lengths: each bucket's opt where none is given.
+    :raises UsageError: a length out of the model's range.
+    :raises HarnessError: see :func:`harness.explain.tables.table`.
+    """
+    inputs = inputs_at(bench, case.model, lengths)
+    roof = roofline(bench, case.runtime) if bench.environment(case).can_run else None
+    tables = tuple(table(bench, case, given) for given in inputs)
+    baseline = tuple(table(bench, other, given) for given in inputs) if other is not None else ()
+    findings: tuple[Finding, ...] = ()
+    if importlib.util.find_spec(_RULES) is not None:
+        rules = importlib.import_module(_RULES)
+        findings = tuple(rules.findings(onnx.load(bench.artefacts(case)[0]), tables, baseline, roof))
+    return Explained(bench.model(case.model).axis_name, tables, baseline, roof, findings)
+
+
+def inputs_at(bench: Workbench, key: str, lengths: Sequence[int]) -> list[Input]:
+    """A feed of each length, out of the test corpus; each bucket's opt where none is asked for.
+
+    :raises UsageError: a length out of the model's range.
+    """
+    if not lengths:
+        return list(bench.inputs(key))
+    entry, model = bench.entries[key], bench.model(key)
+    for length in lengths:
+        if not model.minimum <= length <= model.maximum:
+            what = f"{length} {model.axis_name} are not in the model's range"
+            raise UsageError(what, where="--length", todo=f"{model.minimum} to {model.maximum}")
+    corpus = None if entry.synthetic else bench.corpus(key, "test")
+    return [Input(str(length), length, make(Draw(length), entry, corpus)) for length in lengths]
+
+
+def record(bench: Workbench, case: Case, found: Explained) -> None:
+    """One record a length: what it took, by role, beside what the other side took; and the layers that take longest."""
+    for index, one in enumerate(found.tables):
+        against = None
+        if found.baseline:
+            said = table_data(found.baseline[index])
+            against = {name: value for name, value in said.items() if name not in {"layers", "log"}}
+        values = {name: value for name, value in table_data(longest(one), found.roofline).items() if name != "case"}
+        values |= {"layers_of": len(one.layers), "against": against, "roofline": roofline_data(found.roofline)}
+        values |= {"profiled_us": one.profiled_us, "by_role_us": table_data(one)["by_role_us"]}
+        bench.record("layers", case, "", **values)
+
+
+def as_data(found: Explained) -> dict[str, Any]:
+    """All of it as plain data."""
+    pairs = zip(found.baseline, found.tables, strict=True) if found.baseline else ()
+    return {
+        "unit": found.unit,
+        "roofline": roofline_data(found.roofline),
+        "tables": [table_data(one, found.roofline) for one in found.tables],
+        "baseline": [table_data(one, found.roofline) for one in found.baseline],
+        "beside": [{"length": new.length, **beside_data(beside(old, new))} for old, new in pairs],
+        "findings": [asdict(one) for one in found.findings],
+    }

@@ -1,0 +1,188 @@
+"""The roofline of a host, measured through a runtime: what its own kernels reach there is what a layer can reach.
+
+One large product in each precision, and one elementwise operator over traffic of several sizes. Measured once for a
+host and a runtime, and kept in the cache by what they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from harness.corpus.catalogue import Entry
+from harness.errors import BuildFailed, RunFailed
+from harness.explain.layer import Roofline
+from harness.explain.tables import Effort, table
+from harness.measure.arms import Input
+from harness.paths import cache_dir, written
+from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
+from harness.spec.case import Case
+from harness.spec.matrix import Matrix
+from harness.spec.model import Axis, Model
+from harness.spec.routes import default_routes
+from harness.workbench import Workbench
+from harness.workers.places import place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from harness.corpus.samples import Feeds
+    from harness.explain.layer import Layer, LayerTable
+
+__all__ = ["CPU", "GPU", "Scale", "from_tables", "probe_entries", "probe_runs", "roofline"]
+
+ROOFLINE_VERSION = 1
+"""Raise it whenever the same host would be measured otherwise."""
+
+_PRODUCT, _STREAM = "roofline_product", "roofline_stream"
+_STREAM_WIDTH = 1024
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the probes are.
+
+    :param width: of the product's square weight. :param rows: of its input.
+    :param streams: rows of 4 kB that the elementwise operator reads and writes; the largest goes past every cache.
+    """
+
+    width: int
+    rows: int
+    streams: tuple[int, ...]
+
+
+CPU = Scale(1024, 1024, (64, 256, 2048, 49152))
+GPU = Scale(4096, 8192, (2048, 16384, 131072))
+
+
+def roofline(bench: Workbench, runtime: str, scale: Scale | None = None, effort: Effort | None = None) -> Roofline:
+    """What the environment of that name reaches on its host; from the cache where it was measured before.
+
+    :param scale: :data:`CPU` or :data:`GPU` by where it runs, unless it is said.
+    :raises HarnessError: it cannot run there; a precision that it does not build is left out.
+    """
+    environment = bench.environments[runtime]
+    scale = scale or (CPU if place_of(environment).device == "CPU" else GPU)
+    said = bench.workers.get(environment).describe()
+    known = {key: said.get(key) for key in ("library", "version", "device", "cpu", "gpu", "threads")}
+    identity = [ROOFLINE_VERSION, environment.host or platform.node(), dict(environment.options), known, asdict(scale)]
+    name = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    kept = cache_dir("roofline") / f"{environment.runtime}-{name}.json"
+    if (found := _read(kept)) is not None:
+        return found
+    probes = Workbench(
+        probe_entries(scale), bench.environments, bench.workers, bench.run, Matrix(samples=1, tests=1), 0,
+        turns=bench.turns,
+    )  # fmt: skip
+    found = from_tables(_measured(probes, runtime, scale, effort or Effort(seconds=0.7, most=60)))
+    with written(kept) as file:
+        file.write(json.dumps({**asdict(found), "identity": identity}, default=str).encode())
+    return found
+
+
+def probe_runs(bench: Workbench, runtime: str, scale: Scale) -> Iterator[tuple[Case, Input]]:
+    """What is measured: cases of the probes, each with a feed."""
+    environment = bench.environments[runtime]
+    base = Case(_STREAM, runtime, Precision.FP32, None, "single")
+    for rows in scale.streams:
+        yield base, _given(rows, _STREAM_WIDTH)
+    product = replace(base, model=_PRODUCT)
+    routes = default_routes(environment.runtime, environment.version)
+    route = Route.QDQ if Route.QDQ in routes else routes[0]
+    int8 = replace(
+        product, precision=Precision.INT8, calibration=Calibration(Method("minmax"), Policy.RAGGED), route=route
+    )
+    for case in (product, replace(product, precision=Precision.FP16), int8):
+        yield case, _given(scale.rows, scale.width)
+
+
+def from_tables(tables: Iterable[LayerTable]) -> Roofline:
+    """The best of what these tables of probes show, by what each layer really ran in."""
+    peaks: dict[str, float] = {}
+    streams: dict[int, float] = {}
+    for one in tables:
+        for layer in one.layers:
+            if one.case.startswith(f"{_STREAM}-") and _streams(layer):
+                size = layer.moved_bytes or 0
+                streams[size] = max(streams.get(size, 0.0), size / layer.time_us * 1e6)  # type: ignore[operator]
+            elif one.case.startswith(f"{_PRODUCT}-") and layer.role == "compute" and layer.operations and layer.time_us:
+                rate = layer.operations / layer.time_us * 1e6
+                peaks[layer.precision] = max(peaks.get(layer.precision, 0.0), rate)
+    sizes = sorted(streams)
+    memory = streams[sizes[-1]] if sizes else 0.0
+    return Roofline(peaks, memory, tuple((size, streams[size]) for size in sizes[:-1]))
+
+
+def _measured(probes: Workbench, runtime: str, scale: Scale, effort: Effort) -> Iterator[LayerTable]:
+    for case, given in probe_runs(probes, runtime, scale):
+        try:
+            yield table(probes, case, given, effort)
+        except (BuildFailed, RunFailed):  # a version without INT8 products, say: its roof stays unknown
+            if case.precision is Precision.FP32:
+                raise
+
+
+def _streams(layer: Layer) -> bool:
+    return bool(layer.time_us and layer.moved_bytes and any(name.endswith("stream") for name in layer.nodes))
+
+
+def _given(rows: int, width: int) -> Input:
+    return Input(str(rows), rows, _feeds(rows, width))
+
+
+def _feeds(rows: int, width: int) -> Feeds:
+    values = np.random.default_rng(rows).standard_normal((1024, width)).astype(np.float32)
+    return {"x": np.resize(values, (rows, width))}
+
+
+def probe_entries(scale: Scale) -> dict[str, Entry]:
+    """The two models, as the catalogue has models: so they are built and calibrated as any other."""
+
+    def entry(key: str, low: int, high: int, width: int, made: int) -> Entry:
+        model = Model(key, (Axis("x", 0),), "rows", low, high, high)
+
+        def samples(split: str, seed: int) -> Iterator[Feeds]:  # noqa: ARG001
+            yield _feeds(low, width)
+
+        return Entry(model, partial(_written, key, width, made), samples, f"{ROOFLINE_VERSION}/{width}/{made}", True)
+
+    return {
+        _PRODUCT: entry(_PRODUCT, max(1, scale.rows // 8), scale.rows, scale.width, scale.width),
+        _STREAM: entry(_STREAM, min(scale.streams), max(scale.streams), _STREAM_WIDTH, 8),
+    }
+
+
+def _written(key: str, width: int, made: int) -> Path:
+    """``y = x @ w``, with ``z = -x`` beside it for the traffic; nothing of it can be fused."""
+    weight = np.random.default_rng(0).standard_normal((width, made)).astype(np.float32) / np.float32(width**0.5)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", made])]
+    if key == _STREAM:
+        nodes.append(helper.make_node("Neg", ["x"], ["z"], name="stream"))
+        outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["rows", width]))
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", width])]
+    graph = helper.make_graph(nodes, key, inputs, outputs, [numpy_helper.from_array(weight, "w")])
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    path = cache_dir("recipes") / f"{key}-{hashlib.sha256(content).hexdigest()[:16]}.onnx"
+    if not path.is_file():
+        with written(path) as file:
+            file.write(content)
+    return path
+
+
+def _read(kept: Path) -> Roofline | None:
+    """What was kept; None where nothing was, or where it is damaged."""
+    try:
+        said = json.loads(kept.read_bytes())
+        peaks = {str(name): float(rate) for name, rate in said["operations_per_s"].items()}
+        return Roofline(peaks, float(said["bytes_per_s"]), tuple((int(n), float(r)) for n, r in said["in_cache"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

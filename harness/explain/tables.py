@@ -1,0 +1,103 @@
+"""The layer table of a case: its engine is built, run, profiled, and told apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from harness.explain import assemble, onnxruntime_layers, tensorrt_layers
+from harness.explain.cost import costs
+from harness.explain.layer import LayerTable
+from harness.runtimes import rtx_layers
+from harness.workers.places import place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from onnx import ModelProto
+
+    from harness.corpus.samples import Feeds
+    from harness.explain.cost import Costs
+    from harness.explain.origins import Row
+    from harness.measure.arms import Input
+    from harness.spec.case import Case
+    from harness.workbench import Workbench
+
+__all__ = ["Effort", "read_rows", "table"]
+
+_LABEL = "explain"
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long a table may take.
+
+    :param seconds: of timed runs, once without and once with the profiler.
+    :param least: runs of each, however long they take. :param most: and no more than so many.
+    """
+
+    seconds: float = 1.0
+    least: int = 7
+    most: int = 200
+
+    def repeats(self, run_us: float) -> int:
+        return int(min(self.most, max(self.least, self.seconds * 1e6 / max(run_us, 1.0))))
+
+
+def table(bench: Workbench, case: Case, given: Input, effort: Effort | None = None) -> LayerTable:
+    """The layers of a case at one length; without times where its runtime only builds.
+
+    ``whole_us`` is by the device's clock where there is one, as in a latency session.
+
+    :raises HarnessError: what building, loading or running raises.
+    """
+    environment = bench.environment(case)
+    model = onnx.load(bench.formed(case))
+    counted = costs(model, {name: value.shape for name, value in given.feeds.items()}, given.feeds)
+    names = {node.name: node.op_type for node in model.graph.node}
+    files = bench.build(case)
+    facts, path = files[bench.layout(case).dispatch(given.length) if len(files) > 1 else 0]
+    log = tuple(str(line) for line in (*facts.get("log", ()), *facts.get("warnings", ())))[-_LOG_LINES:]
+    if not environment.can_run:
+        said = rtx_layers.layers(path.read_bytes()) if environment.runtime == "tensorrt-rtx" else []
+        rows = tensorrt_layers.rows(said, {}, names)
+        layers = assemble.layers(model, counted, rows, {})
+        return LayerTable(case.id, given.length, layers, None, path.stat().st_size, log)
+    engine = bench.served(case).engine_for(given.length)
+    effort = effort or Effort()
+    with bench.turns.timing(place_of(environment)):
+        engine.keep(_LABEL, given.feeds)
+        whole = middle_of_clock(engine.timed(_LABEL, 2, effort.least))
+        repeats = effort.repeats(whole)
+        whole = middle_of_clock(engine.timed(_LABEL, 1, repeats))
+        told, times = engine.layers(_LABEL), engine.layer_times(_LABEL, repeats)
+    rows = read_rows(environment.runtime, told, times, names)
+    layers = assemble.layers(model, counted, rows, times)
+    return LayerTable(case.id, given.length, layers, whole, path.stat().st_size, log)
+
+
+def read_rows(
+    runtime: str, told: Sequence[Mapping[str, Any]], times: Mapping[str, Sequence[float]], names: Mapping[str, str]
+) -> list[Row]:
+    """A runtime's layers, whatever the runtime.
+
+    :param names: node of the model -> its operator type.
+    """
+    if runtime == "onnxruntime":
+        return onnxruntime_layers.rows(told, names)
+    return tensorrt_layers.rows(told, times, names)
+
+
+def middle_of_clock(durations: Mapping[str, Sequence[int]]) -> float:
+    """The median run, us, by the device's clock where it was read."""
+    return float(np.median(durations.get("device_ns") or durations["wall_ns"])) / 1e3
+
+
+def counted_at(model: ModelProto, feeds: Feeds) -> Costs:
+    """What the model computes on these feeds."""
+    return costs(model, {name: value.shape for name, value in feeds.items()}, feeds)
