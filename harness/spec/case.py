@@ -14,7 +14,7 @@ class Case:
     """model x runtime x precision x (method x policy x route) x layout.
 
     :param runtime: ``onnxruntime-1.32.0-cpu``, ``tensorrt-rtx-1.7.1.116``: library, version, device if it matters.
-    :param calibration: None unless ``precision`` is INT8.
+    :param calibration: None unless ``precision`` is INT8; None there, too, where the model's own file has Q/DQ.
     """
 
     model: str
@@ -25,10 +25,15 @@ class Case:
     route: Route = Route.QDQ
 
     @property
+    def ready(self) -> bool:
+        """Whether it runs INT8 as the model's own file has it."""
+        return self.precision is Precision.INT8 and self.calibration is None
+
+    @property
     def id(self) -> str:
         parts = [self.model, self.runtime, self.precision.value]
-        if self.calibration is not None:
-            parts.append(str(self.calibration))
+        if self.calibration is not None or self.ready:
+            parts.append(str(self.calibration or "ready"))
             if self.route is not Route.QDQ:
                 parts.append(self.route.value)
         return "-".join([*parts, self.layout])
