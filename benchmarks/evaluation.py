@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
 import itertools
-import json
-import os
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 import onnxruntime
+import peers
 
 from fixtures.catalogue import ENTRIES
 from harness.accuracy import Aggregate, load_score
@@ -24,13 +19,15 @@ from harness.calibration import pipeline
 from harness.calibration.qdq import write_qdq
 from harness.corpus.buckets import PICKING, by_bucket
 from harness.corpus.samples import Corpus
-from harness.modelfile import WEIGHTED_TYPES, prepare, weighted_nodes
+from harness.modelfile import prepare, weighted_nodes
 from harness.paths import cache_dir
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 from harness.spec.shapes import Layout, length_buckets, single
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
 
     from harness.calibration.ranges import Ranges
     from harness.corpus.samples import Feeds
@@ -116,57 +113,5 @@ class Bench:
         return pipeline.from_observed(found, self.prepared, model, corpus, corpus.lengths, calibration, layout, dialect)
 
     def onnxruntime_ranges(self, seed: int, method: str) -> Ranges:
-        """Ranges by ONNX Runtime's own calibrator over the same samples and nodes, kept between runs.
-
-        Histogram methods run with ``CalibStridedMinMax=1``: without it they fail on ragged data.
-        """
-        corpus = self.calibration_corpus(seed)
-        key = hashlib.sha256(
-            f"{self.prepared.name}/{corpus.digest}/{method}/{onnxruntime.__version__}".encode()
-        ).hexdigest()[:24]
-        path = cache_dir("benchmarks", "onnxruntime") / f"{key}.json"
-        if not path.exists():
-            ranges = _calibrate_with_onnxruntime(self.prepared, self.nodes, corpus, method)
-            scratch = path.with_suffix(f".{os.getpid()}")
-            scratch.write_text(json.dumps(ranges))
-            scratch.replace(path)
-        return {name: (min(low, 0.0), max(high, 0.0)) for name, (low, high) in json.loads(path.read_text()).items()}
-
-
-def _calibrate_with_onnxruntime(prepared: Path, nodes: list[str], corpus: Corpus, method: str) -> Ranges:
-    from onnxruntime.quantization import CalibrationMethod, quantize_static
-    from onnxruntime.quantization.calibrate import CalibrationDataReader, load_tensors_data
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.indices = iter(range(len(corpus)))
-
-        def __len__(self) -> int:
-            return len(corpus)
-
-        def set_range(self, start_index: int, end_index: int) -> None:
-            self.indices = iter(range(start_index, end_index))
-
-        def get_next(self) -> Feeds | None:
-            index = next(self.indices, None)
-            return None if index is None else corpus[index]
-
-    extra = {} if method == "MinMax" else {"CalibStridedMinMax": 1, "CalibPercentile": 99.99}
-    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
-        cache = Path(scratch, "ranges.json")
-        quantize_static(
-            prepared,
-            Path(scratch, "out.onnx"),
-            Reader(),
-            nodes_to_quantize=nodes,
-            op_types_to_quantize=list(WEIGHTED_TYPES),
-            per_channel=True,
-            calibrate_method=getattr(CalibrationMethod, method),
-            extra_options=extra,
-            calibration_cache_path=cache,
-        )
-        found = load_tensors_data(cache)
-        return {
-            name: (float(np.ravel(r.range_value[0])[0]), float(np.ravel(r.range_value[1])[0]))
-            for name, r in found.items()
-        }
+        """Ranges by ONNX Runtime's own calibrator over the same samples and nodes, kept between runs."""
+        return peers.onnxruntime_ranges(self.prepared, self.calibration_corpus(seed), method)

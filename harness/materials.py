@@ -16,15 +16,17 @@ from harness.corpus import spread
 from harness.corpus.buckets import PICKING, by_bucket
 from harness.corpus.content import Draw, make
 from harness.corpus.samples import Corpus
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.latency import inputs_of, weights_of
 from harness.modelfile import ModelFacts, prepare, read_facts, scored_output
 from harness.paths import cache_dir, written
+from harness.ready import checked
 from harness.spec.shapes import bucket_names, length_buckets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from harness.calibration.ready import Checked
     from harness.corpus.catalogue import Entry
     from harness.corpus.samples import Feeds
     from harness.measure.arms import Input
@@ -53,6 +55,7 @@ class Materials:
         self.refused: dict[str, HarnessError] = {}
         self._prepared: dict[str, Path] = {}
         self._facts: dict[str, ModelFacts] = {}
+        self._scales: dict[str, Checked] = {}
         self._scores: dict[str, Score | None] = {}
         self._corpora: dict[tuple[str, str], Corpus] = {}
         self._passing: TemporaryDirectory[str] | None = None
@@ -67,6 +70,25 @@ class Materials:
             entry = self.entries[key]
             self._prepared[key] = prepare(entry.onnx(), entry.model)
         return self._prepared[key]
+
+    def ready(self, key: str) -> Path:
+        """The file of a model that brings its own Q/DQ.
+
+        :raises UsageError: it has none.
+        """
+        own = self.entries[key].ready
+        if own is None:
+            raise UsageError("an INT8 case without a calibration", where=key, todo="the model's file has no Q/DQ")
+        return own()
+
+    def scales(self, key: str) -> Checked:
+        """What its Q/DQ are, checked before anything is built from them.
+
+        :raises ModelRefused: see :func:`harness.calibration.ready.check`.
+        """
+        if key not in self._scales:
+            self._scales[key] = checked(self.ready(key))
+        return self._scales[key]
 
     def facts(self, key: str) -> ModelFacts:
         if key not in self._facts:
@@ -135,6 +157,8 @@ class Materials:
         :raises HarnessError: one of them is refused; it is remembered in ``refused``.
         """
         try:
+            if self.entries[key].ready is not None:
+                self.scales(key)  # first: what is wrong with them would keep the float graph from being made, too
             self.prepared(key)
             self.score(key)
             for split in ("calibration", "test"):

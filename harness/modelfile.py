@@ -43,6 +43,7 @@ __all__ = [
     "inspect",
     "prepare",
     "profiles_for",
+    "quantized_types",
     "read_facts",
     "refuse_fixed",
     "refuse_quantized",
@@ -66,6 +67,8 @@ _QUANTIZED = re.compile(
     r"(Dynamic)?QuantizeLinear|DequantizeLinear|QLinear.*|DynamicQuantize.*|ConvInteger|MatMulInteger.*"
     r"|DynamicQuantizeMatMul|MatMulNBits|QGemm|QAttention|QOrdered.*|QMoE"
 )
+_PAIR = {"QuantizeLinear", "DequantizeLinear"}
+_AS_IT_IS = "; what has Q/DQ alone runs as it is, uncalibrated: pytest suites/ --model FILE"
 
 
 def inspect(path: Path | str) -> ModelFacts:
@@ -86,16 +89,21 @@ def refuse_quantized(facts: ModelFacts) -> None:
 
     :raises ModelRefused: it does.
     """
-    quantized = [(op, count) for op, count in facts.op_counts if _QUANTIZED.fullmatch(op.rpartition("::")[2])]
+    quantized = quantized_types(facts)
     if quantized:
-        total = sum(count for _, count in quantized)
+        total = sum(quantized.values())
         first = next(n for n in all_nodes(parse(facts.path)) if _QUANTIZED.fullmatch(n.op_type))
-        kinds = ", ".join(f"{count} {op}" for op, count in quantized)
+        kinds = ", ".join(f"{count} {op}" for op, count in quantized.items())
         raise ModelRefused(
             f"already quantized: {total} quantized operators ({kinds}), the first is {called(first)}",
             where=str(facts.path),
-            todo="give the FP32 model it was made from",
+            todo="give the FP32 model it was made from" + (_AS_IT_IS if set(quantized) <= _PAIR else ""),
         )
+
+
+def quantized_types(facts: ModelFacts) -> dict[str, int]:
+    """Every kind of quantized operator in a file, and how many there are; empty for a float model."""
+    return {op: count for op, count in facts.op_counts if _QUANTIZED.fullmatch(op.rpartition("::")[2])}
 
 
 def refuse_fixed(facts: ModelFacts) -> None:

@@ -34,7 +34,14 @@ if TYPE_CHECKING:
 __all__ = ["Plan"]
 
 _OWN = {"--axis": "axis", "--range": "length_range", "--data": "data", "--length-input": "length_input"}
-_OWN |= {"--pad": "pad", "--constant": "constant", "--score": "score", "--output": "output", "--bound": "bound"}
+_OWN |= {
+    "--float": "float_file",
+    "--pad": "pad",
+    "--constant": "constant",
+    "--score": "score",
+    "--output": "output",
+    "--bound": "bound",
+}
 """Options of a model of one's own, and where pytest keeps their values."""
 
 
@@ -131,6 +138,7 @@ class Plan:
             axes=self.option("--axis"),
             range_=self.option("length_range"),
             data=self.option("--data") or None,
+            float_=self.option("float_file") or None,
             length_inputs=self.option("--length-input"),
             pads=self.option("--pad"),
             constants=self.option("--constant"),
@@ -207,6 +215,7 @@ class Plan:
         default_calibration: bool = False,
         one_layout: bool = False,
         builds_only: bool = False,
+        calibrated: bool = False,
     ) -> list[Case]:
         """The matrix's cases that a test takes.
 
@@ -214,6 +223,7 @@ class Plan:
         :param default_calibration: of INT8 only the first method and policy of the matrix that can go by the route.
         :param one_layout: only the first layout of the matrix.
         :param builds_only: also environments that build engines which cannot run here.
+        :param calibrated: of INT8 only what is calibrated here, and no model that is ready.
         :raises HarnessError: anything that was asked for and cannot be: found here, before a test runs.
         """
         from harness.spec.matrix import first_calibrations
@@ -230,13 +240,15 @@ class Plan:
         able = self.environments.items()
         runtimes = [name for name, one in able if one.can_run or (builds_only and one.can_build)]
         cases = [case for case in self._expanded(matrix, runtimes) if case not in self._of_others]
+        cases = [case for case in cases if not (calibrated and case.ready)]
         return first_calibrations(cases) if default_calibration else cases
 
     def _expanded(self, matrix: Matrix, runtimes: list[str]) -> list[Case]:
+        from harness.corpus.catalogue import ready_keys
         from harness.spec.matrix import expand
 
         families = {name: (one.runtime, one.version) for name, one in self.environments.items()}
-        return expand(matrix, self.entries, runtimes, families)
+        return expand(matrix, self.entries, runtimes, families, ready_keys(self.entries))
 
     @cached_property
     def _of_others(self) -> set[Case]:
@@ -268,6 +280,8 @@ class Plan:
 
     def again(self, test: Path, name: str, case: Case, draw: Draw) -> str:
         """The command that runs one drawn example of a case again, from the same folder."""
+        from harness.spec.calibration import Precision
+
         words = ["pytest", os.path.relpath(test, self.pytest_config.invocation_params.dir), "-k", name]
         if self.option("model"):
             for option, stored in {"--model": "model", **_OWN}.items():
@@ -281,7 +295,7 @@ class Plan:
         for python in self.option("pythons"):
             words += ["--python", python]
         words += ["--runtime", case.runtime, "--precision", case.precision.value, "--layouts", case.layout]
-        if case.calibration is not None:
+        if case.precision is Precision.INT8:
             words += ["--routes", case.route.value]
         if case.calibration is not None:
             words += ["--methods", str(case.calibration.method), "--policies", case.calibration.policy.value]

@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _ask_for_gate(config)
     config.addinivalue_line(
         "markers",
-        "cases(precisions, default_calibration, one_layout, builds_only): which cells of the matrix a test takes",
+        "cases(precisions, default_calibration, one_layout, builds_only, calibrated): which cells a test takes",
     )
     config.addinivalue_line("markers", "upgrade_pairs: takes every pair of --baseline and --candidate")
     config.addinivalue_line(

@@ -59,7 +59,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="run test_accuracy on this one example, as a failure prints it",
     )  # fmt: skip
     own = parser.getgroup("harness: a model of your own")
-    own.addoption("--model", default="", metavar="FILE.onnx", help="an FP32 ONNX file")
+    own.addoption(
+        "--model", default="", metavar="FILE.onnx", help="an FP32 ONNX file, or one with Q/DQ, which then runs as it is"
+    )
+    own.addoption(
+        "--float", dest="float_file", default="", metavar="FILE.onnx",
+        help="where --model has Q/DQ: the FP32 model that it is held against (default: its graph without them)",
+    )  # fmt: skip
     own.addoption("--axis", action="append", default=[], metavar="INPUT:DIM=NAME", help="what varies")
     own.addoption("--range", dest="length_range", default="", metavar="MIN:MAX|MIN:OPT:MAX", help="its lengths")
     own.addoption("--data", default="", metavar="DIR|LOADER.py", help=".npz files, or a Polygraphy data loader")

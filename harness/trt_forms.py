@@ -181,6 +181,9 @@ def kernel_shapes(model: ModelProto) -> ModelProto:
     :returns: ``model`` itself where all have it.
     """
     shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    for node in model.graph.node:  # in topological order; a model of its own may bring Q/DQ
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"} and node.input[0] in shapes:
+            shapes[node.output[0]] = shapes[node.input[0]]
     lacking = [
         index
         for index, node in enumerate(model.graph.node)

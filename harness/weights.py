@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import numpy_helper
 
-from harness.modelfile import weighted_nodes
+from harness.modelfile import WEIGHTED_TYPES, weighted_nodes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["weight_bytes"]
 
 
-def weight_bytes(path: Path, prepared: Path) -> int:
+def weight_bytes(path: Path, prepared: Path | None) -> int:
     """Bytes of the weights (second inputs) of the operators that are quantized; what several share counts once.
 
     Weights behind a QuantizeLinear of their own count a byte an element: so large they are in what is built.
 
     :param path: the prepared file itself, or an artefact made of it, whose weights may stand behind
         DequantizeLinear, Cast and Identity nodes.
-    :param prepared: the FP32 file; its weighted nodes are looked for by name.
+    :param prepared: the FP32 file; its weighted nodes are looked for by name. None for a file of another origin: all
+        there are.
     """
-    wanted, model = set(weighted_nodes(onnx.load(prepared))), onnx.load(path)
+    model = onnx.load(path)
+    wanted = set(weighted_nodes(onnx.load(prepared))) if prepared is not None else None
     constants = _constants(model)
     behind = {
         output: node.input[0]
@@ -38,7 +40,7 @@ def weight_bytes(path: Path, prepared: Path) -> int:
     quantized = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     found: dict[str, int] = {}
     for node in model.graph.node:
-        if node.name in wanted:
+        if node.name in wanted if wanted is not None else node.op_type in WEIGHTED_TYPES:
             name, in_int8 = node.input[1], False
             while name in behind and name not in constants:
                 in_int8 |= name in quantized

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import platform
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from harness import trt_forms
 from harness.accuracy import Aggregate, Comparison, compare, verdict
 from harness.calibration import artefacts, pipeline, policies
+from harness.calibration.ready import check_family
 from harness.corpus.samples import length_of
 from harness.errors import HarnessError, HostLost, ResultsError, UsageError
 from harness.latency import Latency, design_of, engines_of, gains_of, margins_of
@@ -18,6 +19,7 @@ from harness.measure.arms import Arm, Question
 from harness.measure.host import host
 from harness.measure.session import run_session
 from harness.modelfile import profiles_for
+from harness.ready import for_runtime
 from harness.results.record import record
 from harness.served import LoadedEngines, Outputs, Served
 from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision, Route
@@ -172,7 +174,37 @@ class Workbench(Materials):
             self._formed[key] = made
         return self._formed[key]
 
+    def _as_it_is(self, case: Case) -> Path:
+        """The file of a model that brings its own Q/DQ, as the case's runtime takes it.
+
+        :raises ModelRefused: the runtime cannot take such Q/DQ.
+        """
+        environment, path = self.environment(case), self.ready(case.model)
+        check_family(self.scales(case.model), environment.runtime, str(path))
+        return for_runtime(path, environment.runtime, environment.version, self.model(case.model))
+
+    def about_ready(self, case: Case) -> dict[str, Any]:
+        """What records say of a case that runs Q/DQ as they were given; empty for another."""
+        if not case.ready:
+            return {}
+        scales = self.scales(case.model)
+        said = {item.name: getattr(scales, item.name) for item in fields(scales) if item.name != "remarks"}
+        taken_out = self.entries[case.model].without_qdq
+        return {
+            "baseline": "its own graph, Q/DQ taken out" if taken_out else "the FP32 file that was given",
+            **said,
+            "warnings": [str(one) for one in scales.warnings(self.environment(case).runtime)],
+        }
+
+    def computes_in_float(self, case: Case) -> bool:
+        """Whether a model's own Q/DQ are in a form for TensorRT: ONNX Runtime rounds by them, and computes in float."""
+        return (
+            case.ready and self.environment(case).runtime == "onnxruntime" and bool(self.scales(case.model).operators)
+        )
+
     def _made(self, case: Case) -> tuple[Path, ...]:
+        if case.ready:
+            return (self._as_it_is(case),)
         prepared = self.formed(case)
         if case.precision is Precision.FP32:
             return (prepared,)
@@ -437,6 +469,8 @@ class Workbench(Materials):
         digests = [file_digest(path) for path in artefacts]
         role = case.precision.value
         roles = [role] if len(digests) == 1 else [f"{role}[{index}]" for index in range(len(digests))]
+        if about := self.about_ready(case):
+            values["ready"] = about
         parts = {"worker": self._described.get(placed.runtime), "settings": settings, "command": self.command}
         parts = {name: part for name, part in parts.items() if part}
         made = record(

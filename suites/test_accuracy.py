@@ -112,7 +112,7 @@ def _verdict(found, reasons, missing, unbounded):
 def is_comparison(case, plan):
     """Whether the case stands beside the default only to be compared with it."""
     default = f"{plan.matrix.methods[0]}-{plan.matrix.policies[0]}"
-    return case.precision == "int8" and not plan.chose_calibration and str(case.calibration) != default
+    return case.calibration is not None and not plan.chose_calibration and str(case.calibration) != default
 
 
 def _worst(seen):

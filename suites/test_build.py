@@ -6,22 +6,29 @@ import pytest
 
 from harness.weights import weight_bytes
 
+_IN_FLOAT = (
+    "between the model's own Q/DQ ONNX Runtime computes in float: accuracy is that of INT8, times are not. "
+    "Its INT8 kernels want Q/DQ on outputs and int32 biases, TensorRT neither"
+)
+
 
 @pytest.mark.cases(builds_only=True)
 def test_build(case, bench):
     built = bench.build(case)
     artefacts = bench.artefacts(case)
-    weights = [weight_bytes(path, bench.prepared(case.model)) for path in artefacts]
+    weights = [weight_bytes(path, None if case.ready else bench.prepared(case.model)) for path in artefacts]
     whole = weight_bytes(bench.prepared(case.model), bench.prepared(case.model))
     rebuilt = bench.rebuilt(case)
     counted, *others = [bench.coverage(case, one) for one in (built, *rebuilt)]  # each build picks kernels of its own
     known = None not in itertools.chain(counted, *others)
     problem = _not_int8(case, weights, whole, (counted, *others)) if case.precision == "int8" else ""
+    in_float = bool(problem) and bench.computes_in_float(case)
+    verdict = "pass" if known or case.precision != "int8" else "unknown"
     bench.record(
         "build",
         case,
-        "failed" if problem else "pass" if known or case.precision != "int8" else "unknown",
-        **({"error": problem} if problem else {}),
+        "in float" if in_float else "failed" if problem else verdict,
+        **({"reasons": [_IN_FLOAT]} if in_float else {"error": problem} if problem else {}),
         int8=[count["int8"] if count else "unknown" for count in counted],
         float=[count["float"] if count else "unknown" for count in counted],
         weight_bytes=weights,
@@ -44,7 +51,7 @@ def test_build(case, bench):
         device_memory=bench.device_memory(case, built),
         warnings=[line for facts, _ in built for line in facts.get("warnings", [])][:20],
     )
-    if problem:
+    if problem and not in_float:
         pytest.fail(f"{case}: {problem}", pytrace=False)
 
 

@@ -15,7 +15,7 @@ from harness.modelfile import weighted_nodes
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 
 
-@pytest.mark.cases(precisions=("int8",), default_calibration=True, one_layout=True)
+@pytest.mark.cases(precisions=("int8",), default_calibration=True, one_layout=True, calibrated=True)
 def test_compared(case, bench):
     """Each compared method and policy: consumed equals supplied, ranges are usable, accuracy per bucket is recorded."""
     for calibration in bench.matrix.comparisons():
@@ -53,7 +53,7 @@ def _compared(bench, arm):
     )
 
 
-@pytest.mark.cases(precisions=("int8",), default_calibration=True, one_layout=True)
+@pytest.mark.cases(precisions=("int8",), default_calibration=True, one_layout=True, calibrated=True)
 def test_reinterpret_is_wrong(case, bench):
     """Handing TensorRT arrays of other lengths: what it reads is not the data, and the ranges show it.
 

@@ -14,7 +14,7 @@ from harness.commands.console import note, progress, show
 from harness.commands.emit import check_target, targets, write_all
 from harness.commands.entry import counted, spooled
 from harness.commands.seen import calibrated_at, seen, summary
-from harness.modelfile import prepare, read_facts
+from harness.modelfile import prepare, read_facts, refuse_quantized
 from harness.results.record import encode
 from harness.spec.calibration import Policy
 from harness.spec.shapes import layout_from_text
@@ -90,6 +90,8 @@ def run(request: Request, tell: Callable[[Done], None] = tell) -> list[Path]:
     """
     entry, model, form = request.entry, request.entry.model, request.form
     layout = layout_from_text(request.layout, model)
+    if entry.ready is not None and entry.without_qdq:
+        refuse_quantized(read_facts(entry.ready()))
     source = entry.onnx()
     beside = form.beside(request.out)
     for path in (request.out, *beside):

@@ -11,6 +11,7 @@ import click
 from harness.commands.console import note, show, suites_from
 
 if TYPE_CHECKING:
+    from harness.corpus.catalogue import Entry
     from harness.corpus.proposal import Proposal
     from harness.spec.config import Config
 
@@ -19,7 +20,7 @@ __all__ = ["init"]
 _FILE = "harness.toml"
 
 _HELP = """\
-Write a harness.toml for MODEL, an FP32 ONNX file, by asking the file.
+Write a harness.toml for MODEL, an ONNX file in FP32 or with Q/DQ, by asking the file.
 
 Found in it, or by running it at a few lengths in ONNX Runtime: what varies and which inputs follow it, the lengths that
 it takes, the input that holds a length, states and switches. With --data the range is that of your samples. What was
@@ -69,7 +70,7 @@ def init(
     show(f"wrote {out}: model {name}")
     if found.data is None:
         note(a_sample(found))
-    for command in _next(name, out):
+    for command in _next(name, out, found.entry):
         note(f"next: {command}")
 
 
@@ -138,11 +139,9 @@ def _write(out: Path, text: str) -> None:
         raise WriteFailed(f"cannot be written: {error.strerror}", where=str(out), todo="check its folder") from error
 
 
-def _next(key: str, out: Path) -> list[str]:
+def _next(key: str, out: Path, entry: Entry) -> list[str]:
     here = out.absolute().parent
     at = "" if Path.cwd().is_relative_to(here) else f"cd {here} && "
     folder = suites_from(Path.cwd() if not at else here)
-    return [
-        f"{at}harness calibrate {key} --emit qdq-u8s8 -o {key}.int8.onnx",
-        f"{at}pytest {folder} --models {key}",
-    ]
+    calibrate = [f"{at}harness calibrate {key} --emit qdq-u8s8 -o {key}.int8.onnx"] if entry.ready is None else []
+    return [*calibrate, f"{at}pytest {folder} --models {key}"]

@@ -64,4 +64,5 @@ def _plain(key: str, entry: Entry) -> dict[str, Any]:
         "buckets": [{"min": one.min, "opt": one.opt, "max": one.max} for one in length_buckets(model).profiles],
         "score": model.score or None,
         "synthetic": entry.synthetic,
+        "ready": entry.ready is not None,
     }

@@ -184,7 +184,7 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
     asks_int8 = asked.route in {Route.CACHE, Route.CALIBRATOR, Route.QDQ} or bool(asked.calib)
     unsaid = Precision.INT8 if asks_int8 else Precision.FP32
     precision = Precision(asked.precision or (case.precision if case else unsaid))
-    route = _route(asked, case, precision, version)
+    route = _route(asked, case, precision, version, entry)
     layout = layout_from_text(asked.layout or (case.layout if case else "single"), model)
     index = layout.dispatch(length)
     prepared = prepare(entry.onnx(), model)
@@ -192,7 +192,9 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
     formed = prepared if asked.onnx else for_parser(prepared, "tensorrt", version, model, read_facts(prepared))
     facts = read_facts(formed)
     onnx, cache, made_by = str(asked.onnx or formed), "", ""
-    if precision is Precision.INT8:
+    if precision is Precision.INT8 and entry.ready is not None and not asked.onnx:
+        onnx = str(_as_it_is(entry, version, route))
+    elif precision is Precision.INT8:
         cached = route in {Route.CACHE, Route.CALIBRATOR}
         target = (asked.calib if cached else asked.onnx) or f"{model.key}{'.cache' if cached else '.int8.onnx'}"
         onnx, cache = (onnx, target) if cached else (target, "")
@@ -230,12 +232,27 @@ def _invocation(asked: Asked, case: Case | None, entry: Entry, version: str, len
     return invocation, made_by
 
 
-def _route(asked: Asked, case: Case | None, precision: Precision, version: str) -> Route | None:
+def _as_it_is(entry: Entry, version: str, route: Route | None) -> Path:
+    """The file of a model that brings its own Q/DQ."""
+    from harness.calibration.ready import check_family
+    from harness.ready import checked, for_runtime
+
+    path = entry.ready() if entry.ready else entry.onnx()
+    if route in {Route.CACHE, Route.CALIBRATOR}:
+        todo = "leave --route out: what is in the file needs no calibration"
+        raise UsageError(f"the model has Q/DQ of its own, and no route {route}", where=str(path), todo=todo)
+    check_family(checked(path), "tensorrt", str(path))
+    return for_runtime(path, "tensorrt", version, entry.model)
+
+
+def _route(asked: Asked, case: Case | None, precision: Precision, version: str, entry: Entry) -> Route | None:
     if asked.route:
         return Route(asked.route)
     if precision is not Precision.INT8:
         return None
-    if case is not None and case.calibration is not None and _TENSORRT.fullmatch(case.runtime):
+    if entry.ready is not None and case is None:
+        return _qdq(version)
+    if case is not None and (case.calibration is not None or case.ready) and _TENSORRT.fullmatch(case.runtime):
         # From 11.0 on the id of a case may leave its only route out.
         return case.route if case.route is not Route.QDQ else _qdq(version)
     return default_routes("tensorrt", version)[0]

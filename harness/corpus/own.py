@@ -19,6 +19,7 @@ from harness.corpus.synthetic import check_drawable, fill, synthetic_feeds, synt
 from harness.errors import DataError, UsageError, close_to
 from harness.modelfile import check_axes, check_axis, read_facts, refuse_fixed, refuse_quantized
 from harness.onnx_facts import listed, varying_axes
+from harness.ready import check_same_interface, float_form, is_ready
 from harness.spec.model import Axis, Bounds, Model
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def own_entry(
     axes: Sequence[str],
     range_: str,
     data: str | Path | None = None,
+    float_: str | Path | None = None,
     length_inputs: Sequence[str] = (),
     pads: Sequence[str] = (),
     constants: Sequence[str] = (),
@@ -53,12 +55,13 @@ def own_entry(
 ) -> Entry:
     """A model that is not in the catalogue, with the user's samples or, without ``data``, random ones.
 
-    :param path: the FP32 ONNX file.
+    :param path: the FP32 ONNX file; or one with Q/DQ, which then runs as it is.
     :param axes: ``input:dim=name``; ``dim`` is a number or the file's own symbol. Axes of one name follow one
         length, and so does every other dimension that has the same symbol in the file.
     :param range_: ``MIN:MAX`` or ``MIN:OPT:MAX``; without OPT the geometric middle is tuned for.
     :param data: a folder of ``.npz``, one a sample, or ``LOADER.py[:function]``; see
         :mod:`harness.corpus.own_data`, also for how samples are split. The seed changes nothing in them.
+    :param float_: where ``path`` has Q/DQ: the FP32 file that it is held against; else its own graph without them.
     :param length_inputs: ``input=name``: an integer input that holds the number of valid elements; filled in
         where a sample leaves it out.
     :param pads: ``input=value``: what to write beyond the end of a padded sample (0 elsewhere).
@@ -74,7 +77,10 @@ def own_entry(
     :raises DataError: the data are not there. A loader script is not run before its samples are wanted.
     """
     facts = read_facts(path)
-    refuse_quantized(facts)
+    quantized = is_ready(facts)
+    if not quantized:
+        refuse_quantized(facts)
+    baseline = _baseline(facts, float_) if float_ is not None else facts
     model = own_model(
         facts,
         axes=axes,
@@ -90,14 +96,20 @@ def own_entry(
     given = dict(_constant(facts, model, text) for text in constants)
     _refuse_both(model, given)
     options = [sorted(map(str, axes)), range_, *map(sorted, (length_inputs, pads, constants))]
-    stamp = hashlib.sha256(json.dumps([facts.digest, options]).encode())
+    stamp = hashlib.sha256(json.dumps([facts.digest, *([baseline.digest] * (baseline is not facts)), options]).encode())
     for array in given.values():
         stamp.update(array.tobytes())
+    without_qdq = quantized and baseline is facts
+    files: dict[str, Any] = {
+        "onnx": partial(float_form, facts.path) if without_qdq else lambda: baseline.path,
+        "ready": (lambda: facts.path) if quantized else None,
+        "without_qdq": without_qdq,
+    }
     if data is None:
         check_drawable(model, facts.inputs, given)
         return Entry(
             model=model,
-            onnx=lambda: facts.path,
+            **files,
             samples=partial(synthetic_stream, model, facts.inputs, given),
             version=stamp.hexdigest()[:16],
             synthetic=True,
@@ -108,7 +120,7 @@ def own_entry(
     samples = _Samples(source, Fitting(model, facts.inputs, given))
     return Entry(
         model=model,
-        onnx=lambda: facts.path,
+        **files,
         samples=samples,
         version=stamp.hexdigest()[:16],
         every=partial(samples, "all", 0),
@@ -151,6 +163,19 @@ def own_model(
     )
     check_axes(facts, model)
     return model
+
+
+def _baseline(facts: ModelFacts, path: str | Path) -> ModelFacts:
+    if not is_ready(facts):
+        raise UsageError(
+            f"{facts.path.name} has no Q/DQ, it is the FP32 model itself",
+            where=f"--float {path}",
+            todo="leave it out, or give the model with Q/DQ as the model",
+        )
+    found = read_facts(path)
+    refuse_quantized(found)
+    check_same_interface(facts, found)
+    return found
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from harness.corpus.trial import Found, Trial
 from harness.errors import ModelRefused
 from harness.modelfile import prepare, refuse_fixed, refuse_quantized
 from harness.onnx_facts import leads_to, listed, read_facts, varying_axes
+from harness.ready import float_form, is_ready
 from harness.spec.model import Axis, Model
 
 if TYPE_CHECKING:
@@ -86,9 +87,10 @@ def propose(path: Path | str, *, data: str | None = None, range_: str = "", axes
         :func:`harness.corpus.own.own_entry`; no arrangement of the axes makes the model run.
     """
     facts = read_facts(path)
-    refuse_quantized(facts)
+    if not is_ready(facts):
+        refuse_quantized(facts)
     refuse_fixed(facts)
-    prepare(facts.path)
+    prepare(float_form(facts.path) if is_ready(facts) else facts.path)
     trial = Trial(facts)
     named = _named(facts, axes) if axes else None
     groups = [named.axes] if named else _groups(facts)

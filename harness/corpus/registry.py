@@ -56,6 +56,7 @@ def configured_entry(own: OwnModel) -> Entry:
         axes=own.axes,
         range_=own.range,
         data=own.data,
+        float_=own.float_,
         length_inputs=own.length_inputs,
         pads=own.pads,
         constants=own.constants,

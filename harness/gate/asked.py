@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.corpus.catalogue import ready_keys
 from harness.errors import UsageError
 from harness.gate import allowed, recorded
 from harness.spec.patterns import fits
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from harness.corpus.catalogue import Entry
     from harness.gate.allowed import Allowance
     from harness.gate.findings import Finding
     from harness.gate.gate import Gate, Settings
@@ -86,14 +88,14 @@ class Asked:
             latency={key: margins_of(one) for key, one in asked.items()},
         )
 
-    def pairs(self, matrix: Matrix, models: Iterable[str]) -> Pairs:
+    def pairs(self, matrix: Matrix, entries: Mapping[str, Entry]) -> Pairs:
         """What is compared, and what is left over on each side.
 
         :raises UsageError: they share no case, which would pass.
         """
         from harness.gate.pairs import pair_up
 
-        found = pair_up(matrix, models, self.baseline, self.candidate)
+        found = pair_up(matrix, entries, self.baseline, self.candidate, ready_keys(entries))
         if self.recorded is not None:
             found = self.recorded.restricted(found)
         if found.both:

@@ -57,7 +57,7 @@ def _cases(recorded: Recorded) -> Iterator[Case]:
     for record in {**recorded.accuracy, **recorded.builds}.values():
         fields: Mapping[str, str] = record["fields"]
         calibration = None
-        if fields.get("method"):
+        if fields.get("method") and fields.get("policy"):  # a ready model has no policy
             calibration = Calibration(Method.parse(fields["method"]), Policy(fields["policy"]))
         route = Route(fields["route"]) if fields.get("route") else Route.QDQ
         precision = Precision(fields["precision"])

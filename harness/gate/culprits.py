@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from harness.corpus.content import Draw, make
 from harness.errors import BuildFailed, HostLost, WorkerDied, WorkerHung
 from harness.sessions import quiet_options
+from harness.spec.calibration import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,7 +71,7 @@ def culprits(bench: Workbench, pair: Pair) -> list[Culprit]:
     One operator of each kind, the one with the smallest weights, is built by itself by both sides, for the shapes that
     it has at the smallest, opt and largest length. A model that is refused for how its operators meet has no culprits.
     """
-    if pair.baseline.calibration is None:
+    if pair.baseline.precision is not Precision.INT8:
         return []
     path = bench.artefacts(pair.baseline)[0]
     proto = onnx.load(path)

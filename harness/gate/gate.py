@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.calibration.observe import open_session
+from harness.corpus.catalogue import ready_keys
 from harness.corpus.samples import length_of
 from harness.errors import BuildFailed, CalibrationFailed, HostLost, RunFailed, WorkerDied, WorkerHung
 from harness.gate.accuracy import AccuracyMargins, Paired, worst_of
@@ -111,7 +112,7 @@ class Gate:
         if baseline.python:  # a record is in no place
             check_one_place(baseline, candidate, "the gate")
         self.baseline, self.candidate = baseline, candidate
-        self.pairs = pair_up(bench.matrix, bench.entries, baseline, candidate)
+        self.pairs = pair_up(bench.matrix, bench.entries, baseline, candidate, ready_keys(bench.entries))
         self.first: list[Finding] = []
         self.sessions: dict[str, list[tuple[int, Session]]] = {}
         self._left_s = {stage: settings.budget_s * share for stage, share in SHARES.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.spec.matrix import expand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from harness.spec.case import Case
     from harness.spec.matrix import Matrix
@@ -47,14 +47,21 @@ class Pairs:
     only_candidate: tuple[Case, ...]
 
 
-def pair_up(matrix: Matrix, models: Iterable[str], baseline: Environment, candidate: Environment) -> Pairs:
+def pair_up(
+    matrix: Matrix,
+    models: Iterable[str],
+    baseline: Environment,
+    candidate: Environment,
+    ready: Collection[str] = (),
+) -> Pairs:
     """Every case of the matrix that both sides take, and what is left over on each.
 
+    :param ready: models whose own files have Q/DQ (:func:`harness.spec.matrix.expand`).
     :raises UsageError: a word of the matrix that is none, or INT8 that neither side can take.
     """
     names = (baseline.name, candidate.name)
     families = {one.name: (one.runtime, one.version) for one in (baseline, candidate)}
-    cases = expand(matrix, list(models), list(dict.fromkeys(names)), families)
+    cases = expand(matrix, list(models), list(dict.fromkeys(names)), families, ready)
     sides = [{_without_runtime(case): case for case in cases if case.runtime == name} for name in names]
     old, new = sides
     both = tuple(Pair(case, new[key]) for key, case in old.items() if key in new)

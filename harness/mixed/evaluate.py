@@ -111,9 +111,7 @@ class Evaluator:
             one = compare(reference, candidate, self.output, self.score)
             left = reference[self.output].astype(np.float64).ravel()
             noise = left - candidate[self.output].astype(np.float64).ravel()
-            measured = One(
-                float(left @ left), float(noise @ noise), one.cosine, one.worst, one.score, one.score_weight
-            )
+            measured = One(float(left @ left), float(noise @ noise), one.cosine, one.worst, one.score, one.score_weight)
             found.setdefault(names[self.buckets.dispatch(self.corpus.lengths[index])], []).append(measured)
         return Outcome({name: tuple(found[name]) for name in names if name in found}, self.lower_is_better)
 

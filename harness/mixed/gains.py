@@ -58,8 +58,8 @@ def by_kernels(palette: Palette, prepared: Path, feeds: Mapping[str, Any], weigh
     saved = dict.fromkeys(palette.nodes, 0.0)
     plain = next(iter(palette.plain.values()))
     for bucket, sample in feeds.items():
-        before = _node_us(palette.prepared, prepared, sample, palette)
-        after = _node_us(plain, plain, sample, palette)
+        before = _node_us(prepared, sample, palette)
+        after = _node_us(plain, sample, palette)
         for node in saved:
             saved[node] += weights[bucket] * (before.get(node, 0.0) - after.get(node, 0.0))
     return Gains(saved, "kernels")
@@ -67,7 +67,8 @@ def by_kernels(palette: Palette, prepared: Path, feeds: Mapping[str, Any], weigh
 
 def by_products(palette: Palette) -> Gains:
     """Each node's share of all products of weighted nodes at the same length: the size of its weights by how often
-    they are used, which is the same for all but convolutions with a stride; these are estimated too high."""
+    they are used, which is the same for all but convolutions with a stride; these are estimated too high.
+    """
     weights = {tensor.name: tensor.dims for tensor in palette.prepared.graph.initializer}
     sizes = {
         node.name: float(prod(weights.get(node.input[1], [1])))
@@ -81,7 +82,7 @@ def by_products(palette: Palette) -> Gains:
 def interleaved(
     files: Sequence[onnx.ModelProto | Path], feeds: Mapping[str, Any], blocks: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Bucket -> times in us, [blocks, files]: in each block every file once, in random order, the best of a short burst.
+    """Bucket -> times in us, [blocks, files]: in each block every file once, in random order, the best of a burst.
 
     For choosing between files of one search in this process; verdicts come from sessions (:mod:`harness.measure`).
     """
@@ -103,7 +104,10 @@ def interleaved(
 
 
 def _node_us(
-    graph: onnx.ModelProto, file: onnx.ModelProto | Path, sample: Any, palette: Palette  # noqa: ANN401
+    graph: onnx.ModelProto,
+    file: onnx.ModelProto | Path,
+    sample: Any,
+    palette: Palette,
 ) -> dict[str, float]:
     """Weighted node -> us of its kernel and of what only serves it."""
     owners = _owners(palette)

@@ -37,9 +37,7 @@ class Palette:
     dialect: Dialect
 
     @classmethod
-    def of(
-        cls, prepared: Path, ranges: Mapping[str, Ranges], dialect: Dialect, weights: Weights = "int8"
-    ) -> Palette:
+    def of(cls, prepared: Path, ranges: Mapping[str, Ranges], dialect: Dialect, weights: Weights = "int8") -> Palette:
         """Write the plain files.
 
         :param ranges: method -> ranges, the default first.
@@ -187,7 +185,7 @@ class _Rewiring:
             node.input[place] = self._constant(tensor) if tensor in self.floats else self.raw.get(tensor, tensor)
 
     def _constant(self, tensor: str) -> str:
-        """A float weight under a name that nothing has: the writer calls what it dequantizes a bias to by the bias' own."""
+        """A float weight under a new name: what the writer dequantizes a bias to has the bias' own."""
         name = f"{tensor}_in_float"
         if name not in self.restored:
             self.model.graph.initializer.append(self.floats[tensor])

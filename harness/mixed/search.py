@@ -135,9 +135,7 @@ class _Search:
             self.evaluator, base.assignment, self.gains.saved, few, self.settings.shortlist, self.going_on, self.on_step
         )
         loud = [self.palette.inputs[one.node] for one in self.found.sensitivities][: self.settings.shortlist]
-        finer = quietest_methods(
-            self.evaluator, base.assignment, dict.fromkeys(loud), few, self.going_on, self.on_step
-        )
+        finer = quietest_methods(self.evaluator, base.assignment, dict.fromkeys(loud), few, self.going_on, self.on_step)
         base = self.best_of(iter([finer]), "ranges", base)
         right = self.first_right(base)
         if right is not None:
@@ -177,9 +175,7 @@ class _Search:
         outcome = self.evaluator.outcome(assignment)
         saved = sum(s for node, s in self.gains.saved.items() if node not in assignment.in_float)
         kept = saved / self.gains.total if self.gains.total else 0.0
-        one = Candidate(
-            assignment, outcome, outcome.shortfall(self.settings.bounds), outcome.noise(), kept, step
-        )
+        one = Candidate(assignment, outcome, outcome.shortfall(self.settings.bounds), outcome.noise(), kept, step)
         self.found.candidates.append(one)
         return one
 
@@ -204,9 +200,7 @@ class _Search:
 
     def give_back(self, right: Candidate) -> None:
         """Put back into INT8 what can be without missing a bound, what saves most first."""
-        back = sorted(
-            right.assignment.in_float - self.slower, key=lambda node: (-self.gains.saved[node], node)
-        )
+        back = sorted(right.assignment.in_float - self.slower, key=lambda node: (-self.gains.saved[node], node))
         for node in back:
             if not self.going_on():
                 return

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.mixed.assignment import Assignment
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from harness.mixed.assignment import Assignment
     from harness.mixed.evaluate import Evaluator
 
 __all__ = ["Sensitivity", "measure"]

@@ -28,9 +28,10 @@ _WORST_FIRST = (
     "built",
     "compared",
     "unjudged",
+    "in float",
     "left out",
 )
-_NOTHING_TO_SEE = {"pass", "built", "shown wrong", "unknown", "left out"}
+_NOTHING_TO_SEE = {"pass", "built", "shown wrong", "unknown", "left out", "in float"}
 _EXPLAINED = {"unbounded": "unbounded: no bounds, so nothing could fail; give some with --bound sqnr_db=15"}
 _GOOD_FROM = _WORST_FIRST.index("shown wrong")
 
@@ -48,7 +49,8 @@ def render(
         lines += ["", *_lines(entry, rows, names_of(mine), _reasons(mine), width=width, seed=seed)]
     if lines:
         lines.append("a cell: task score, and SQNR against FP32")
-        lines.append("METHOD-POLICY is INT8, calibrated so")
+        if any(record["fields"]["policy"] for record in records):
+            lines.append("METHOD-POLICY is INT8, calibrated so")
         words = {record["verdict"] for record in records}
         lines += [text for word, text in _EXPLAINED.items() if word in words]
     return lines
@@ -93,13 +95,19 @@ def _lines(
 
 
 def _reasons(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Why rows are unknown or left out; why they failed stands in the failures."""
-    return [
+    """Why rows are unknown or left out, and what a model's own Q/DQ are; why rows failed stands in the failures."""
+    return _ready(records) + [
         f"{record['verdict']}: {reason}"
         for record in records
-        if record["verdict"] in {"unknown", "left out"}
+        if record["verdict"] in {"unknown", "left out", "in float"}
         for reason in record["values"].get("reasons", ())
     ]
+
+
+def _ready(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    about = [record["values"]["ready"] for record in records if "ready" in record["values"]]
+    lines = [f"ready is INT8 as the model's own file has it; FP32 is {one['baseline']}" for one in about]
+    return lines + [f"warning: {text}" for one in about for text in one["warnings"]]
 
 
 def _rows(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -108,9 +108,9 @@ def record(
             "model": case.model,
             "runtime": case.runtime,
             "precision": case.precision.value,
-            "method": str(case.calibration.method) if case.calibration else None,
+            "method": str(case.calibration.method) if case.calibration else "ready" if case.ready else None,
             "policy": case.calibration.policy.value if case.calibration else None,
-            "route": case.route.value if case.calibration else None,
+            "route": case.route.value if case.calibration or case.ready else None,
             "layout": case.layout,
         }
     out |= {

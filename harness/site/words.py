@@ -12,7 +12,7 @@ __all__ = ["SIGNS", "level", "rank", "worst"]
 _WORST_FIRST = (
     "failed", "fail", "regression", "below bounds", "not proved", "slower", "invalid", "inconclusive", "unknown",
     "unbounded", "unjudged", "minor", "more than chance",
-    "left out", "shown wrong", "compared", "built", "allowed", "not slower", "pass",
+    "left out", "in float", "shown wrong", "compared", "built", "allowed", "not slower", "pass",
     "improved", "faster", "as expected", "",
 )  # fmt: skip
 _BAD = {"failed", "fail", "regression", "below bounds", "not proved"}

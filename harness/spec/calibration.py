@@ -49,7 +49,8 @@ class Method:
     """How a range is chosen from what was observed.
 
     :param name: ``minmax``, ``percentile``, ``entropy``, ``mse``, or ``auto``: ``mse`` unless another of them
-        keeps this model's outputs clearly nearer to FP32 on calibration samples.
+        keeps this model's outputs clearly nearer to FP32 on calibration samples; ``mixed``: as a search of
+        ``harness mix`` left it, some operators in float, ranges by tensor.
     :param percentile: share of values kept, in percent; only for ``percentile``.
     """
 
@@ -57,10 +58,10 @@ class Method:
     percentile: float | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in {"auto", "minmax", "percentile", "entropy", "mse"}:
+        if self.name not in {"auto", "minmax", "percentile", "entropy", "mse", "mixed"}:
             raise UsageError(
                 f"unknown method {self.name!r}",
-                todo="use auto, minmax, percentile, percentile99.9, entropy or mse",
+                todo="use auto, minmax, percentile, percentile99.9, entropy, mse or mixed",
             )
         if self.name == "percentile" and not (self.percentile and 50.0 < self.percentile < 100.0):
             raise UsageError(f"percentile {self.percentile} is not between 50 and 100", todo="99.9, 99.99 or 99.999")

@@ -18,7 +18,7 @@ are relative to the file. Everything is optional::
     cuda_graph = true
 
     [[models]]
-    path = "encoder.onnx"
+    path = "encoder.onnx"                # FP32; or with Q/DQ, then float = "encoder.fp32.onnx" may stand beside it
     axes = ["feats:1=frames"]
     range = "16:300:2000"
     data = "samples/"
@@ -99,6 +99,7 @@ class _ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     axes: list[str]
     range: str
     key: str = ""
+    float_: str | None = msgspec.field(name="float", default=None)
     data: str | None = None
     length_inputs: list[str] = []
     pads: list[str] = []
@@ -134,6 +135,7 @@ class OwnModel:
     axes: tuple[str, ...]
     range: str
     key: str = ""
+    float_: Path | None = None
     data: str | None = None
     length_inputs: tuple[str, ...] = ()
     pads: tuple[str, ...] = ()
@@ -255,6 +257,7 @@ def _own_model(root: Path, table: _ModelTable) -> OwnModel:
         axes=tuple(table.axes),
         range=table.range,
         key=table.key,
+        float_=root / table.float_ if table.float_ else None,
         data=str(root / table.data) if table.data else None,
         length_inputs=tuple(table.length_inputs),
         pads=tuple(table.pads),

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import ConfigError, UsageError
 from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
 from harness.spec.case import Case
-from harness.spec.routes import calibrates, default_routes, routes_of
+from harness.spec.routes import calibrates, default_routes, ready_routes, routes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 __all__ = ["DEFAULT_METHOD", "DEFAULT_POLICY", "FULL", "Matrix", "expand", "first_calibrations", "read_matrix"]
 
@@ -136,6 +136,7 @@ def expand(
     models: Iterable[str],
     runtimes: Iterable[str],
     families: Mapping[str, tuple[str, str]] | None = None,
+    ready: Collection[str] = (),
 ) -> list[Case]:
     """Every case of the matrix, models outermost, so that neighbours share a model.
 
@@ -143,6 +144,7 @@ def expand(
 
     :param runtimes: names of environments (``onnxruntime-1.32.0-cpu``).
     :param families: environment name -> (family, version), which decide the routes; Q/DQ where nothing is said.
+    :param ready: models whose own files have Q/DQ: one INT8 case in place of every method under every policy.
     :raises UsageError: a word that is no precision, method, policy or route.
     """
     calibrations = matrix.calibrations()
@@ -155,6 +157,11 @@ def expand(
             continue
         family = (families or {}).get(runtime, ("", ""))
         there = routes_of(*family)
+        if model in ready:
+            cases += [
+                Case(model, runtime, precision, None, layout, route) for route in ready_routes(*family, asked=wanted)
+            ]
+            continue
         routes = [route for route in wanted if route in there] if wanted and len(there) > 1 else default_routes(*family)
         cases += [
             Case(model, runtime, precision, calibration, layout, route)
@@ -162,7 +169,8 @@ def expand(
             if calibrates(route, calibration)
         ]
     cases = list(dict.fromkeys(cases))  # percentile and percentile99.99 are one
-    if cases and Precision.INT8 in map(_precision, matrix.precisions) and not any(one.calibration for one in cases):
+    left = any(one.calibration or one.ready for one in cases)
+    if cases and Precision.INT8 in map(_precision, matrix.precisions) and not left:
         raise _no_int8(matrix, families or {})
     return cases
 

@@ -8,9 +8,11 @@ from harness.spec.calibration import Policy, Route
 from harness.spec.versions import numbers_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from harness.spec.calibration import Calibration
 
-__all__ = ["ALGORITHMS", "cache_version", "calibrates", "default_routes", "routes_of"]
+__all__ = ["ALGORITHMS", "cache_version", "calibrates", "default_routes", "ready_routes", "routes_of"]
 
 ALGORITHMS = {"entropy": "EntropyCalibration2", "minmax": "MinMaxCalibration"}
 """Method -> TensorRT's own calibrator of that kind, for the route ``calibrator``."""
@@ -37,6 +39,14 @@ def default_routes(runtime: str, version: str) -> tuple[Route, ...]:
     """What a matrix that names no route runs: our ranges as a cache and as Q/DQ, where both are taken."""
     there = routes_of(runtime, version)
     return tuple(route for route in there if route in {Route.CACHE, Route.QDQ}) or there[:1]
+
+
+def ready_routes(runtime: str, version: str, asked: Collection[Route] = ()) -> tuple[Route, ...]:
+    """The ways in which a model that has Q/DQ of its own goes in: of several those asked for, else the first."""
+    there = tuple(route for route in routes_of(runtime, version) if route in {Route.QDQ, Route.QDQ_STRONG})
+    if len(there) == 1 or not asked:
+        return there[:1]
+    return tuple(route for route in there if route in asked)
 
 
 def calibrates(route: Route, calibration: Calibration) -> bool:

@@ -85,6 +85,8 @@ def program(project, monkeypatch):
             for route in Route
             for layout in ("geometric5", "4-10-12,13-15-20")
         ),
+        Case("small", "onnxruntime-1.32.0-cpu", Precision.INT8, None, "single"),
+        Case("small", "tensorrt-10.3.0", Precision.INT8, None, "buckets3", Route.QDQ_STRONG),
     ],
     ids=lambda case: case.id,
 )

@@ -20,6 +20,10 @@ CALIBRATION = Calibration(Method.parse("percentile"), Policy.RAGGED)
             Case("vad", "tensorrt-8.5.3.1", Precision.INT8, CALIBRATION, "geometric5", Route.CACHE),
             "vad-tensorrt-8.5.3.1-int8-percentile-ragged-cache-geometric5",
         ),
+        (
+            Case("digits", "tensorrt-11.4.0", Precision.INT8, None, "single", Route.QDQ_STRONG),
+            "digits-tensorrt-11.4.0-int8-ready-qdq_strong-single",
+        ),
     ],
 )
 def test_an_id_reads(case, reads):

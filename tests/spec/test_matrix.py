@@ -26,6 +26,30 @@ def test_only_int8_has_a_calibration():
         assert (case.calibration is not None) == (case.precision is Precision.INT8)
 
 
+def test_a_ready_model_has_one_int8_case_a_layout_and_no_calibration():
+    families = {"onnxruntime-1.32.0-cpu": ("onnxruntime", "1.32.0"), "tensorrt-11.4.0": ("tensorrt", "11.4.0")}
+    cases = [c for c in expand(FULL, ["qat", "vad"], families, families, {"qat"}) if c.model == "qat"]
+    int8 = [case for case in cases if case.precision is Precision.INT8]
+    assert all(case.ready and case.calibration is None for case in int8)
+    assert len(int8) == len(families) * len(FULL.layouts)
+    assert int8[0].id == "qat-onnxruntime-1.32.0-cpu-int8-ready-single"
+    assert int8[-1].id == "qat-tensorrt-11.4.0-int8-ready-qdq_strong-geometric5"
+    assert not any(case.ready for case in cases if case not in int8)
+
+
+def test_a_ready_model_takes_only_routes_of_qdq():
+    families = {"tensorrt-10.3.0": ("tensorrt", "10.3.0")}
+
+    def routes(*asked):
+        matrix = Matrix(precisions=("int8",), layouts=("single",), routes=asked)
+        return [case.route.value for case in expand(matrix, ["qat"], families, families, {"qat"})]
+
+    assert routes() == ["qdq"]
+    assert routes("cache", "qdq_strong", "qdq") == ["qdq", "qdq_strong"]
+    with pytest.raises(UsageError, match="no INT8 case is left"):
+        expand(Matrix(routes=("cache",)), ["qat"], families, families, {"qat"})
+
+
 def test_quick_is_the_default_method_and_policy():
     (case,) = (c for c in expand(Matrix(layouts=("single",)), ["vad"], RUNTIMES[:1]) if c.precision is Precision.INT8)
     assert case.calibration == Calibration(Method.parse(DEFAULT_METHOD), DEFAULT_POLICY)

@@ -99,7 +99,7 @@ def test_tox_has_what_is_promised():
     pinned = {}
     for section in ini.sections():
         found = re.search(r"(tensorrt-rtx|tensorrt|onnxruntime)(?:-cu\d+)?==([\d.]+)", ini[section].get("deps", ""))
-        if found and section.startswith("testenv:"):
+        if found and section.startswith("testenv:") and "env_dir" not in ini[section]:
             ending = "-cpu" if found[1] == "onnxruntime" else ""
             pinned[f"{found[1]}-{found[2]}{ending}"] = section.removeprefix("testenv:")
             assert ini[section]["skip_install"] == "true"
