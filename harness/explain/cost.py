@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto
 
@@ -153,13 +154,38 @@ _Said = Mapping[str, Any]
 _Inputs = Sequence[Tensor | None]
 
 
-def _convolution(operator: str, inputs: _Inputs, made: Tensor | None, _: _Said) -> int | None:
-    """Weights are [out, in / groups, kernel...]; those of a transposed one, [in, out / groups, kernel...]."""
-    weights = _at(inputs, {**_CONVOLUTIONS, **_TRANSPOSED}[operator])
-    applied = _at(inputs, 0) if operator in _TRANSPOSED else made
-    if weights is None or applied is None or not weights.dims:
+def _convolution(operator: str, inputs: _Inputs, made: Tensor | None, said: _Said) -> int | None:
+    """Weights are [out, in / groups, kernel...]; those of a transposed one, [in, out / groups, kernel...].
+
+    What a kernel would read beyond the ends of its input is not counted.
+    """
+    read, weights = _at(inputs, 0), _at(inputs, {**_CONVOLUTIONS, **_TRANSPOSED}[operator])
+    if weights is None or read is None or not weights.dims:
         return None
-    return 2 * applied.size * prod(weights.dims[1:])
+    if operator in _TRANSPOSED:
+        return 2 * read.size * prod(weights.dims[1:])
+    if made is None:
+        return None
+    kernel, sizes, steps = weights.dims[2:], read.dims[2:], made.dims[2:]
+    axes = range(min(len(kernel), len(sizes), len(steps)))
+    taps = prod(_taps(axis, kernel[axis], sizes[axis], steps[axis], said) for axis in axes)
+    return 2 * made.dims[0] * made.dims[1] * weights.dims[1] * taps
+
+
+def _taps(axis: int, kernel: int, size: int, steps: int, said: _Said) -> int:
+    """How often a kernel's elements along one axis meet an element of the input, over all places of the kernel."""
+    stride, dilation = (_of_axis(said.get(name), axis, 1) for name in ("strides", "dilations"))
+    pad = str(said.get("auto_pad", "NOTSET"))
+    begin = _of_axis(said.get("pads"), axis, 0) if pad == "NOTSET" else 0
+    if pad.startswith("SAME"):
+        total = max(0, (steps - 1) * stride + (kernel - 1) * dilation + 1 - size)
+        begin = total // 2 if pad == "SAME_UPPER" else total - total // 2
+    at = np.arange(steps)[:, None] * stride - begin + np.arange(kernel)[None, :] * dilation
+    return int(((at >= 0) & (at < size)).sum())
+
+
+def _of_axis(values: Sequence[int] | None, axis: int, default: int) -> int:
+    return int(values[axis]) if values and axis < len(values) else default
 
 
 def _product(operator: str, inputs: _Inputs, made: Tensor | None, said: _Said) -> int | None:
@@ -218,7 +244,7 @@ def _at(found: Sequence[Tensor | None], index: int) -> Tensor | None:
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:
-    wanted = {"transA", "equation"}
+    wanted = {"transA", "equation", "pads", "strides", "dilations", "auto_pad"}
     found = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute if one.name in wanted}
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
 

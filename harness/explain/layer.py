@@ -64,7 +64,7 @@ class Layer:
     :param operator: ONNX operator type, or the runtime's own word.
     :param nodes: nodes of the prepared model that it computes; empty where that is not told.
     :param precision: what it really ran in: ``int8``, ``fp16``, ``fp32``; empty where nobody tells.
-    :param time_us: median of its runs; None for a runtime that only builds.
+    :param time_us: mean of the faster half of its runs; None for a runtime that only builds.
     :param operations: multiplications and additions, two for each product; None where the shape is not known.
     :param moved_bytes: inputs, weights and outputs, each once; None where the shape is not known.
     :param kernel: the kernel's or tactic's name; empty where nobody tells.
@@ -93,7 +93,8 @@ class LayerTable:
     """The layers of one case at one length, in the order in which they run.
 
     :param case: its id. :param length: of the timed feed, in the model's unit.
-    :param whole_us: median time of a whole run without a profiler, us; None for a runtime that only builds.
+    :param whole_us: median of whole runs without a profiler, by the device's clock or processor time, us; None for a
+        runtime that only builds.
     :param size_bytes: of the file that is loaded.
     :param log: what the builder said, its last lines.
     """

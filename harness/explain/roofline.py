@@ -50,17 +50,16 @@ _STREAM_WIDTH = 1024
 class Scale:
     """How large the probes are.
 
-    :param width: of the product's square weight. :param rows: of its input.
+    :param products: (rows, width) of inputs of products by square weights; no one size is the fastest everywhere.
     :param streams: rows of 4 kB that the elementwise operator reads and writes; the largest goes past every cache.
     """
 
-    width: int
-    rows: int
+    products: tuple[tuple[int, int], ...]
     streams: tuple[int, ...]
 
 
-CPU = Scale(1024, 1024, (64, 256, 2048, 49152))
-GPU = Scale(4096, 8192, (2048, 16384, 131072))
+CPU = Scale(((256, 256), (256, 512), (1024, 1024)), (64, 256, 512, 1024, 4096, 49152))
+GPU = Scale(((8192, 1024), (16384, 2048)), (2048, 16384, 131072))
 
 
 def roofline(bench: Workbench, runtime: str, scale: Scale | None = None, effort: Effort | None = None) -> Roofline:
@@ -82,7 +81,7 @@ def roofline(bench: Workbench, runtime: str, scale: Scale | None = None, effort:
         probe_entries(scale), bench.environments, bench.workers, bench.run, Matrix(samples=1, tests=1), 0,
         turns=bench.turns,
     )  # fmt: skip
-    found = from_tables(_measured(probes, runtime, scale, effort or Effort(seconds=0.7, most=60)))
+    found = from_tables(_measured(probes, runtime, scale, effort or Effort(seconds=0.7, most=500)))
     with written(kept) as file:
         file.write(json.dumps({**asdict(found), "identity": identity}, default=str).encode())
     return found
@@ -94,14 +93,14 @@ def probe_runs(bench: Workbench, runtime: str, scale: Scale) -> Iterator[tuple[C
     base = Case(_STREAM, runtime, Precision.FP32, None, "single")
     for rows in scale.streams:
         yield base, _given(rows, _STREAM_WIDTH)
-    product = replace(base, model=_PRODUCT)
     routes = default_routes(environment.runtime, environment.version)
     route = Route.QDQ if Route.QDQ in routes else routes[0]
-    int8 = replace(
-        product, precision=Precision.INT8, calibration=Calibration(Method("minmax"), Policy.RAGGED), route=route
-    )
-    for case in (product, replace(product, precision=Precision.FP16), int8):
-        yield case, _given(scale.rows, scale.width)
+    minmax = Calibration(Method("minmax"), Policy.RAGGED)
+    for rows, width in scale.products:
+        fp32, given = replace(base, model=f"{_PRODUCT}{width}"), _given(rows, width)
+        yield fp32, given
+        yield replace(fp32, precision=Precision.FP16), given
+        yield replace(fp32, precision=Precision.INT8, calibration=minmax, route=route), given
 
 
 def from_tables(tables: Iterable[LayerTable]) -> Roofline:
@@ -113,7 +112,7 @@ def from_tables(tables: Iterable[LayerTable]) -> Roofline:
             if one.case.startswith(f"{_STREAM}-") and _streams(layer):
                 size = layer.moved_bytes or 0
                 streams[size] = max(streams.get(size, 0.0), size / layer.time_us * 1e6)  # type: ignore[operator]
-            elif one.case.startswith(f"{_PRODUCT}-") and layer.role == "compute" and layer.operations and layer.time_us:
+            elif one.case.startswith(_PRODUCT) and layer.role == "compute" and layer.operations and layer.time_us:
                 rate = layer.operations / layer.time_us * 1e6
                 peaks[layer.precision] = max(peaks.get(layer.precision, 0.0), rate)
     sizes = sorted(streams)
@@ -131,7 +130,7 @@ def _measured(probes: Workbench, runtime: str, scale: Scale, effort: Effort) -> 
 
 
 def _streams(layer: Layer) -> bool:
-    return bool(layer.time_us and layer.moved_bytes and any(name.endswith("stream") for name in layer.nodes))
+    return bool(layer.time_us and layer.moved_bytes and any("_stream" in name for name in layer.nodes))
 
 
 def _given(rows: int, width: int) -> Input:
@@ -144,7 +143,7 @@ def _feeds(rows: int, width: int) -> Feeds:
 
 
 def probe_entries(scale: Scale) -> dict[str, Entry]:
-    """The two models, as the catalogue has models: so they are built and calibrated as any other."""
+    """The models, as the catalogue has models: so they are built and calibrated as any other."""
 
     def entry(key: str, low: int, high: int, width: int, made: int) -> Entry:
         model = Model(key, (Axis("x", 0),), "rows", low, high, high)
@@ -154,22 +153,28 @@ def probe_entries(scale: Scale) -> dict[str, Entry]:
 
         return Entry(model, partial(_written, key, width, made), samples, f"{ROOFLINE_VERSION}/{width}/{made}", True)
 
-    return {
-        _PRODUCT: entry(_PRODUCT, max(1, scale.rows // 8), scale.rows, scale.width, scale.width),
-        _STREAM: entry(_STREAM, min(scale.streams), max(scale.streams), _STREAM_WIDTH, 8),
-    }
+    stream = entry(_STREAM, min(scale.streams), max(scale.streams), _STREAM_WIDTH, 8)
+    products = [entry(f"{_PRODUCT}{width}", rows // 8, rows, width, width) for rows, width in scale.products]
+    return {one.model.key: one for one in (stream, *products)}
 
 
 def _written(key: str, width: int, made: int) -> Path:
-    """``y = x @ w``, with ``z = -x`` beside it for the traffic; nothing of it can be fused."""
-    weight = np.random.default_rng(0).standard_normal((width, made)).astype(np.float32) / np.float32(width**0.5)
+    """``y = x @ w``; for the traffic ``z = x - (-x) + 1`` beside it, which no runtime takes into the product.
+
+    The weight is one tile over and over, so that the file is small once it is compressed.
+    """
+    tile = np.random.default_rng(0).standard_normal((min(64, width), min(64, made))).astype(np.float32)
+    weight = np.tile(tile, (width // len(tile), made // tile.shape[1])) / np.float32(width**0.5)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", made])]
     if key == _STREAM:
-        nodes.append(helper.make_node("Neg", ["x"], ["z"], name="stream"))
+        nodes.append(helper.make_node("Neg", ["x"], ["opposite"], name="one_stream"))
+        nodes.append(helper.make_node("Sub", ["x", "opposite"], ["double"], name="two_streams"))
+        nodes.append(helper.make_node("Add", ["double", "one"], ["z"], name="in_place_stream"))
         outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["rows", width]))
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", width])]
-    graph = helper.make_graph(nodes, key, inputs, outputs, [numpy_helper.from_array(weight, "w")])
+    weights = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.ones(1, np.float32), "one")]
+    graph = helper.make_graph(nodes, key, inputs, outputs, weights[: len(nodes)])
     content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
     path = cache_dir("recipes") / f"{key}-{hashlib.sha256(content).hexdigest()[:16]}.onnx"
     if not path.is_file():

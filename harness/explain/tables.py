@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from onnx import ModelProto
-
-    from harness.corpus.samples import Feeds
-    from harness.explain.cost import Costs
     from harness.explain.origins import Row
     from harness.measure.arms import Input
     from harness.spec.case import Case
@@ -52,7 +48,7 @@ class Effort:
 def table(bench: Workbench, case: Case, given: Input, effort: Effort | None = None) -> LayerTable:
     """The layers of a case at one length; without times where its runtime only builds.
 
-    ``whole_us`` is by the device's clock where there is one, as in a latency session.
+    ``whole_us`` is by the clock that judges in a latency session: the device's, or processor time.
 
     :raises HarnessError: what building, loading or running raises.
     """
@@ -72,9 +68,9 @@ def table(bench: Workbench, case: Case, given: Input, effort: Effort | None = No
     effort = effort or Effort()
     with bench.turns.timing(place_of(environment)):
         engine.keep(_LABEL, given.feeds)
-        whole = middle_of_clock(engine.timed(_LABEL, 2, effort.least))
+        whole = _median_us(engine.timed(_LABEL, 2, effort.least))
         repeats = effort.repeats(whole)
-        whole = middle_of_clock(engine.timed(_LABEL, 1, repeats))
+        whole = _median_us(engine.timed(_LABEL, 1, repeats))
         told, times = engine.layers(_LABEL), engine.layer_times(_LABEL, repeats)
     rows = read_rows(environment.runtime, told, times, names)
     layers = assemble.layers(model, counted, rows, times)
@@ -93,11 +89,7 @@ def read_rows(
     return tensorrt_layers.rows(told, times, names)
 
 
-def middle_of_clock(durations: Mapping[str, Sequence[int]]) -> float:
-    """The median run, us, by the device's clock where it was read."""
-    return float(np.median(durations.get("device_ns") or durations["wall_ns"])) / 1e3
-
-
-def counted_at(model: ModelProto, feeds: Feeds) -> Costs:
-    """What the model computes on these feeds."""
-    return costs(model, {name: value.shape for name, value in feeds.items()}, feeds)
+def _median_us(durations: Mapping[str, Sequence[int]]) -> float:
+    """The median run by the device's clock; else by processor time, which other processes' turns are not in."""
+    clock = next(name for name in ("device_ns", "cpu_ns", "wall_ns") if durations.get(name))
+    return float(np.median(durations[clock])) / 1e3

@@ -89,6 +89,7 @@ class OnnxRuntimeEngine(Engine):
         super().__init__(_signature(session.get_inputs()), _signature(session.get_outputs()))
         self._path, self._settings, self._session = path, settings, session
         self._names = [o["name"] for o in self._outputs]
+        self._written: Any = None
 
     def run_impl(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         with _native("run", "the model failed on this input"):
@@ -141,47 +142,54 @@ class OnnxRuntimeEngine(Engine):
                 return None  # a provider that compiles whole subgraphs cannot write them back as ONNX
             return weighted_operators(optimized.read_bytes())
 
-    def layers_impl(self, kept: _Bound | None) -> list[dict[str, Any]]:
+    def layers_impl(self, kept: "_Bound | None") -> list[dict[str, Any]]:
         """The optimized graph's nodes; with a kept feed their shapes, off the profile of one run."""
         try:
-            profile, model = self._profiled(kept, 1 if kept else 0)
-        except RuntimeFailure as failure:
-            if failure.kind == "build":
-                return []  # a provider that compiles whole subgraphs cannot write them back as ONNX
-            raise
+            model = self._optimized_file().read_bytes()
+        except RuntimeFailure:
+            return []  # a provider that compiles whole subgraphs cannot write them back as ONNX
         dtypes = {one["name"]: one["dtype"] for one in self._inputs}
         fed = kept.inputs if kept else {}
+        profile = self._profile(kept, 1) if kept else ""
         return layers(model, profile, {name: (dtypes[name], list(value.shape())) for name, value in fed.items()})
 
     def layer_times_impl(self, kept: _Bound, repeats: int) -> dict[str, list[float]]:
         """By the profiler, in a session of its own: profiling makes runs slower."""
         if self._settings["provider"] != _DEFAULTS["provider"]:
             return {}  # elsewhere an event lasts as long as the launch, not the kernel
-        profile, _ = self._profiled(kept, _PROFILE_WARMUP + repeats)
-        return kernel_times(profile, _PROFILE_WARMUP)
+        return kernel_times(self._profile(kept, _PROFILE_WARMUP + repeats), _PROFILE_WARMUP)
 
-    def _profiled(self, kept: _Bound | None, runs: int) -> "tuple[str, bytes]":
-        """The profile of so many runs, empty for none; and the optimized graph."""
+    def _profile(self, kept: _Bound, runs: int) -> str:
+        """The profiler's JSON of so many runs of the optimized graph, as it was written."""
         with tempfile.TemporaryDirectory() as folder:
-            optimized = Path(folder, "optimized.onnx")
-            session = _session(self._path, self._settings, str(optimized), str(Path(folder, "profile")))
-            if kept is not None:
-                with _native("run", "the model failed on this input"):
-                    binding = session.io_binding()
-                    for name, value in kept.inputs.items():
-                        binding.bind_ortvalue_input(name, value)
-                    for name in self._names:
-                        binding.bind_output(name)
-                    for _ in range(runs):
-                        session.run_with_iobinding(binding)
-            written = Path(session.end_profiling())
-            return (written.read_text("utf-8") if runs else ""), optimized.read_bytes()
+            profile = str(Path(folder, "profile"))
+            session = _session(str(self._optimized_file()), self._settings, profile=profile, optimize=False)
+            with _native("run", "the model failed on this input"):
+                binding = session.io_binding()
+                for name, value in kept.inputs.items():
+                    binding.bind_ortvalue_input(name, value)
+                for name in self._names:
+                    binding.bind_output(name)
+                for _ in range(runs):
+                    session.run_with_iobinding(binding)
+            return Path(session.end_profiling()).read_text("utf-8")
+
+    def _optimized_file(self) -> Path:
+        """Written once: two sessions of one model do not name what they insert alike."""
+        if self._written is None:
+            self._written = tempfile.TemporaryDirectory()
+            _session(self._path, self._settings, str(Path(self._written.name, "optimized.onnx")))
+        return Path(self._written.name, "optimized.onnx")
 
     def close_impl(self) -> None:
         self._session = None
+        if self._written is not None:
+            self._written.cleanup()
 
 
-def _session(path: str, settings: Mapping[str, Any], optimized: str = "", profile: str = "") -> Any:
+def _session(
+    path: str, settings: Mapping[str, Any], optimized: str = "", profile: str = "", *, optimize: bool = True
+) -> Any:
     import onnxruntime
 
     provider, available = settings["provider"], list(onnxruntime.get_available_providers())
@@ -196,7 +204,8 @@ def _session(path: str, settings: Mapping[str, Any], optimized: str = "", profil
     options.log_severity_level = 3
     options.intra_op_num_threads = int(settings["threads"])
     options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings["spinning"] else "0")
     if optimized:
         options.optimized_model_filepath = optimized

@@ -1,0 +1,205 @@
+"""Layer tables on a machine that has a GPU and TensorRT, and nothing else of this harness: in three steps.
+
+    python benchmarks/gpu/layers.py prepare JOBS --version 8.6.0 --models rec,text     (here)
+    python3.10 benchmarks/gpu/layers.py run JOBS layers.jsonl                           (there: TensorRT, pycuda, numpy)
+    harness explain --from layers.jsonl                                                 (here)
+
+The first writes a folder: ONNX files in the form that this TensorRT takes (FP32, which FP16 is built from too, and
+Q/DQ), feeds at the lengths, probes of the roofline, and ``jobs.json``. The second builds an engine of each, and appends
+a JSON line for each length: what the inspector says at those shapes, what the profiler times, a whole run's time. What
+fails is a line that says so. A second ``run`` leaves out what its file has already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+TACTICS = ["EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS"]
+LARGE = 1 << 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    steps = parser.add_subparsers(required=True)
+    first = steps.add_parser("prepare")
+    first.add_argument("jobs", type=Path)
+    first.add_argument("--version", required=True, help="of TensorRT there: 8.5.3.1, 8.6.0")
+    first.add_argument("--models", required=True, help="keys of the catalogue")
+    first.add_argument("--lengths", default="", help="numbers; each bucket's opt without")
+    first.add_argument("--method", default="auto")
+    first.add_argument("--level", type=int, default=2, help="builder_optimization_level, from 8.6 on")
+    first.set_defaults(step=prepare)
+    second = steps.add_parser("run")
+    second.add_argument("jobs", type=Path)
+    second.add_argument("out", type=Path)
+    second.add_argument("--only", default="", help="cases whose id begins so")
+    second.add_argument("--repeats", type=int, default=30)
+    second.add_argument("--budget", type=float, default=1e9, help="seconds after which no job is begun")
+    second.set_defaults(step=run)
+    options = parser.parse_args()
+    options.step(options)
+
+
+# -- here -----------------------------------------------------------------------------------------------------------
+
+
+def prepare(options: argparse.Namespace) -> None:
+    sys.path.insert(0, str(ROOT))
+    from harness.corpus.registry import load_catalogue, pick
+    from harness.explain.explained import inputs_at
+    from harness.explain.roofline import GPU, probe_entries, probe_runs
+    from harness.results.store import Store
+    from harness.spec.config import find_config
+    from harness.spec.matrix import Matrix
+    from harness.workbench import Workbench
+    from harness.workers import Environment, Workers
+
+    name = f"tensorrt-{options.version}"
+    environment = Environment(name, sys.executable, "tensorrt", options.version)
+    chosen = pick(load_catalogue(find_config()), options.models.split(","))
+    entries = {**{one.model.key: one for one in chosen}, **probe_entries(GPU)}
+    options.jobs.mkdir(parents=True, exist_ok=True)
+    lengths = [int(word) for word in options.lengths.split(",") if word]
+    with tempfile.TemporaryDirectory() as folder, closing(Store(Path(folder)).open_run()) as noted:
+        bench = Workbench(entries, {name: environment}, Workers(), noted, Matrix(), 0)
+        wanted: dict[Any, list[Any]] = {}
+        for case, given in probe_runs(bench, name, GPU):
+            wanted.setdefault(case, []).append(given)
+        for one in chosen:
+            for case in cases_of(one.model.key, environment, options.method):
+                wanted[case] = inputs_at(bench, one.model.key, lengths)
+        jobs = [job(bench, case, inputs, options) for case, inputs in wanted.items()]
+        bench.close()
+    (options.jobs / "jobs.json").write_text(json.dumps(jobs, indent=1), "utf-8")
+    size = sum(file.stat().st_size for file in options.jobs.iterdir())
+    print(f"{len(jobs)} cases, {size / 2**20:.0f} MiB in {options.jobs}")
+
+
+def cases_of(model: str, environment: Any, method: str) -> list[Any]:
+    """FP32, FP16, and INT8 by each usual route."""
+    from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
+    from harness.spec.case import Case
+    from harness.spec.routes import default_routes
+
+    ragged = Calibration(Method.parse(method), Policy.RAGGED)
+    found = [
+        Case(model, environment.name, precision, None, "single", Route.QDQ)
+        for precision in (Precision.FP32, Precision.FP16)
+    ]
+    routes = default_routes(environment.runtime, environment.version)
+    return [*found, *(Case(model, environment.name, Precision.INT8, ragged, "single", route) for route in routes)]
+
+
+def job(bench: Any, case: Any, inputs: list[Any], options: argparse.Namespace) -> dict[str, Any]:
+    """One engine to build and the feeds to run; its files are copied into the folder."""
+    (source,) = bench.artefacts(case)
+    files = {role: copied(path, options.jobs) for role, path in bench.calibration_files(case)[0].items()}
+    build = {**bench.build_options(case, 0, 1), "tactic_sources": TACTICS, "timing_cache": True}
+    if tuple(int(word) for word in options.version.split(".")[:2]) >= (8, 6):
+        build["optimization_level"] = options.level
+    lengths = []
+    for given in inputs:
+        shapes = {name: list(value.shape) for name, value in given.feeds.items()}
+        types = {name: str(value.dtype) for name, value in given.feeds.items()}
+        one: dict[str, Any] = {"length": given.length, "shapes": shapes, "dtypes": types}
+        if sum(value.nbytes for value in given.feeds.values()) < LARGE:  # larger ones are drawn there
+            one["feeds"] = f"{case.model}-{given.length}.npz"
+            np.savez(options.jobs / one["feeds"], **given.feeds)
+        lengths.append(one)
+    environment = bench.environment(case)
+    return {
+        "case": case.id, "runtime": environment.runtime, "version": environment.version,
+        "onnx": copied(source, options.jobs), "files": files, "build": build, "lengths": lengths,
+    }  # fmt: skip
+
+
+def copied(path: Path, folder: Path) -> str:
+    if not (folder / path.name).exists():
+        shutil.copy(path, folder / path.name)
+    return path.name
+
+
+# -- there ----------------------------------------------------------------------------------------------------------
+
+
+def run(options: argparse.Namespace) -> None:
+    sys.path.insert(0, str(ROOT / "harness"))  # the runtimes alone: they want numpy, TensorRT and pycuda
+    from runtimes.serve import make_runtime
+
+    jobs = json.loads((options.jobs / "jobs.json").read_text("utf-8"))
+    done = {one["case"] for one in map(json.loads, options.out.read_text("utf-8").splitlines())
+            if "failed" not in one} if options.out.exists() else set()  # fmt: skip
+    began = time.monotonic()
+    with options.out.open("a", encoding="utf-8") as out, tempfile.TemporaryDirectory() as cache:
+        runtimes: dict[str, Any] = {}
+        for one in jobs:
+            if one["case"] in done or not one["case"].startswith(options.only):
+                continue
+            if time.monotonic() - began > options.budget:
+                print(f"left out, for want of time: {one['case']}")
+                continue
+            runtime = runtimes.setdefault(one["runtime"], make_runtime(one["runtime"]))
+            runtime.cache = str(options.out.parent if options.out.parent.is_dir() else cache)
+            for line in lines(runtime, one, options, Path(cache)):
+                out.write(json.dumps(line) + "\n")
+                out.flush()
+                print(
+                    f"{line['case']} {line.get('length', '')} {line.get('whole_us', line.get('failed', ''))}",
+                    flush=True,
+                )
+
+
+def lines(runtime: Any, one: dict[str, Any], options: argparse.Namespace, cache: Path) -> Any:
+    """A line a length; a failure is one too, and ends its case."""
+    said = {name: one[name] for name in ("case", "runtime", "version")}
+    target = cache / "engine"
+    engine = None
+    try:
+        files = {role: str(options.jobs / name) for role, name in one["files"].items()}
+        facts = runtime.build(str(options.jobs / one["onnx"]), str(target), {**one["build"], "files": files})
+        engine = runtime.load(str(target), {})
+        said |= {"size_bytes": target.stat().st_size, "build_s": facts["seconds"], "log": facts["log"][-10:]}
+        said["device"] = runtime.describe()["device"]
+        for given in one["lengths"]:
+            yield {**said, "length": given["length"], "shapes": given["shapes"], **told(engine, given, options)}
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other cases go on, and the file says it
+        yield {**said, "failed": f"{type(error).__name__}: {error} {getattr(error, 'detail', '')}"[:2000]}
+    finally:
+        if engine is not None:
+            engine.close()
+
+
+def told(engine: Any, given: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    engine.keep("layers", feeds_of(given, options.jobs))
+    durations = engine.timed("layers", 5, options.repeats)
+    whole = np.median(durations.get("device_ns") or durations["wall_ns"]) / 1e3
+    times = engine.layer_times("layers", options.repeats)
+    layers = engine.layers("layers")
+    short = {name: [round(ms, 6) for ms in runs] for name, runs in times.items()}
+    return {"whole_us": float(whole), "layers": layers, "times_ms": short}
+
+
+def feeds_of(given: dict[str, Any], folder: Path) -> dict[str, np.ndarray]:
+    if "feeds" in given:
+        with np.load(folder / given["feeds"]) as found:
+            return {name: found[name] for name in found.files}
+    random = np.random.default_rng(0)
+    return {
+        name: np.resize(random.standard_normal(1 << 16).astype(given["dtypes"][name]), shape)
+        for name, shape in given["shapes"].items()
+    }
+
+
+if __name__ == "__main__":
+    main()
