@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness.calibration.ranges import Ranges
     from harness.corpus.samples import Feeds
 
-CALIBRATION_SAMPLES = {"vad": 32, "wave": 32, "plc": 32, "rec": 32, "text": 32}
+CALIBRATION_SAMPLES = {"vad": 32, "wave": 32, "plc": 32, "rec": 32, "text": 32, "digits": 32}
 TEST_SEED = 1_000
 
 
