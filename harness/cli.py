@@ -20,6 +20,7 @@ from harness.commands.fetch import fetch
 from harness.commands.gate import gate
 from harness.commands.init import init
 from harness.commands.lint import lint
+from harness.commands.mix import mix
 from harness.commands.models import models
 from harness.commands.report import report
 from harness.commands.results import results
@@ -54,7 +55,7 @@ def cli() -> None:
 
 
 for _command in (
-    init, lint, calibrate, fetch, models, environments, doctor, trtexec, explain, gate, selftest, results, report,
+    init, lint, calibrate, mix, fetch, models, environments, doctor, trtexec, explain, gate, selftest, results, report,
 ):  # fmt: skip
     cli.add_command(_command)
 teach(cli)

@@ -223,10 +223,10 @@ class Plan:
         :param default_calibration: of INT8 only the first method and policy of the matrix that can go by the route.
         :param one_layout: only the first layout of the matrix.
         :param builds_only: also environments that build engines which cannot run here.
-        :param calibrated: of INT8 only what is calibrated here, and no model that is ready.
+        :param calibrated: of INT8 only what is calibrated here: no model that is ready, no mixed precision.
         :raises HarnessError: anything that was asked for and cannot be: found here, before a test runs.
         """
-        from harness.spec.matrix import first_calibrations
+        from harness.spec.matrix import MIXED, first_calibrations
         from harness.spec.shapes import layout_from_text
 
         matrix = self.matrix
@@ -234,13 +234,14 @@ class Plan:
             layout_from_text(layout, entry.model)
         _ = self.draw, self.seed, self.results
         if precisions:
-            matrix = replace(matrix, precisions=tuple(p for p in matrix.precisions if p in precisions))
+            kept = tuple(p for p in matrix.precisions if p in precisions or (p == MIXED and "int8" in precisions))
+            matrix = replace(matrix, precisions=kept)
         if one_layout:
             matrix = replace(matrix, layouts=matrix.layouts[:1])
         able = self.environments.items()
         runtimes = [name for name, one in able if one.can_run or (builds_only and one.can_build)]
         cases = [case for case in self._expanded(matrix, runtimes) if case not in self._of_others]
-        cases = [case for case in cases if not (calibrated and case.ready)]
+        cases = [case for case in cases if not (calibrated and (case.ready or case.mixed))]
         return first_calibrations(cases) if default_calibration else cases
 
     def _expanded(self, matrix: Matrix, runtimes: list[str]) -> list[Case]:

@@ -18,6 +18,8 @@ from harness.materials import Materials, bucket_name
 from harness.measure.arms import Arm, Question
 from harness.measure.host import host
 from harness.measure.session import run_session
+from harness.mixed.palette import mixed_file
+from harness.mixed.plan import find as find_plan
 from harness.modelfile import profiles_for
 from harness.ready import for_runtime
 from harness.results.record import record
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.corpus.catalogue import Entry
+    from harness.mixed.plan import Plan
     from harness.results.store import Run
     from harness.spec.case import Case
     from harness.spec.matrix import Matrix
@@ -132,12 +135,30 @@ class Workbench(Materials):
         prepared, corpus, model = self.prepared(key), self.corpus(key, "calibration"), self.model(key)
         scope = "" if calibration.policy is Policy.RAGGED else str(layout.profiles)
         wanted = (key, str(calibration), scope, f"{layout.minimum}-{layout.maximum}", dialect.value)
+        if calibration.method.name == "mixed":
+            plan = self.mixed_plan(key, dialect)
+            by_one = self.calibrated(key, replace(calibration, method=Method.parse(plan.method)), layout, dialect)
+            return replace(by_one, ranges=(plan.ranges,), methods=(calibration.method,), tried=())
         if wanted not in self._calibrated:
             found = pipeline.observed(prepared, model, corpus, calibration.policy, layout)
             self._calibrated[wanted] = pipeline.from_observed(
                 found, prepared, model, corpus, corpus.lengths, calibration, layout, dialect
             )
         return self._calibrated[wanted]
+
+    def mixed_plan(self, key: str, dialect: Dialect) -> Plan:
+        """What ``harness mix`` found for a model.
+
+        :raises UsageError: there was no search of this model in this dialect.
+        """
+        plan = find_plan(self.prepared(key), dialect)
+        if plan is None:
+            raise UsageError(
+                f"no search for mixed precision has been run for {key} in {dialect.value}",
+                where="int8-mixed",
+                todo=f"run it: harness mix {key} --dialect {dialect.value}",
+            )
+        return plan
 
     def chosen_methods(self, case: Case) -> tuple[Method, ...]:
         """What the case's ranges were chosen by, one for each artefact; ``auto`` is resolved. Empty for float cases."""
@@ -223,7 +244,11 @@ class Workbench(Materials):
             named = tuple(trt_forms.with_aliases(ranges, prepared) for ranges in named)
         environment = self.environment(case)
         weights = trt_forms.weights_for(environment.runtime, environment.version)
-        made = tuple(artefacts.int8(prepared, ranges, dialect, weights) for ranges in named)
+        if case.mixed:
+            plan = self.mixed_plan(case.model, dialect)
+            made = tuple(mixed_file(prepared, ranges, plan.assignment, dialect, weights) for ranges in named)
+        else:
+            made = tuple(artefacts.int8(prepared, ranges, dialect, weights) for ranges in named)
         strong = environment.runtime.startswith("tensorrt") and not self._by_flags(case)
         return tuple(artefacts.beside_fp16(path) for path in made) if strong else made
 

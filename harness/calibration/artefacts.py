@@ -41,6 +41,7 @@ __all__ = [
     "cached_tensors",
     "fp16",
     "int8",
+    "target_of",
     "trt_cache",
     "with_float16",
 ]
@@ -55,7 +56,7 @@ def int8(prepared: Path, ranges: Ranges, dialect: Dialect, weights: Weights = "i
     :raises CalibrationFailed: see :func:`harness.calibration.qdq.write_qdq`.
     """
     described = json.dumps({name: [repr(low), repr(high)] for name, (low, high) in sorted(ranges.items())})
-    target = _target(prepared, weights, dialect.value, described)
+    target = target_of(prepared, weights, dialect.value, described)
     if not is_whole(target):
         proto = onnx.load(prepared)
         write_qdq(prepared, weighted_nodes(proto), ranges, dialect, target, weights)
@@ -69,7 +70,7 @@ def fp16(prepared: Path) -> Path:
 
     :raises BuildFailed: the converter cannot take the model.
     """
-    target = _target(prepared, "fp16")
+    target = target_of(prepared, "fp16")
     if not is_whole(target):
         model = _in_float16(onnx.load(prepared), prepared)
         with written(target) as file:
@@ -86,7 +87,7 @@ def beside_fp16(qdq: Path) -> Path:
     :param qdq: as :func:`int8` makes it, weights in INT8.
     :raises BuildFailed: the converters cannot take the model.
     """
-    target = _target(qdq, "beside fp16")
+    target = target_of(qdq, "beside fp16")
     if not is_whole(target):
         with written(target) as file:
             file.write(with_float16(onnx.load(qdq), qdq).SerializeToString(deterministic=True))
@@ -122,7 +123,7 @@ def trt_cache(
     """A file with :func:`cache_of`, the arguments of which these are."""
     proto = onnx.load(prepared, load_external_data=False)
     text = cache_of(proto, ranges, version, algorithm, aliases).dumps()
-    target = _target(prepared, "cache", text, suffix=".cache")
+    target = target_of(prepared, "cache", text, suffix=".cache")
     with written(target) as file:
         file.write(text.encode())
     return target
@@ -157,7 +158,7 @@ def batches(prepared: Path, model: Model, drawn: Iterable[Feeds], described: str
 
     :param described: what they were made from, for the file's name: the same words stand for the same batches.
     """
-    target = _target(prepared, "batches", model.key, described, suffix=".npz")
+    target = target_of(prepared, "batches", model.key, described, suffix=".npz")
     if not target.is_file():
         arrays = {f"{number}:{name}": array for number, feeds in enumerate(drawn) for name, array in feeds.items()}
         with written(target) as file:
@@ -165,7 +166,8 @@ def batches(prepared: Path, model: Model, drawn: Iterable[Feeds], described: str
     return target
 
 
-def _target(prepared: Path, *parts: str, suffix: str = ".onnx") -> Path:
+def target_of(prepared: Path, *parts: str, suffix: str = ".onnx") -> Path:
+    """Where a file made of ``prepared`` and what ``parts`` say is kept."""
     import onnxruntime
 
     digest = hashlib.sha256(prepared.read_bytes())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.report.live import View
     from harness.report.pace import Pace
 
-__all__ = ["complain", "following", "note", "progress", "show", "suites_from"]
+__all__ = ["complain", "following", "note", "progress", "show", "steps", "suites_from"]
 
 _PIPED_WIDTH = 100
 _PLAIN_STEPS = 4
@@ -55,6 +55,30 @@ def suites_from(folder: Path) -> str:
     """The suites' folder in a command that is typed in ``folder``: ``suites/`` in the checkout, else all of it."""
     suites = Path(__file__).parents[2] / "suites"
     return "suites/" if folder.absolute() == suites.parent or not suites.is_dir() else str(suites)
+
+
+@contextmanager
+def steps(what: str) -> Iterator[Callable[[str], None]]:
+    """One live line on stderr that says which step is being done; the value is to be called before each one.
+
+    Where stderr is no terminal: a plain line whenever another kind of step begins, the word before its colon.
+    """
+    console = _errors()
+    if console.is_terminal and not console.is_dumb_terminal:
+        from rich.text import Text
+
+        with console.status(Text(visible(what))) as status:
+            yield lambda step: status.update(Text(visible(f"{what}: {step}")))
+        return
+    said = ""
+
+    def step(text: str) -> None:
+        nonlocal said
+        if (kind := text.partition(":")[0]) != said:
+            said = kind
+            note(f"{what}: {kind}")
+
+    yield step
 
 
 @contextmanager

@@ -7,23 +7,23 @@ import re
 import tempfile
 import time
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.explain.cost import costs
 from harness.mixed.evaluate import open_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx
-    from numpy.typing import NDArray
 
+    from harness.corpus.samples import Feeds
     from harness.mixed.palette import Palette
 
-__all__ = ["Gains", "by_kernels", "by_products", "interleaved"]
+__all__ = ["Gains", "Stopwatch", "by_kernels", "by_products"]
 
 _RUNS, _DROPPED = 9, 2
 _BURST = 3
@@ -65,50 +65,73 @@ def by_kernels(palette: Palette, prepared: Path, feeds: Mapping[str, Any], weigh
     return Gains(saved, "kernels")
 
 
-def by_products(palette: Palette) -> Gains:
-    """Each node's share of all products of weighted nodes at the same length: the size of its weights by how often
-    they are used, which is the same for all but convolutions with a stride; these are estimated too high.
+def by_products(palette: Palette, feeds: Mapping[str, Feeds], weights: Mapping[str, float]) -> Gains:
+    """Each node's share of all operations of weighted nodes over the traffic: where nothing can be timed.
+
+    :param feeds: bucket -> a sample at its opt. :param weights: bucket -> its share of the traffic.
     """
-    weights = {tensor.name: tensor.dims for tensor in palette.prepared.graph.initializer}
-    sizes = {
-        node.name: float(prod(weights.get(node.input[1], [1])))
-        for node in palette.prepared.graph.node
-        if node.name in palette.operators
-    }
-    total = sum(sizes.values()) or 1.0
-    return Gains({name: size / total for name, size in sizes.items()}, "products")
-
-
-def interleaved(
-    files: Sequence[onnx.ModelProto | Path], feeds: Mapping[str, Any], blocks: int, seed: int
-) -> dict[str, NDArray[np.float64]]:
-    """Bucket -> times in us, [blocks, files]: in each block every file once, in random order, the best of a burst.
-
-    For choosing between files of one search in this process; verdicts come from sessions (:mod:`harness.measure`).
-    """
-    sessions = [open_model(file) for file in files]
-    random, found = np.random.default_rng(seed), {}
+    saved = dict.fromkeys(palette.nodes, 0.0)
     for bucket, sample in feeds.items():
-        times = np.zeros((blocks, len(sessions)))
-        for block in range(blocks):
-            for place in random.permutation(len(sessions)):
-                run, best = sessions[place].run, np.inf
-                run(None, sample)
-                for _ in range(_BURST):
-                    start = time.perf_counter_ns()
-                    run(None, sample)
-                    best = min(best, time.perf_counter_ns() - start)
-                times[block, place] = best / 1e3
-        found[bucket] = times
-    return found
+        counted = costs(palette.prepared, {name: array.shape for name, array in sample.items()}, sample)
+        for node in palette.prepared.graph.node:
+            if node.name in saved:
+                saved[node.name] += weights[bucket] * float(counted.nodes[node.name].operations or 0)
+    total = sum(saved.values()) or 1.0
+    return Gains({name: one / total for name, one in saved.items()}, "products")
 
 
-def _node_us(
-    graph: onnx.ModelProto,
-    file: onnx.ModelProto | Path,
-    sample: Any,
-    palette: Palette,
-) -> dict[str, float]:
+class Stopwatch:
+    """How fast files of one search are beside plain INT8, in this process; verdicts come from sessions of
+    :mod:`harness.measure`.
+
+    :param feeds: bucket -> a sample at its opt. :param weights: bucket -> its share of the traffic.
+    """
+
+    def __init__(
+        self,
+        plain: onnx.ModelProto,
+        prepared: Path,
+        feeds: Mapping[str, Any],
+        weights: Mapping[str, float],
+        seed: int = 0,
+    ) -> None:
+        self.feeds, self.weights, self.seed = feeds, weights, seed
+        self._plain, self._float = open_model(plain), open_model(prepared)
+
+    def kept(self, file: onnx.ModelProto, blocks: int = 5) -> float:
+        """The file's speed-up over FP32 as a share of plain INT8's: above 1 where it is the faster one."""
+        times = self._times([self._plain, open_model(file)], blocks)
+        return times[0] / times[1]
+
+    def speedups(self, files: Sequence[onnx.ModelProto | Path], blocks: int) -> list[float]:
+        """FP32's time over the traffic, in parts of each file's."""
+        times = self._times([self._float, *(open_model(file) for file in files)], blocks)
+        return [times[0] / one for one in times[1:]]
+
+    def _times(self, sessions: Sequence[Any], blocks: int) -> list[float]:
+        """Of each session, over the traffic, us: in each block every one once in random order, the best of a burst."""
+        random = np.random.default_rng(self.seed)
+        totals = np.zeros(len(sessions))
+        for bucket, sample in self.feeds.items():
+            times = np.zeros((blocks, len(sessions)))
+            for block in range(blocks):
+                for place in random.permutation(len(sessions)):
+                    times[block, place] = _burst(sessions[place].run, sample)
+            totals += self.weights[bucket] * np.median(times, axis=0)
+        return [float(total) for total in totals]
+
+
+def _burst(run: Callable[..., Any], sample: Any) -> float:  # noqa: ANN401
+    run(None, sample)
+    best = np.inf
+    for _ in range(_BURST):
+        start = time.perf_counter_ns()
+        run(None, sample)
+        best = min(best, time.perf_counter_ns() - start)
+    return best / 1e3
+
+
+def _node_us(file: onnx.ModelProto | Path, sample: Any, palette: Palette) -> dict[str, float]:  # noqa: ANN401
     """Weighted node -> us of its kernel and of what only serves it."""
     owners = _owners(palette)
     times: dict[str, float] = {}

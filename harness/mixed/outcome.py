@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -90,14 +90,23 @@ class Outcome:
         return interval_of_mean(np.array([one.score for one in ones]) * weights, weights)
 
     def shortfall(self, bounds: Mapping[str, Bounds]) -> float:
-        """How far all bounds are missed, 0 where all are met.
+        """How far all bounds are missed, 0 where all are met, a score by the worse end of its interval.
 
-        A score counts by the worse end of its interval: what is met on these samples has to hold on others. Each bound
-        counts in parts of its distance from what FP32 itself reaches, so that a search can add them up.
+        What is met on these samples has to hold on others. Each bound counts in parts of its distance from what FP32
+        itself reaches, so that a search can add them up.
         """
-        return sum(self._shortfall(bucket, bound) for bucket, bound in bounds.items() if bucket in self.buckets)
+        return self._missed(bounds, self.score_interval)
 
-    def _shortfall(self, bucket: str, bound: Bounds) -> float:
+    def missed(self, bounds: Mapping[str, Bounds]) -> float:
+        """The same by the scores themselves."""
+        return self._missed(bounds, lambda bucket: None if (found := self.score(bucket)) is None else (found, found))
+
+    def _missed(self, bounds: Mapping[str, Bounds], scores: Callable[[str], tuple[float, float] | None]) -> float:
+        return sum(
+            self._of(bucket, bound, scores(bucket)) for bucket, bound in bounds.items() if bucket in self.buckets
+        )
+
+    def _of(self, bucket: str, bound: Bounds, score: tuple[float, float] | None) -> float:
         ones, missed = self.buckets[bucket], 0.0
         if bound.sqnr_db is not None:
             missed += _beyond(bound.sqnr_db - self.sqnr_db(bucket), abs(bound.sqnr_db))
@@ -105,12 +114,10 @@ class Outcome:
             missed += _beyond(bound.cosine - min(one.cosine for one in ones), 1 - bound.cosine)
         if bound.worst is not None:
             missed += _beyond(max(one.worst for one in ones) - bound.worst, bound.worst)
-        if bound.score is not None:
-            interval = self.score_interval(bucket)
-            if interval is None:
-                return missed + _BROKEN
-            low, high = interval
-            over = high - bound.score if self.lower_is_better else bound.score - low
+        if bound.score is not None and score is None:
+            missed += _BROKEN
+        elif bound.score is not None and score is not None:
+            over = score[1] - bound.score if self.lower_is_better else bound.score - score[0]
             missed += _beyond(over, bound.score if self.lower_is_better else 1 - bound.score)
         return missed
 

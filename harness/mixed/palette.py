@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
+from harness.calibration.artefacts import target_of
 from harness.calibration.qdq import write_qdq
 from harness.errors import UsageError
 from harness.modelfile import weighted_nodes
+from harness.onnx_facts import is_whole
+from harness.paths import written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from harness.mixed.assignment import Assignment
     from harness.spec.calibration import Dialect
 
-__all__ = ["Palette"]
+__all__ = ["Palette", "mixed_file"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,25 @@ class Palette:
                     where="an assignment of mixed precision",
                     todo="it was made for another model; search again",
                 )
+
+
+def mixed_file(
+    prepared: Path, ranges: Ranges, assignment: Assignment, dialect: Dialect, weights: Weights = "int8"
+) -> Path:
+    """The Q/DQ file of an assignment, cached by content.
+
+    :param ranges: quantized tensor -> its range, which already follow the assignment's methods.
+    :raises CalibrationFailed: see :func:`harness.calibration.qdq.write_qdq`.
+    :raises UsageError: the assignment was made for another model.
+    """
+    described = json.dumps([assignment.as_data(), sorted(ranges.items())], sort_keys=True)
+    target = target_of(prepared, "mixed", weights, dialect.value, described)
+    if not is_whole(target):
+        palette = Palette.of(prepared, {"own": ranges}, dialect, weights)
+        model = palette.paint(replace(assignment, methods=()))
+        with written(target) as file:
+            file.write(model.SerializeToString(deterministic=True))
+    return target
 
 
 def _take_methods(model: onnx.ModelProto, methods: Mapping[str, str], palette: Palette) -> None:

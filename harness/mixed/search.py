@@ -1,8 +1,8 @@
 """The search: which operators to leave in float so that every length bucket is right, at the least time.
 
-In order, each step from what the last one found: the form (what reads and writes floating point beside INT8), the
-method of the ranges, ranges tensor by tensor, operators whose INT8 kernel is slower anyway, then operators by the noise
-that they make for the time that they save, one more at a time, and back again those that were not needed.
+In order, each step from what the last one found: the form (what reads and writes floating point beside INT8, operators
+whose INT8 kernels are slower anyway), the method of the ranges, ranges tensor by tensor, then operators by the noise
+that they make for the time that they save, and back again those that were not needed.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.mixed.assignment import Assignment
-from harness.mixed.sensitivity import Sensitivity, measure, quietest_methods
+from harness.mixed.sensitivity import Sensitivity, measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.mixed.evaluate import Evaluator
     from harness.mixed.gains import Gains
     from harness.mixed.outcome import Outcome
     from harness.spec.model import Bounds
 
-__all__ = ["Candidate", "Found", "Settings", "search"]
+__all__ = ["Candidate", "Found", "Settings", "estimated_kept", "search"]
 
 _WRITES_FLOAT = {"MatMul", "Gemm"}
 """Operators that ONNX Runtime runs as one INT8 kernel without Q/DQ behind them."""
-_NEXT = 1.35
+_TIES = 0.02
+"""Differences in speed below this are the clock's."""
 
 
 @dataclass(frozen=True)
@@ -34,77 +35,101 @@ class Settings:
     """What is asked, and how long it may take.
 
     :param bounds: bucket -> bounds, see :meth:`harness.mixed.outcome.Outcome.shortfall`.
+    :param keep: the least share of plain INT8's speed-up over FP32, as long as bounds can be met with it.
     :param budget_s: no file is begun after so many seconds.
     :param small: samples a bucket for one operator at a time; all of the corpus for whole files.
-    :param shortlist: operators that are also taken out one at a time, and whose ranges are tried by every method.
+    :param shortlist: operators that are also taken out one at a time.
     """
 
     bounds: Mapping[str, Bounds]
+    keep: float = 0.9
     budget_s: float = 240.0
     small: int = 8
-    shortlist: int = 8
+    shortlist: int = 6
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One file that was run over the whole corpus.
 
-    :param kept: share of what plain INT8 saves that it is estimated to save, by :class:`harness.mixed.gains.Gains`.
+    :param shortfall: by the worse ends of the scores' intervals; :param missed: by the scores themselves.
+    :param kept: share of plain INT8's speed-up, measured, or estimated where nothing can be timed.
     :param step: which step of the search made it.
     """
 
     assignment: Assignment
     outcome: Outcome
     shortfall: float
+    missed: float
     noise: float
     kept: float
     step: str
 
     @property
-    def order(self) -> tuple[float, float]:
+    def order(self) -> tuple[float, float, float]:
         """Smaller is more right."""
-        return (self.shortfall, self.noise)
+        return (self.shortfall, self.missed, self.noise)
 
 
 @dataclass
 class Found:
     """All files that a search ran over the whole corpus, in order, and what it learned of single operators.
 
-    :param finished: False where the time was up before the last step.
+    :param keep: see :class:`Settings`. :param finished: False where the time was up before the last step.
     """
 
+    keep: float
     candidates: list[Candidate] = field(default_factory=list)
     sensitivities: list[Sensitivity] = field(default_factory=list)
     finished: bool = True
 
     @property
     def best(self) -> Candidate:
-        """The one that saves most of those that meet all bounds; where none does, the nearest to them."""
-        right = [one for one in self.candidates if not one.shortfall]
-        return max(right, key=lambda one: (one.kept, -one.noise)) if right else min(self.candidates, key=_order)
+        """What to ship: among files that keep the speed-up one that is right for certain, else one that is right by its
+        scores, else a slower one that is right, else the nearest; of several, the fastest, of equally fast ones the
+        least noisy.
+        """
+        fast = [one for one in self.candidates if one.kept >= self.keep]
+        if certain := [one for one in fast if not one.shortfall]:
+            return _fastest(certain)
+        if by_score := [one for one in fast if not one.missed]:
+            return min(by_score, key=_order)
+        if slow := [one for one in self.candidates if not one.missed]:
+            return max(slow, key=lambda one: (one.kept, -one.noise))
+        return min(self.candidates, key=_order)
 
     def front(self) -> list[Candidate]:
-        """Pareto's: no other one is both more right and saves more; the most right first."""
+        """Pareto's: no other one is both more right and faster; the most right first."""
         found: list[Candidate] = []
-        for one in sorted(self.candidates, key=_order):
+        for one in sorted(self.candidates, key=lambda one: (one.shortfall, one.noise)):
             if not found or one.kept > found[-1].kept + 1e-12:
                 found.append(one)
         return found
+
+
+def estimated_kept(gains: Gains, in_float: Iterable[str]) -> float:
+    """Share of the speed-up where nothing can be timed: as if INT8 took half the time of every product."""
+    lost = sum(gains.saved[node] for node in in_float) / (gains.total or 1.0)
+    return 1.0 / (1.0 + lost)
 
 
 def search(
     evaluator: Evaluator,
     gains: Gains,
     settings: Settings,
+    kept: Callable[[Assignment], float],
     *,
     clock: Callable[[], float] = time.monotonic,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Found:
-    """Look for the assignment; the same corpus, palette and gains give the same one, however often it is broken off.
+    """Look for the assignment.
 
+    The same corpus, palette, gains and times give the same one, however often the search is broken off.
+
+    :param kept: assignment -> share of plain INT8's speed-up; what it said once has to stand.
     :raises CalibrationFailed: a file does not run.
     """
-    return _Search(evaluator, gains, settings, clock, on_step).run()
+    return _Search(evaluator, gains, settings, kept, clock, on_step).run()
 
 
 class _Search:
@@ -113,13 +138,13 @@ class _Search:
         evaluator: Evaluator,
         gains: Gains,
         settings: Settings,
+        kept: Callable[[Assignment], float],
         clock: Callable[[], float],
         on_step: Callable[[str], None],
     ) -> None:
-        self.evaluator, self.gains, self.settings, self.on_step = evaluator, gains, settings, on_step
-        self.palette, self.clock, self.begun = evaluator.palette, clock, clock()
-        self.found = Found()
-        self.slower = frozenset(node for node, saved in gains.saved.items() if saved <= 0)
+        self.evaluator, self.gains, self.settings, self.kept = evaluator, gains, settings, kept
+        self.on_step, self.palette, self.clock, self.begun = on_step, evaluator.palette, clock, clock()
+        self.found = Found(settings.keep)
 
     def going_on(self) -> bool:
         """Whether there is time left; once there is not, the search is not finished."""
@@ -128,86 +153,130 @@ class _Search:
         return left
 
     def run(self) -> Found:
-        base = self.best_of(self.forms(), "form")
-        base = self.best_of(self.other_methods(base), "method", base)
+        base = self.tried(Assignment(), "plain")
+        base = self.best_of(self.forms(), "form", base)
+        base = self.best_of(self.other_methods(base.assignment), "method", base)
         few = self.evaluator.some(self.settings.small)
         self.found.sensitivities = measure(
             self.evaluator, base.assignment, self.gains.saved, few, self.settings.shortlist, self.going_on, self.on_step
         )
-        loud = [self.palette.inputs[one.node] for one in self.found.sensitivities][: self.settings.shortlist]
-        finer = quietest_methods(self.evaluator, base.assignment, dict.fromkeys(loud), few, self.going_on, self.on_step)
-        base = self.best_of(iter([finer]), "ranges", base)
-        right = self.first_right(base)
-        if right is not None:
-            self.give_back(right)
+        base = self.finer_ranges(base)
+        base = self.with_float(base, self.settings.keep, "float")
+        if base.missed:
+            base = self.with_float(base, 0.0, "slower")
+        self.give_back(base)
         return self.found
 
-    def forms(self) -> Iterator[Assignment]:
+    def forms(self) -> list[Assignment]:
+        """What reads and writes floating point beside INT8; operators whose INT8 kernels are the slower ones."""
         outputs = frozenset(n for n, operator in self.palette.operators.items() if operator in _WRITES_FLOAT)
         readers = frozenset(self.palette.shared_with_float)
-        for in_float in (frozenset[str](), self.slower):
-            for float_outputs in (frozenset[str](), outputs - in_float):
-                for float_readers in (frozenset[str](), readers):
-                    yield Assignment(in_float, float_outputs, float_readers)
+        slower = frozenset(node for node, saved in self.gains.saved.items() if saved <= 0)
+        nothing = frozenset[str]()
+        return [
+            Assignment(in_float, float_outputs - in_float, float_readers)
+            for in_float in dict.fromkeys((nothing, slower))
+            for float_outputs in dict.fromkeys((nothing, outputs))
+            for float_readers in dict.fromkeys((nothing, readers))
+        ]
 
-    def other_methods(self, base: Candidate) -> Iterator[Assignment]:
+    def other_methods(self, base: Assignment) -> list[Assignment]:
         tensors = dict.fromkeys(self.palette.inputs.values())
+        found = []
         for method in list(self.palette.plain)[1:]:
-            assignment = base.assignment
+            assignment = base
             for tensor in tensors:
                 assignment = assignment.with_method(tensor, method)
-            yield assignment
+            found.append(assignment)
+        return found
 
-    def best_of(self, assignments: Iterator[Assignment], step: str, base: Candidate | None = None) -> Candidate:
-        tried = [base] if base else []
+    def best_of(self, assignments: Iterable[Assignment], step: str, base: Candidate) -> Candidate:
+        """The most right one of those that are fast enough."""
         for assignment in assignments:
-            if tried and not self.going_on():
+            if not self.going_on():
                 break
-            tried.append(self.tried(assignment, step))
-        return min(tried, key=_order)
+            one = self.tried(assignment, step)
+            if one.kept >= self.settings.keep and one.order < base.order:
+                base = one
+        return base
 
     def tried(self, assignment: Assignment, step: str) -> Candidate:
-        """Run over the whole corpus; once each."""
+        """Run over the whole corpus, and timed; once each."""
         for one in self.found.candidates:
             if one.assignment == assignment:
                 return one
         self.on_step(f"{step}: {len(self.found.candidates) + 1} files so far")
-        outcome = self.evaluator.outcome(assignment)
-        saved = sum(s for node, s in self.gains.saved.items() if node not in assignment.in_float)
-        kept = saved / self.gains.total if self.gains.total else 0.0
-        one = Candidate(assignment, outcome, outcome.shortfall(self.settings.bounds), outcome.noise(), kept, step)
+        outcome, bounds = self.evaluator.outcome(assignment), self.settings.bounds
+        one = Candidate(
+            assignment,
+            outcome,
+            outcome.shortfall(bounds),
+            outcome.missed(bounds),
+            outcome.noise(),
+            self.kept(assignment),
+            step,
+        )
         self.found.candidates.append(one)
         return one
 
-    def first_right(self, base: Candidate) -> Candidate | None:
-        """Leave ever more in float, the most noise for the least time first; the first one that meets all bounds."""
-        if not base.shortfall:
-            return base
+    def finer_ranges(self, base: Candidate) -> Candidate:
+        """Tensor by tensor, those of the noisiest operators first: the method that leaves the file the most right."""
+        share, begun = 0.35, self.clock()
+        for tensor in dict.fromkeys(self.palette.inputs[one.node] for one in self.found.sensitivities):
+            if not base.shortfall or self.clock() - begun > share * self.settings.budget_s or not self.going_on():
+                break
+            own = dict(base.assignment.methods).get(tensor, next(iter(self.palette.plain)))
+            others = [base.assignment.with_method(tensor, one) for one in self.palette.plain if one != own]
+            base = self.best_of(others, "ranges", base)
+        return base
+
+    def with_float(self, base: Candidate, keep: float, step: str) -> Candidate:
+        """Leave ever more in float, the most noise for the least time first, until all bounds are met."""
         floor = abs(self.gains.total) * 1e-3 or 1e-9
         order = sorted(
             (one for one in self.found.sensitivities if one.node not in base.assignment.in_float),
             key=lambda one: (-one.on / max(one.saved, floor), one.node),
         )
-        count = 1
-        while count <= len(order):
-            if not self.going_on():
-                return None
-            one = self.tried(base.assignment.with_float(*(s.node for s in order[:count])), "float")
-            if not one.shortfall:
-                return one
-            count = len(order) if count < len(order) < count * _NEXT else max(count + 1, int(count * _NEXT))
-        return None
+        return self._added(base, [one.node for one in order], keep, step)
 
-    def give_back(self, right: Candidate) -> None:
+    def _added(self, base: Candidate, nodes: Sequence[str], keep: float, step: str) -> Candidate:
+        """In growing groups; one that is too slow is halved, one that makes it worse is passed over."""
+        at, size = 0, 1
+        while at < len(nodes) and base.shortfall and self.going_on():
+            group = nodes[at : at + size]
+            assignment = base.assignment.with_float(*group)
+            if self.kept(assignment) < keep:
+                if len(group) > 1:
+                    size = max(1, len(group) // 2)
+                    continue
+                at += 1
+                continue
+            one = self.tried(assignment, step)
+            if one.order < base.order:
+                base, size = one, size + 1
+            else:
+                size = max(1, size - 1)
+            at += len(group)
+        return base
+
+    def give_back(self, base: Candidate) -> None:
         """Put back into INT8 what can be without missing a bound, what saves most first."""
-        back = sorted(right.assignment.in_float - self.slower, key=lambda node: (-self.gains.saved[node], node))
+        if base.missed:
+            return
+        least = _TIES * abs(self.gains.total)
+        back = sorted(base.assignment.in_float, key=lambda node: (-self.gains.saved[node], node))
         for node in back:
-            if not self.going_on():
+            if self.gains.saved[node] < least or not self.going_on():
                 return
-            one = self.tried(right.assignment.without_float(node), "back")
-            if not one.shortfall:
-                right = one
+            one = self.tried(base.assignment.without_float(node), "back")
+            if one.shortfall <= base.shortfall and not one.missed and one.kept > base.kept:
+                base = one
 
 
-def _order(one: Candidate) -> tuple[float, float]:
+def _order(one: Candidate) -> tuple[float, float, float]:
     return one.order
+
+
+def _fastest(candidates: Sequence[Candidate]) -> Candidate:
+    most = max(one.kept for one in candidates)
+    return min((one for one in candidates if one.kept >= most * (1 - _TIES)), key=lambda one: one.noise)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.mixed.assignment import Assignment
     from harness.mixed.evaluate import Evaluator
@@ -63,30 +63,3 @@ def measure(
         on_step(f"one at a time off: {number} of {min(shortlist, len(ranked))}")
         off[node] = evaluator.outcome(base.with_float(node), indices).noise()
     return [Sensitivity(node, on.get(node, 0.0), off.get(node), saved[node]) for node in ranked]
-
-
-def quietest_methods(
-    evaluator: Evaluator,
-    base: Assignment,
-    tensors: Iterable[str],
-    indices: Sequence[int],
-    going_on: Callable[[], bool],
-    on_step: Callable[[str], None],
-) -> Assignment:
-    """The base with, for each of these tensors, the method whose range makes least noise, the others in float."""
-    palette = evaluator.palette
-    found, methods = base, list(palette.plain)
-    for tensor in tensors:
-        if not going_on():
-            break
-        on_step(f"ranges of {tensor}")
-        around = {node for node, read in palette.inputs.items() if read == tensor} - base.in_float
-        others = [node for node in palette.nodes if node not in around]
-        noise = {}
-        for method in methods:
-            alone = (base if method == methods[0] else base.with_method(tensor, method)).with_float(*others)
-            noise[method] = evaluator.outcome(alone, indices).noise()
-        best = min(methods, key=lambda method: noise[method])
-        if best != methods[0]:
-            found = found.with_method(tensor, best)
-    return found

@@ -37,6 +37,11 @@ class Case:
         return self.precision is Precision.INT8 and self.calibration is None
 
     @property
+    def mixed(self) -> bool:
+        """Whether it runs INT8 as a search for mixed precision left it."""
+        return self.calibration is not None and self.calibration.method.name == "mixed"
+
+    @property
     def id(self) -> str:
         parts = [self.model, self.runtime, self.precision.value]
         if self.calibration is not None or self.ready:

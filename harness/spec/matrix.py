@@ -16,10 +16,23 @@ from harness.spec.routes import calibrates, default_routes, ready_routes, routes
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-__all__ = ["DEFAULT_METHOD", "DEFAULT_POLICY", "FULL", "Matrix", "expand", "first_calibrations", "read_matrix"]
+__all__ = [
+    "DEFAULT_METHOD",
+    "DEFAULT_POLICY",
+    "FULL",
+    "MIXED",
+    "MIXED_CALIBRATION",
+    "Matrix",
+    "expand",
+    "first_calibrations",
+    "read_matrix",
+]
 
 DEFAULT_METHOD = "auto"
 DEFAULT_POLICY = Policy.RAGGED
+MIXED = "int8-mixed"
+"""The word for INT8 as ``harness mix`` left it, among precisions."""
+MIXED_CALIBRATION = Calibration(Method("mixed"), Policy.RAGGED)
 
 _METHODS = ("auto", "minmax", "percentile99.9", "percentile", "percentile99.999", "entropy", "mse")
 
@@ -163,9 +176,10 @@ def expand(
             ]
             continue
         routes = [route for route in wanted if route in there] if wanted and len(there) > 1 else default_routes(*family)
+        chosen = [MIXED_CALIBRATION] if word == MIXED else calibrations
         cases += [
             Case(model, runtime, precision, calibration, layout, route)
-            for calibration, route in itertools.product(calibrations, routes)
+            for calibration, route in itertools.product(chosen, routes)
             if calibrates(route, calibration)
         ]
     cases = list(dict.fromkeys(cases))  # percentile and percentile99.99 are one
@@ -176,10 +190,12 @@ def expand(
 
 
 def first_calibrations(cases: Iterable[Case]) -> list[Case]:
-    """Without all but the first calibration of each INT8 case: of each model, runtime, layout and route."""
+    """Without all but the first calibration of each INT8 case: of each model, runtime, layout and route; mixed
+    precision, which was asked for by name, stays beside it.
+    """
     found: dict[tuple[object, ...], Case] = {}
     for case in cases:
-        found.setdefault((case.model, case.runtime, case.precision, case.layout, case.route), case)
+        found.setdefault((case.model, case.runtime, case.precision, case.layout, case.route, case.mixed), case)
     return list(found.values())
 
 
@@ -215,7 +231,9 @@ def _policy(word: str) -> Policy:
 
 
 def _precision(word: str) -> Precision:
+    if word == MIXED:
+        return Precision.INT8
     try:
         return Precision(word)
     except ValueError:
-        raise UsageError(f"unknown precision {word!r}", todo=f"one of {', '.join(Precision)}") from None
+        raise UsageError(f"unknown precision {word!r}", todo=f"one of {', '.join([*Precision, MIXED])}") from None

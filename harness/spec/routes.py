@@ -51,6 +51,8 @@ def ready_routes(runtime: str, version: str, asked: Collection[Route] = ()) -> t
 
 def calibrates(route: Route, calibration: Calibration) -> bool:
     """Whether a calibration can go by a route: TensorRT's own calibrators have two methods and one shape."""
+    if calibration.method.name == "mixed":  # what stays in float is written in the graph, ranges are of ragged samples
+        return route in {Route.QDQ, Route.QDQ_STRONG} and calibration.policy is Policy.RAGGED
     if route is not Route.CALIBRATOR:
         return True
     return calibration.method.name in ALGORITHMS and calibration.policy in _FIXED_SHAPE

@@ -1,0 +1,280 @@
+"""A search for one model of the workbench: its corpora, palette, gains and times; and the plan that comes out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime
+
+from harness.calibration import pipeline
+from harness.corpus.buckets import PICKING
+from harness.corpus.samples import Corpus
+from harness.errors import UsageError
+from harness.latency import weights_of
+from harness.mixed.corpus import counts_by_cost, unseen
+from harness.mixed.evaluate import Evaluator
+from harness.mixed.gains import Gains, Stopwatch, by_kernels, by_products
+from harness.mixed.palette import Palette
+from harness.mixed.plan import Plan, ranges_of
+from harness.mixed.search import Candidate, Found, Settings, estimated_kept, search
+from harness.paths import cache_dir
+from harness.spec.calibration import Calibration, Dialect, Method, Policy
+from harness.spec.shapes import bucket_names, length_buckets, single
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from harness.calibration.ranges import Ranges
+    from harness.corpus.samples import Feeds
+    from harness.materials import Materials
+    from harness.mixed.assignment import Assignment
+    from harness.spec.model import Bounds
+
+__all__ = ["METHODS", "Asked", "Searched", "bounds_of", "feeds_and_weights", "search_model"]
+
+METHODS = (
+    "mse", "percentile99.5", "percentile99.8", "percentile99.9", "percentile99.95", "percentile", "percentile99.999",
+    "entropy", "minmax",
+)  # fmt: skip
+"""What ranges are tried by, whole and tensor by tensor."""
+
+_FINAL_BLOCKS = 9
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to search for.
+
+    :param bounds: bucket -> bounds; see :func:`bounds_of`.
+    :param keep: the least share of plain INT8's speed-up.
+    :param each: samples of the middle bucket that files are judged by; short buckets get more, long ones fewer.
+    :param budget_s: of the search itself.
+    """
+
+    key: str
+    dialect: Dialect
+    bounds: Mapping[str, Bounds]
+    keep: float = 0.9
+    each: int = 32
+    budget_s: float = 240.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What came of it.
+
+    :param by_method: method -> ranges, that of the plan first.
+    :param seconds: with ranges, references and the last timing.
+    """
+
+    plan: Plan
+    found: Found
+    palette: Palette
+    by_method: dict[str, Ranges]
+    seconds: float
+
+
+def bounds_of(materials: Materials, key: str) -> dict[str, Bounds]:
+    """The model's accuracy bounds, bucket by bucket.
+
+    :raises UsageError: it has none, so nothing says when a file is right.
+    """
+    model = materials.model(key)
+    found = {name: bound for name in bucket_names(model) if (bound := model.bounds_for(name))}
+    if not found:
+        raise UsageError(
+            f"{key} has no accuracy bounds, so nothing says when a file is right",
+            where="mixed precision",
+            todo="--bound score=0.97, or --bound sqnr_db=20, or bounds in harness.toml",
+        )
+    return found
+
+
+def search_model(materials: Materials, asked: Asked, on_step: Callable[[str], None] = lambda _: None) -> Searched:
+    """Search; what was run before for the same model, samples and ranges is not run again.
+
+    Accuracy is ONNX Runtime's on the CPU in both dialects: the numbers that a file computes hardly depend on who
+    computes them. Times are measured here for ``u8s8``; ``s8s8`` is for GPUs, where shares of the products stand for
+    them.
+
+    :raises CalibrationFailed, DataError: see :func:`harness.calibration.pipeline.calibrate`, :func:`unseen`.
+    """
+    begun, key, dialect = time.monotonic(), asked.key, asked.dialect
+    prepared, model = materials.prepared(key), materials.model(key)
+    on_step("ranges by every method")
+    by_method = _ranges(materials, key, dialect)
+    palette = Palette.of(prepared, by_method, dialect)
+    corpus = _corpus(materials, asked)
+    evaluator = Evaluator(
+        palette, prepared, model, corpus, materials.output(key), materials.score(key),
+        journal=_journal(prepared, corpus, by_method, dialect, materials),
+    )  # fmt: skip
+    feeds, weights = feeds_and_weights(materials, asked)
+    on_step("what INT8 saves, operator by operator")
+    if dialect is Dialect.U8S8:
+        gains = by_kernels(palette, prepared, feeds, weights)
+        watch = Stopwatch(next(iter(palette.plain.values())), prepared, feeds, weights, asked.seed)
+        kept = _timed(watch, palette)
+    else:
+        gains, watch = by_products(palette, feeds, weights), None
+        kept = _estimated(gains)
+    settings = Settings(asked.bounds, asked.keep, asked.budget_s)
+    found = search(evaluator, gains, settings, kept, on_step=on_step)
+    best = found.best
+    method = next(iter(by_method))
+    ranges = ranges_of(palette.prepared, palette.nodes, dialect, by_method, best.assignment)
+    nothing = found.candidates[0].assignment
+    evidence = _evidence(asked, found, evaluator, gains, corpus, materials)
+    if watch is not None:
+        plain, mixed = watch.speedups(
+            [next(iter(palette.plain.values())), palette.paint(best.assignment)], _FINAL_BLOCKS
+        )
+        evidence |= {"speedup_plain": plain, "speedup": mixed, "speedup_kept": mixed / plain}
+    evidence["plain_ranges"] = ranges_of(palette.prepared, palette.nodes, dialect, by_method, nothing)
+    seconds = time.monotonic() - begun
+    plan = Plan(key, prepared.name, dialect, method, best.assignment, ranges, {**evidence, "seconds": seconds})
+    return Searched(plan, found, palette, by_method, seconds)
+
+
+def feeds_and_weights(materials: Materials, asked: Asked) -> tuple[dict[str, Feeds], dict[str, float]]:
+    """What is timed: of each bucket a sample of the search near its opt, and the bucket's share of the traffic."""
+    feeds = _near_opt(materials, asked.key, _corpus(materials, asked))
+    lengths = materials.corpus(asked.key, "calibration").lengths
+    return feeds, weights_of(materials.model(asked.key), lengths)
+
+
+def _ranges(materials: Materials, key: str, dialect: Dialect) -> dict[str, Ranges]:
+    """Method -> ranges off one observation, what ``auto`` chooses first."""
+    prepared, model = materials.prepared(key), materials.model(key)
+    corpus, layout = materials.corpus(key, "calibration"), single(model)
+    seen = pipeline.observed(prepared, model, corpus, Policy.RAGGED, layout)
+
+    def calibrated(method: Method) -> pipeline.Calibrated:
+        calibration = Calibration(method, Policy.RAGGED)
+        return pipeline.from_observed(seen, prepared, model, corpus, corpus.lengths, calibration, layout, dialect)
+
+    auto = calibrated(Method("auto"))
+    first = str(auto.methods[0])
+    rest = {name: calibrated(Method.parse(name)).ranges[0] for name in METHODS if name != first}
+    return {first: auto.ranges[0], **rest}
+
+
+def _corpus(materials: Materials, asked: Asked) -> Corpus:
+    entry = materials.entries[asked.key]
+    counts = counts_by_cost(entry, asked.each)
+    calibration = materials.corpus(asked.key, "calibration")
+    described = f"{PICKING}/{entry.version}/{calibration.digest}/{counts}/{asked.seed}"
+    name = hashlib.sha256(described.encode()).hexdigest()[:16]
+    folder = cache_dir("corpora") / f"{asked.key}-search-{name}"
+    kept = Corpus.open(folder) if entry.lasting else None
+    if kept is not None:
+        return kept
+    drawn = unseen(entry, calibration, counts, asked.seed + 1)
+    return Corpus.write(folder, entry.model, drawn, f"{asked.key} search, seed {asked.seed}")
+
+
+def _journal(
+    prepared: Path, corpus: Corpus, by_method: Mapping[str, Ranges], dialect: Dialect, materials: Materials
+) -> Path:
+    """Everything that a run's outcome depends on, but the assignment and the samples' indices."""
+    described = json.dumps([
+        prepared.name, corpus.digest, dialect.value, onnxruntime.__version__,
+        {method: sorted(ranges.items()) for method, ranges in by_method.items()},
+        sorted(f"{entry.model.output} {entry.model.score}" for entry in materials.entries.values()),
+    ])  # fmt: skip
+    return cache_dir("mixed") / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.jsonl"
+
+
+def _near_opt(materials: Materials, key: str, corpus: Corpus) -> dict[str, Feeds]:
+    """Of each bucket the sample whose length is nearest to its opt: what is timed."""
+    model = materials.model(key)
+    buckets = length_buckets(model)
+    found = {}
+    for name, profile in zip(bucket_names(model), buckets.profiles, strict=True):
+        inside = [index for index, length in enumerate(corpus.lengths) if length in profile]
+        if inside:
+            found[name] = corpus[min(inside, key=lambda index: (abs(corpus.lengths[index] - profile.opt), index))]
+    return found
+
+
+def _timed(watch: Stopwatch, palette: Palette) -> Callable[[Assignment], float]:
+    """Ranges change no times: files that differ by them alone are timed once."""
+    seen: dict[tuple[frozenset[str], ...], float] = {}
+
+    def kept(assignment: Assignment) -> float:
+        key = (assignment.in_float, assignment.float_outputs, assignment.float_readers)
+        if key not in seen:
+            seen[key] = watch.kept(palette.paint(assignment))
+        return seen[key]
+
+    return kept
+
+
+def _estimated(gains: Gains) -> Callable[[Assignment], float]:
+    return lambda assignment: estimated_kept(gains, assignment.in_float)
+
+
+def _evidence(
+    asked: Asked, found: Found, evaluator: Evaluator, gains: Gains, corpus: Corpus, materials: Materials
+) -> dict[str, Any]:
+    best = found.best
+    return {
+        "bounds": {
+            name: {field: value for field, value in vars(bound).items() if value is not None}
+            for name, bound in asked.bounds.items()
+        },
+        "keep": asked.keep,
+        "times": "measured" if gains.how == "kernels" else "shares of the products",
+        "calibration_digest": materials.corpus(asked.key, "calibration").digest,
+        "search_digest": corpus.digest,
+        "samples": {name: len(ones) for name, ones in best.outcome.buckets.items()},
+        "seed": asked.seed,
+        "onnxruntime": onnxruntime.__version__,
+        "finished": found.finished,
+        "files": len(found.candidates),
+        "runs": evaluator.runs,
+        "met": not best.missed,
+        "met_for_certain": not best.shortfall,
+        "plain": _reached(found.candidates[0]),
+        "reached": _reached(best),
+        "front": [_reached(one) for one in found.front()],
+        "operators": [
+            {
+                "node": one.node,
+                "noise_db": _db(one.on),
+                "without_db": None if one.off is None else _db(one.off),
+                "saved": one.saved,
+                "in_float": one.node in best.assignment.in_float,
+            }
+            for one in found.sensitivities
+        ],
+    }
+
+
+def _reached(one: Candidate) -> dict[str, Any]:
+    return {
+        "step": one.step,
+        "kept": one.kept,
+        "shortfall": one.shortfall,
+        "sqnr_db": -_db(one.noise),
+        "in_float": len(one.assignment.in_float),
+        "buckets": {
+            name: {
+                "sqnr_db": min(one.outcome.sqnr_db(name), 999.0),
+                "score": one.outcome.score(name),
+                "score_interval": one.outcome.score_interval(name),
+            }
+            for name in one.outcome.buckets
+        },
+    }
+
+
+def _db(ratio: float) -> float:
+    return 10 * math.log10(max(ratio, 1e-12))
