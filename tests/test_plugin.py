@@ -95,13 +95,12 @@ def test_model_without_a_varying_axis(refused, tmp_path):
 def test_quantized_model(refused, tmp_path):
     graph = helper.make_graph(
         [
-            helper.make_node("QuantizeLinear", ["x", "s"], ["q"]),
-            helper.make_node("DequantizeLinear", ["q", "s"], ["y"]),
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
         ],
         "quantized",
         [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1, "T"])],
         [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 1, "T"])],
-        [helper.make_tensor("s", onnx.TensorProto.FLOAT, [], [0.1])],
     )
     path = tmp_path / "quantized.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)

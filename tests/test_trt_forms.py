@@ -90,7 +90,7 @@ def test_every_fixture_computes_the_same(key, monkeypatch):
     except FetchFailed as error:
         pytest.skip(f"needs the network: {error}")
     made = form(path, model=entry.model)
-    assert made != path
+    assert (made != path) == (key != "digits")  # which is 2-D and says all of its shapes
     proto = onnx.load(made)
     weights = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
     assert not [n.name for n in proto.graph.node if n.op_type.startswith("Conv") and weights.get(n.input[1]) == 3]

@@ -22,12 +22,15 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from harness.calibration.artefacts import int8
 from harness.cli import cli, main
 from harness.commands.configured import configured_models
 from harness.commands.examples import commands_of
 from harness.corpus.registry import pick
+from harness.modelfile import prepare
 from harness.results.store import Store
 from harness.runtimes.serve import RUNTIMES
+from harness.spec.calibration import Dialect
 from harness.spec.config import find_config
 from harness.trtexec import FLAGS
 from harness.workers import Environment
@@ -111,6 +114,8 @@ def folder(tmp_path_factory):
     """A folder of somebody who follows the guide: a model, samples, and the files that the guide shows."""
     folder = tmp_path_factory.mktemp("guide")
     encoder(folder / "encoder.onnx")
+    ranges = dict.fromkeys(("columns", "r1", "rows"), (-12.0, 12.0))
+    shutil.copy(int8(prepare(folder / "encoder.onnx"), ranges, Dialect.S8S8), folder / "encoder.qat.onnx")
     (folder / "samples").mkdir()
     random = np.random.default_rng(1)
     for index, frames in enumerate((20, 400, 60, 30, 120, 90, 900, 1500, 250, 700)):

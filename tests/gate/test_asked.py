@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.catalogue import ENTRIES
 from harness.errors import EnvironmentMissing, UsageError
 from harness.gate.asked import Asked, environment, matrix_of, seconds, sides
 from harness.gate.recorded import Recorded
@@ -88,17 +89,18 @@ def test_two_hosts_are_refused(monkeypatch):
         sides(None, "a", "b", "here")
 
 
+VAD = {"vad": ENTRIES["vad"]}
+
+
 def test_what_shares_no_case_is_refused():
     int8 = Matrix(precisions=("int8",), layouts=("single",))
     asked = Asked(stand_in("10.16.1"), stand_in("11.4.0"))
     with pytest.raises(UsageError, match="share no case"):
-        asked.pairs(int8, ["vad"])
-    assert len(asked.pairs(Matrix(layouts=("single",)), ["vad"]).both) == 2
+        asked.pairs(int8, VAD)
+    assert len(asked.pairs(Matrix(layouts=("single",)), VAD).both) == 2
     empty = Recorded("r", stand_in("8.5"), builds={"vad-other-case": {}})
     with pytest.raises(UsageError, match=r"none of the 1 case\(s\)"):
-        Asked(empty.environment, stand_in("8.6"), empty).pairs(
-            Matrix(precisions=("fp32",), layouts=("single",)), ["vad"]
-        )
+        Asked(empty.environment, stand_in("8.6"), empty).pairs(Matrix(precisions=("fp32",), layouts=("single",)), VAD)
 
 
 def test_a_recorded_candidate_wants_a_recorded_baseline(tmp_path):

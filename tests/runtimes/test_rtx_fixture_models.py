@@ -22,7 +22,7 @@ from tests.runtimes.rtx_probes import NO_INT8_KERNEL, VERSIONS, WANTS_A_GPU, env
 
 SAMPLES = 3
 LONGEST = 4  # times opt: enough for a range, and quick
-INT8 = {"plc": 16, "rec": 47, "text": 24, "vad": 6, "wave": 6, "wave_len": 6}
+INT8 = {"digits": 6, "plc": 16, "rec": 47, "text": 24, "vad": 6, "wave": 6, "wave_len": 6}
 """Operators that compute in INT8: all that are quantized. Of the 36 of text 18 became 6, three of one input."""
 
 
