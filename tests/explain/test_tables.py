@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from harness.corpus.registry import load_catalogue
 from harness.explain.beside import beside, by_role
 from harness.explain.explained import Explained, as_data, inputs_at, record
 from harness.explain.roofline import Scale, roofline
 from harness.explain.tables import Effort, table
 from harness.results.record import decode, encode
+from harness.results.store import Store
 from harness.spec.calibration import Calibration, Method, Policy, Precision
-from harness.spec.case import Case
+from harness.spec.case import Case, read_case
+from harness.spec.config import find_config
+from harness.spec.matrix import Matrix
+from harness.workbench import Workbench
+from harness.workers import Workers
+from harness.workers.environments import of_interpreter
 
+ROOT = Path(__file__).parents[2]
 QUICK = Effort(seconds=0.02, least=5, most=9)
 
 
@@ -81,3 +92,24 @@ def test_records_hold_tables(bench, case, int8):
     assert read["values"]["against"]["case"] == case.id
     assert read["values"]["layers"][0]["name"] == now.layers[0].name
     assert as_data(found)["beside"][0]["length"] == 16
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8-minmax-ragged"])
+def test_a_real_model_layer_by_layer(precision, tmp_path):
+    """vad on this interpreter's ONNX Runtime, with its own data out of the shared cache."""
+    (there,) = (one for one in of_interpreter(sys.executable) if one.name.endswith("-cpu"))
+    entry = load_catalogue(find_config(ROOT))["vad"]
+    with closing(Store(tmp_path).open_run()) as run:
+        bench = Workbench({"vad": entry}, {there.name: there}, Workers(), run, Matrix(samples=6, tests=1), 0)
+        with closing(bench):
+            case = read_case(f"vad-{there.name}-{precision}-single")
+            (given,) = inputs_at(bench, "vad", [54])
+            found = table(bench, case, given, QUICK)
+            counts = bench.coverage(case, bench.build(case))[0]
+    weighted = [layer for layer in found.layers if layer.role == "compute"]
+    assert sum(layer.precision == "int8" for layer in weighted) == counts["int8"]
+    assert {"/encoder.0/Conv", "/recurrent/LSTM"} <= {node for layer in weighted for node in layer.nodes}
+    assert set(counts["in_float"]) <= {layer.name for layer in weighted if layer.precision == "fp32"}
+    assert None not in {value for layer in found.layers for value in (layer.operations, layer.moved_bytes)}
+    (lstm,) = (layer for layer in weighted if "/recurrent/LSTM" in layer.nodes)
+    assert lstm.operations >= 2 * 54 * 4 * 128 * (128 + 128)
