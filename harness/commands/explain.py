@@ -74,7 +74,7 @@ def explain(**options: Any) -> None:  # noqa: ANN401 - click's options, of every
     from harness.explain.explained import explained, record
 
     with _opened(asked) as (bench, case, other):
-        found = explained(bench, case, other, asked.lengths)
+        found = explained(bench, case, other, asked.lengths, note)
         record(bench, case, found)
     _tell([found], asked)
 

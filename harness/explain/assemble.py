@@ -67,9 +67,15 @@ def typical_us(runs_ms: Sequence[float]) -> float:
 
 
 def _heaviest(row: Row, counted: Costs) -> str:
-    """The operator of the node that computes most, for runtimes that call a layer by words of their own."""
+    """The operator of the node that computes most, for runtimes that call a layer by words of their own.
+
+    In brackets where the node is another layer's, and this one only prepares or ends it.
+    """
     mine = [counted.nodes[name] for name in row.nodes if name in counted.nodes]
-    return max(mine, key=lambda one: one.operations or 0).operator if mine else ""
+    if mine:
+        return max(mine, key=lambda one: one.operations or 0).operator
+    said = next((counted.nodes[name].operator for name in row.words if name in counted.nodes), "")
+    return f"({said})" if said else ""
 
 
 def _role(row: Row, counted: Costs) -> Role:

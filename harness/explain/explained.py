@@ -18,7 +18,7 @@ from harness.explain.tables import table
 from harness.measure.arms import Input
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harness.explain.finding import Finding
     from harness.explain.layer import LayerTable, Roofline
@@ -44,15 +44,22 @@ class Explained:
     findings: tuple[Finding, ...] = ()
 
 
-def explained(bench: Workbench, case: Case, other: Case | None = None, lengths: Sequence[int] = ()) -> Explained:
+def explained(
+    bench: Workbench,
+    case: Case,
+    other: Case | None = None,
+    lengths: Sequence[int] = (),
+    told: Callable[[str], None] = lambda _: None,
+) -> Explained:
     """Build and profile a case, and what it stands beside.
 
     :param lengths: each bucket's opt where none is given.
+    :param told: hears of what takes a while.
     :raises UsageError: a length out of the model's range.
     :raises HarnessError: see :func:`harness.explain.tables.table`.
     """
     inputs = inputs_at(bench, case.model, lengths)
-    roof = roofline(bench, case.runtime) if bench.environment(case).can_run else None
+    roof = roofline(bench, case.runtime, told=told) if bench.environment(case).can_run else None
     tables = tuple(table(bench, case, given) for given in inputs)
     baseline = tuple(table(bench, other, given) for given in inputs) if other is not None else ()
     findings: tuple[Finding, ...] = ()

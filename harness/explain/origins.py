@@ -51,6 +51,7 @@ class Row:
     """A layer as a runtime tells of it.
 
     :param inserted: it can have no node of the model (a reorder, a reformat).
+    :param named: its words are all of its nodes.
     :param swallows: it may compute more of the model than its words name.
     :param operator: empty where the runtime's word for it says less than the node that computes most.
     :param words: names of nodes that its name or its metadata hold, the surest first.
@@ -65,6 +66,7 @@ class Row:
     words: tuple[str, ...] = ()
     kernel: str = ""
     inserted: bool = False
+    named: bool = False
     swallows: bool = False
     nodes: tuple[str, ...] = ()
 
@@ -99,17 +101,19 @@ def origins(model: ModelProto, rows: Sequence[Row]) -> list[Row]:
     """
     graph = _Graph(model)
     owner: dict[int, int] = {}
-    for at, row in enumerate(rows):
-        for index in _named(graph, row):
+    # What several rows name is that of the one which is there for a product: the others are its head and tail.
+    for at in sorted(range(len(rows)), key=lambda at: rows[at].role != "compute"):
+        for index in _named(graph, rows[at]):
             owner.setdefault(index, at)
     anchored = {at: [index for index, one in owner.items() if one == at] for at in set(owner.values())}
     known = _known_tensors(graph, rows)
     for at, row in enumerate(rows):
-        if row.inserted or row.role == "quantize":
+        if row.inserted or row.named or row.role == "quantize":
             continue
         ends = {known[one.name] for one in row.outputs if known.get(one.name)}
         starts = {known[one.name] for one in row.inputs if known.get(one.name)}
-        _between(graph, owner, at, ends, starts)
+        told = all(known.get(one.name) for one in row.inputs if not one.constant)
+        _between(graph, owner, at, ends, starts, stops=set() if told else set(anchored.get(at, ())))
         if row.role == "compute":
             _find_product(graph, owner, at, anchored.get(at, ()))
         if not ends and row.role == "compute":
@@ -182,8 +186,13 @@ def _same(graph: _Graph, name: str) -> str:
     return name if name in graph.nodes[index].output else ""
 
 
-def _between(graph: _Graph, owner: dict[int, int], at: int, ends: Iterable[str], starts: set[str]) -> None:
-    """Give a row what lies between the model's tensors at its ends, as far as no other row has it."""
+def _between(
+    graph: _Graph, owner: dict[int, int], at: int, ends: Iterable[str], starts: set[str], stops: set[int]
+) -> None:
+    """Give a row what lies between the model's tensors at its ends, as far as no other row has it.
+
+    :param stops: nodes behind which nothing before them is its own, where not all of its inputs can be told.
+    """
     todo = [graph.producer[name] for name in ends if name not in starts and name in graph.producer]
     seen: set[int] = set()
     while todo:
@@ -192,6 +201,8 @@ def _between(graph: _Graph, owner: dict[int, int], at: int, ends: Iterable[str],
             continue
         seen.add(index)
         owner[index] = at
+        if index in stops:
+            continue
         todo += [graph.producer[name] for name in graph.nodes[index].input
                  if name in graph.producer and name not in starts]  # fmt: skip
 

@@ -31,7 +31,7 @@ from harness.workbench import Workbench
 from harness.workers.places import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from harness.corpus.samples import Feeds
@@ -62,10 +62,17 @@ CPU = Scale(((256, 256), (256, 512), (1024, 1024)), (64, 256, 512, 1024, 4096, 4
 GPU = Scale(((8192, 1024), (16384, 2048)), (2048, 16384, 131072))
 
 
-def roofline(bench: Workbench, runtime: str, scale: Scale | None = None, effort: Effort | None = None) -> Roofline:
+def roofline(
+    bench: Workbench,
+    runtime: str,
+    scale: Scale | None = None,
+    effort: Effort | None = None,
+    told: Callable[[str], None] = lambda _: None,
+) -> Roofline:
     """What the environment of that name reaches on its host; from the cache where it was measured before.
 
     :param scale: :data:`CPU` or :data:`GPU` by where it runs, unless it is said.
+    :param told: hears that it takes a while, where it does.
     :raises HarnessError: it cannot run there; a precision that it does not build is left out.
     """
     environment = bench.environments[runtime]
@@ -77,6 +84,7 @@ def roofline(bench: Workbench, runtime: str, scale: Scale | None = None, effort:
     kept = cache_dir("roofline") / f"{environment.runtime}-{name}.json"
     if (found := _read(kept)) is not None:
         return found
+    told(f"measuring once what {environment.name} reaches on this machine: products and traffic, some 20 s on a CPU")
     probes = Workbench(
         probe_entries(scale), bench.environments, bench.workers, bench.run, Matrix(samples=1, tests=1), 0,
         turns=bench.turns,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from harness.explain.beside import by_role
 from harness.explain.layer import ROLES
 from harness.report.plain import new_table
+from harness.report.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,7 @@ def layer_table(table: LayerTable, roofline: Roofline | None, top: int) -> Table
         reached = roofline.reached(layer) if roofline is not None else None
         times = (_time(layer.time_us), _percent(table.share(layer))) if timed else ()
         shown.add_row(
-            _named(layer), layer.operator, layer.precision, *times,
+            _named(layer), visible(layer.operator), layer.precision, *times,
             _amount(layer.operations), _amount(layer.moved_bytes),
             "" if layer.intensity is None else f"{layer.intensity:.3g}",
             *((_percent(reached),) if timed else ()),
@@ -107,15 +108,16 @@ def roofline_line(roofline: Roofline) -> str:
 
 
 def _named(layer: Layer) -> str:
-    name = layer.name or layer.operator
-    return f"{name}\n  {layer.kernel}" if len(layer.kernel) > _SHORTEST and layer.kernel != name else name
+    name = visible(layer.name or layer.operator)  # before its width is counted
+    said = {name, layer.operator}
+    return f"{name}\n  {visible(layer.kernel)}" if len(layer.kernel) > _SHORTEST and layer.kernel not in said else name
 
 
 def _called(pair: Pair) -> str:
     if pair.nodes:
         more = f" +{len(pair.nodes) - 1}" if len(pair.nodes) > 1 else ""
-        return f"{pair.nodes[0]}{more}"
-    return ", ".join(layer.name for layer in (*pair.baseline, *pair.candidate))
+        return visible(f"{pair.nodes[0]}{more}")
+    return visible(", ".join(layer.name for layer in (*pair.baseline, *pair.candidate)))
 
 
 def _how(layers: Sequence[Layer]) -> str:
@@ -123,7 +125,7 @@ def _how(layers: Sequence[Layer]) -> str:
     if not layers:
         return "-"
     most = max(layers, key=lambda one: one.time_us or 0.0)
-    return f"{most.precision} {most.operator}".strip()
+    return visible(f"{most.precision} {most.operator}".strip())
 
 
 def _sum(us: float, whole: float | None) -> str:

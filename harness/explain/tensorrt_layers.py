@@ -50,9 +50,11 @@ def rows(
 def _row(one: Mapping[str, Any], names: Mapping[str, str]) -> Row:
     name, kind = str(one.get("Name", "")), str(one.get("LayerType", ""))
     metadata = str(one.get("Metadata", ""))
-    words = tuple(word for word in _words(name, metadata) if word in names)
     tactic = str(one.get("TacticName", ""))
-    inserted = not words and (name.startswith("Reformatting CopyNode") or kind.lower() in {"reformat", "noop"})
+    copies = name.startswith("Reformatting CopyNode")  # "... for Input Tensor 0 to NODE"
+    words = () if copies else tuple(word for word in _words(name, metadata) if word in names)
+    inserted = copies or (not words and kind.lower() in {"reformat", "noop"})
+    foreign = bool(_FOREIGN.match(name)) and not metadata
     role: Role = "other"
     if inserted:
         role = "reformat"
@@ -68,9 +70,10 @@ def _row(one: Mapping[str, Any], names: Mapping[str, str]) -> Row:
         inputs=(*_ends(one.get("Inputs", ())), *_weights(one)),
         outputs=tuple(_ends(one.get("Outputs", ()))),
         words=words,
-        kernel=tactic or (f"{kind}:{name}" if kind == "kernel" else kind),
+        kernel=tactic or (name if kind == "kernel" else kind),
         inserted=inserted,
-        swallows=bool(_FOREIGN.match(name)) and not metadata,
+        named=bool(words) and not foreign,
+        swallows=foreign,
     )
 
 

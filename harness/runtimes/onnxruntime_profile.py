@@ -23,6 +23,8 @@ def layers(model: bytes, profile: str, fed: Mapping[str, "tuple[str, list[int]]"
     :raises ValueError: either cannot be read.
     """
     nodes, constants = read_graph(model)
+    # The profiler's own name for one that has none, as those of an inlined function have none.
+    nodes = [node._replace(name=node.name or f"{node.operator}_{at}") for at, node in enumerate(nodes)]
     events = {name: (at, args) for at, (name, _, args) in reversed(list(enumerate(_kernels(profile))))}
     known = {name: {"Datatype": dtype, "Dimensions": dims} for name, (dtype, dims) in {**fed, **constants}.items()}
     for node in nodes:

@@ -94,3 +94,28 @@ def test_a_failure_while_running_carries_the_runtimes_words(tmp_path):
             call({"x": np.array([9])})
         assert caught.value.kind == "run"
         assert "out of" in caught.value.detail
+
+
+def test_layers_and_times_of_a_kept_feed(conv, qdq_conv):
+    engine = OnnxRuntime().load(str(qdq_conv), {})
+    engine.keep("here", _feed(16))
+    told, times = engine.layers("here"), engine.layer_times("here", 4)
+    assert [one["Name"] for one in told if one["Name"] not in times] == [], "both tell of one graph"
+    assert {len(runs) for runs in times.values()} == {4}
+    assert all(end["Dimensions"] is not None for one in told for end in (*one["Inputs"], *one["Outputs"]))
+    (product,) = (one for one in told if one["LayerType"] == "QLinearConv")
+    weights = [end for end in product["Inputs"] if end.get("Constant") and end["Datatype"] == "int8"]
+    assert [end["Dimensions"] for end in weights if len(end["Dimensions"]) == 3] == [list(onnx_weights(qdq_conv))]
+    assert next(end["Dimensions"] for end in told[0]["Inputs"]) == [1, 4, 16]
+    assert told[0]["Inputs"][0]["Name"] == "x", "in the order in which they run"
+
+    plain = OnnxRuntime().load(str(conv), {})
+    assert [one["LayerType"] for one in plain.layers() if "Conv" in one["LayerType"]], "without a feed, without shapes"
+    plain.close()
+    with pytest.raises(RuntimeFailure, match="closed"):
+        plain.layers()
+
+
+def onnx_weights(path):
+    """Dimensions of the weight of the only convolution."""
+    return next(one.dims for one in onnx.load(path).graph.initializer if len(one.dims) == 3)

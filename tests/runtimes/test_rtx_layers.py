@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.runtimes.rtx_layers import coverage
+from harness.runtimes.rtx_layers import coverage, layers
 
 WEIGHTS = '  tensor={ const_payload_size=65536 dims={ 256 256 } name="w" offset=0 strides={ 256 1 } type=int8 }'
 INPUT = '  tensor={{ dims={{ "n" 256 }} mem_prop=0 name="{name}" offset=0 strides={{ 256 1 }} type={type} }}'
@@ -94,3 +94,21 @@ def test_what_operators_are_called_in_a_model():
 )
 def test_where_nothing_is_told_nothing_is_known(engine):
     assert coverage(engine) is None
+
+
+def test_layers_say_which_nodes_they_compute():
+    said = r'layers="[ONNX Layer: conv]' + "\x1f" + r'[ONNX Layer: relu]"'
+    kernel = (
+        '  function={ name=__myl_MulRelu fqn=__myl_MulRelu_0x1 args={ "x" "y" } input_args={ "x" } output_args={ "y" } '
+        f"binary=0 stream=0 {said} }}"
+    )
+    helper = '  add={ name="counter" output={"n" } input={"n" "one" } stream=0  layers="" }'
+    engine = b"".join([program(WEIGHTS, tensor("x", "int8"), tensor("y", "half"), kernel, helper, product())] * 2)
+    fused, plain = layers(engine)
+    assert (fused["Name"], fused["LayerType"]) == ("__myl_MulRelu", "kernel")
+    assert fused["Metadata"] == "[ONNX Layer: conv]\x1f[ONNX Layer: relu]"
+    assert [(end["Name"], end["Datatype"]) for end in (*fused["Inputs"], *fused["Outputs"])] == [
+        ("x", "int8"), ("y", "half"),
+    ]  # fmt: skip
+    assert (plain["Name"], plain["LayerType"]) == ("product", "MatMul"), "two profiles have it, and it is told once"
+    assert layers(b"no engine") == []

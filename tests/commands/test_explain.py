@@ -1,0 +1,72 @@
+"""`harness explain`: on a model of one's own, as a table, as JSON, as records; and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.cli import main
+from harness.explain import explained
+from harness.explain.layer import Roofline
+
+
+@pytest.fixture
+def project(cache, model, data, tmp_path, monkeypatch):
+    (tmp_path / "harness.toml").write_text(
+        f'[[models]]\npath = "{model.name}"\naxes = ["x:1=frames"]\nrange = "4:10:20"\ndata = "{data.name}"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(explained, "roofline", lambda *_, **__: Roofline({"fp32": 1e11, "int8": 4e11}, 3e10))
+    return tmp_path
+
+
+@pytest.fixture
+def run(project, capsys):
+    def run(*arguments, code=0):
+        assert main(["explain", *map(str, arguments)]) == code
+        return capsys.readouterr()
+
+    return run
+
+
+def test_int8_beside_fp32_and_a_record_of_it(run, project):
+    said = run("small", "--length", "12", "--method", "minmax", "--top", "3").out
+    for part in ("small-onnxruntime-", "at 12 frames", "what got slower first", "QuantizeLinear"):
+        assert part in said
+    assert max(map(len, said.splitlines()[2:6])) <= 100
+    (file,) = (project / "results").glob("*.jsonl")
+    made = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [one["kind"] for one in made if one["kind"] != "run"] == ["layers"]
+    assert main(["report", "--out", "pages"]) == 0, "a run that is nothing but layers has pages, too"
+
+
+def test_all_of_it_as_json_without_a_side(run):
+    (case,) = json.loads(run("small", "--precision", "fp32", "--length", "8", "--length", "16", "--json").out)["cases"]
+    assert [table["length"] for table in case["tables"]] == [8, 16]
+    assert case["baseline"] == case["beside"] == []
+    assert {layer["precision"] for layer in case["tables"][0]["layers"]} == {"fp32"}
+    assert all(layer["roof_reached"] > 0 for layer in case["tables"][0]["layers"] if layer["moved_bytes"])
+
+
+def test_a_case_by_its_id_against_another(run):
+    (case,) = json.loads(run("small", "--precision", "fp32", "--length", "8", "--json").out)["cases"]
+    name = case["tables"][0]["case"]
+    other = name.replace("fp32", "int8-minmax-ragged")
+    (case,) = json.loads(run(other, "--against", name.replace("fp32", "fp16"), "--length", "8", "--json").out)["cases"]
+    assert (case["tables"][0]["case"], case["baseline"][0]["case"]) == (other, name.replace("fp32", "fp16"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "which case"),
+        (("small", "--length", "21"), "not in the model's range"),
+        (("small", "--against", "int9"), "is no case"),
+        (("small", "--against", "other-onnxruntime-1.32.0-cpu-fp32-single"), "another model"),
+        (("nothing",), "no model and no file"),
+    ],
+)
+def test_what_is_refused(run, arguments, said):
+    words = arguments or ("--top", "3")
+    assert said in run(*words, code=2).err

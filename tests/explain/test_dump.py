@@ -1,0 +1,124 @@
+"""What a machine with a GPU wrote, read here; written by the program that runs there, on the stand-in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.corpus.own import own_entry
+from harness.errors import DataError, UsageError
+from harness.explain.dump import read_dumps
+from harness.modelfile import prepare, read_facts
+from harness.trt_forms import for_parser
+from tests.fake_tensorrt import interpreter
+
+PROGRAM = Path(__file__).parents[2] / "benchmarks" / "gpu" / "layers.py"
+
+
+@pytest.fixture
+def project(cache, file, tmp_path, monkeypatch):
+    (tmp_path / "harness.toml").write_text(
+        f'[[models]]\npath = "{file.name}"\naxes = ["x:2=frames"]\nrange = "4:16:64"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def jobs(project, file):
+    """FP32 and FP16 of the small model, and one that cannot be built."""
+    folder = project / "jobs"
+    folder.mkdir()
+    model = own_entry(str(file), axes=["x:2=frames"], range_="4:16:64", data=None).model
+    prepared = prepare(file, model)
+    formed = for_parser(prepared, "tensorrt", "8.6.0", model, read_facts(prepared))
+    (folder / "small.onnx").write_bytes(formed.read_bytes())
+    np.savez(folder / "small-10.npz", x=np.ones((1, 8, 10), np.float32))
+    profiles = [{"x": [[1, 8, 4], [1, 8, 16], [1, 8, 64]]}]
+    lengths = [
+        {"length": 10, "shapes": {"x": [1, 8, 10]}, "dtypes": {"x": "float32"}, "feeds": "small-10.npz"},
+        {"length": 20, "shapes": {"x": [1, 8, 20]}, "dtypes": {"x": "float32"}},
+    ]
+    base = {"runtime": "tensorrt", "version": "8.6.0", "files": {}, "lengths": lengths, "onnx": "small.onnx"}
+    made = [
+        {**base, "case": "small-tensorrt-8.6.0-fp32-single", "build": {"profiles": profiles, "flags": ["-TF32"]}},
+        {**base, "case": "small-tensorrt-8.6.0-fp16-single", "build": {"profiles": profiles, "flags": ["FP16"]}},
+        {**base, "case": "small-tensorrt-8.6.0-int8-mse-ragged-single", "build": {"profile": "unknown"}},
+    ]
+    (folder / "jobs.json").write_text(json.dumps(made))
+    return folder
+
+
+def test_there_and_back(jobs, tmp_path):
+    python, out = interpreter("8.6", tmp_path / "fake"), tmp_path / "layers.jsonl"
+    command = [str(python), str(PROGRAM), "run", str(jobs), str(out), "--repeats", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert ["failed" in one for one in lines] == [False, False, False, False, True]
+    assert "unknown option 'profile'" in lines[-1]["failed"]
+
+    fp32, fp16 = read_dumps([out])
+    assert [table.length for table in fp32.tables] == [10, 20]
+    assert fp32.baseline == ()
+    assert [table.case for table in fp16.baseline] == ["small-tensorrt-8.6.0-fp32-single"] * 2
+    (conv,) = (layer for layer in fp16.tables[1].layers if layer.nodes == ("conv",))
+    assert (conv.precision, conv.operations) == ("fp16", 2 * 16 * 8 * (3 * 20 - 2)), "the model was looked up here"
+    assert fp16.unit == "frames"
+
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert again.stdout.count("small-tensorrt-8.6.0-fp") == 0, "what is there is not built again"
+
+
+LINE = {
+    "case": "other-tensorrt-8.6.0-fp32-single", "runtime": "tensorrt", "version": "8.6.0", "length": 5,
+    "shapes": {"x": [1, 5]}, "layers": [{"Name": "Conv_0", "LayerType": "CaskConvolution"}],
+    "times_ms": {"Conv_0": [0.01, 0.02]}, "whole_us": 20.0,
+}  # fmt: skip
+
+
+def written(folder, *lines):
+    path = folder / "dump.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return path
+
+
+def test_a_model_that_is_not_here_has_names_and_times(project):
+    (found,) = read_dumps([written(project, LINE)])
+    (layer,) = found.tables[0].layers
+    assert (layer.name, layer.time_us, layer.nodes, layer.operations) == ("Conv_0", pytest.approx(10), (), None)
+
+
+def test_probes_make_the_roof(project):
+    probe = {
+        **LINE, "case": "roofline_product1024-tensorrt-8.6.0-fp32-single", "length": 8192,
+        "shapes": {"x": [8192, 1024]}, "layers": [{"Name": "product", "LayerType": "gemm", "Inputs": [
+            {"Name": "x", "Dimensions": [8192, 1024], "Format/Datatype": "Row major linear FP32"}]}],
+        "times_ms": {"product": [1.0]},
+    }  # fmt: skip
+    (found,) = read_dumps([written(project, LINE, probe)])
+    assert found.roofline.operations_per_s == {"fp32": pytest.approx(2 * 8192 * 1024 * 1024 / 1e-3)}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "no JSON"),
+        ({**LINE, "layers": "none"}, "without layers"),
+        ({**LINE, "case": "nothing"}, "no case's id"),
+    ],
+)
+def test_other_files_are_refused(project, line, said):
+    with pytest.raises(DataError, match=said):
+        read_dumps([written(project, line)])
+
+
+def test_a_case_that_is_not_there(project):
+    with pytest.raises(UsageError, match="no case 'vad'"):
+        read_dumps([written(project, LINE)], "vad")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_dumps([project / "nothing.jsonl"])
