@@ -1,8 +1,8 @@
-"""Mixed precision found automatically: accuracy by length bucket, the share of plain INT8's speed-up that is kept, peers.
+"""Mixed precision found automatically: accuracy by length bucket, how much of INT8's speed-up is kept, peers.
 
-Searched on samples of the calibration split; judged here on the test split, which neither calibration nor the search has
-seen. Both dialects; speed on ``u8s8``. Lines of ``rec`` are judged against what is written in them and against what FP32
-reads, with intervals by the paired bootstrap over lines.
+Searched on samples of the calibration split; judged here on the test split, which neither calibration nor the search
+has seen. Both dialects; speed on ``u8s8``. Lines of ``rec`` are judged against what is written in them and against what
+FP32 reads, with intervals by the paired bootstrap over lines.
 
     python benchmarks/mixed_precision.py [MODEL ...] [--budget S] [--parts FILE] [--report] [--peers]
 """
@@ -52,7 +52,7 @@ GOALS = {
     "wave": (0.97, 0.97, 0.97),
     "plc": (0.04, 0.04, 0.04),
 }
-"""Score by bucket, short to long: cosine, character error rate against FP32's reading, agreement, |difference of MOS|."""
+"""Score by bucket, short to long: cosine, character error rate against FP32's reading, agreement, |MOS difference|."""
 
 NAMES = {"text": "cosine", "rec": "cer_over_fp32_upper", "vad": "agreement", "wave": "agreement", "plc": "mos_delta"}
 KEEP = 0.9
@@ -115,7 +115,7 @@ class Case:
             yield dict(zip(names, session.run(names, self.tests[index]), strict=True))
 
     def judged(self, file: Path) -> dict[str, Any]:
-        """Score by bucket, its 95 % interval, SQNR; for rec also the error rate beyond FP32's own, by what is written."""
+        """Score by bucket, its 95 % interval, SQNR; for rec also errors beyond FP32's own, by what is written."""
         model = ENTRIES[self.key].model
         buckets, score = length_buckets(model), self.materials.score(self.key)
         pooled = [Aggregate(model.output, score) for _ in buckets.profiles]
@@ -157,7 +157,7 @@ def _natural(entry: Any, count: int) -> Iterator[dict[str, NDArray[Any]]]:
 
 
 def _beyond(text: str, reference: dict[str, NDArray[Any]], candidate: dict[str, NDArray[Any]]) -> tuple[float, float]:
-    """Edits of INT8 less those of FP32, against what is written (spaces left out, as the model drops them); its length."""
+    """Edits of INT8 less those of FP32, against what is written without spaces, which the model drops; its length."""
     wanted = text.replace(" ", "")
     before, after = (read_line(next(iter(one.values()))).replace(" ", "") for one in (reference, candidate))
     return float(edits(wanted, after) - edits(wanted, before)), float(len(wanted))
@@ -259,21 +259,17 @@ def summary(key: str, found: dict[str, Any]) -> dict[str, Any]:
 def table(parts: dict[str, Any]) -> Iterator[str]:
     for key, found in parts.items():
         goal = " ".join(f"{one:g}" for one in GOALS[key])
-        yield f"\n{key}: {NAMES[key]}, goal {goal}; INT8 {found['speed']['plain']:.2f}x, mixed {found['speed']['mixed']:.2f}x"
+        speeds = f"INT8 {found['speed']['plain']:.2f}x, mixed {found['speed']['mixed']:.2f}x"
+        yield f"\n{key}: {NAMES[key]}, goal {goal}; {speeds}"
         rows = {
             f"{name} {dialect.value}": found[dialect.value][name] for dialect in Dialect for name in ("plain", "mixed")
         } | found.get("peers", {})
         for name, one in rows.items():
-            cells = [
-                f"{s:.4f} [{low:.4f}, {high:.4f}]" for s, (low, high) in zip(one["score"], one["interval"], strict=True)
-            ]
-            beyond = (
-                "  over FP32's "
-                + " ".join(f"{r['rate']:.4f} [{r['low']:.4f}, {r['high']:.4f}]" for r in one["cer_over_fp32"])
-                if key == "rec"
-                else ""
-            )
-            yield f"  {name:20} {'  '.join(cells)}{beyond}"
+            scores = zip(one["score"], one["interval"], strict=True)
+            yield f"  {name:20} " + "  ".join(f"{value:.4f} [{low:.4f}, {high:.4f}]" for value, (low, high) in scores)
+            if "cer_over_fp32" in one:
+                rates = (f"{r['rate']:.4f} [{r['low']:.4f}, {r['high']:.4f}]" for r in one["cer_over_fp32"])
+                yield f"  {'':20} " + "  ".join(rates) + "  beyond FP32's own"
 
 
 def main() -> None:

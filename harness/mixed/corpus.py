@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
     from harness.corpus.catalogue import Entry
     from harness.corpus.samples import Corpus, Feeds
+    from harness.spec.model import Model
+    from harness.spec.shapes import Profile
 
 __all__ = ["counts_by_cost", "unseen"]
 
 _SCANNED = 60
-_MOST = 4
+_MOST = 8
 
 
 def counts_by_cost(entry: Entry, each: int) -> tuple[int, ...]:
-    """Samples a bucket that cost about the same time: more of the short ones, up to four times ``each``.
+    """Samples a bucket that cost about the same time: more of the short ones, up to eight times ``each``.
 
     A score over short samples counts fewer decisions, so there have to be more of them for the same interval.
     """
@@ -35,7 +37,7 @@ def unseen(entry: Entry, calibration: Corpus, counts: tuple[int, ...], seed: int
     """``counts`` samples of each length bucket, the shortest bucket first, at natural lengths where there are enough.
 
     From the calibration split, so that no test sample is among them; what the calibration corpus holds is left out.
-    Where a bucket stays short of natural samples, opt-long pieces of longer ones fill it.
+    Where a bucket stays short of natural samples, opt-long pieces of longer ones fill it, the first piece of each first.
 
     :raises DataError: nothing is left.
     """
@@ -54,10 +56,9 @@ def unseen(entry: Entry, calibration: Corpus, counts: tuple[int, ...], seed: int
         if all(len(samples) == count for samples, count in zip(found, counts, strict=True)):
             break
     for index, profile in enumerate(buckets.profiles):
-        natural = itertools.chain(longer, *found[index + 1 :])
-        pieces = (feeds for feeds in natural if length_of(model, feeds) > profile.max)
+        natural = [*longer, *itertools.chain.from_iterable(found[index + 1 :])]
         missing = counts[index] - len(found[index])
-        found[index] += [cut(model, feeds, 0, profile.opt) for feeds in itertools.islice(pieces, missing)]
+        found[index] += itertools.islice(_pieces(model, natural, profile), missing)
     if not any(found):
         raise DataError(
             "no sample is left for the search: calibration took all of them",
@@ -65,3 +66,13 @@ def unseen(entry: Entry, calibration: Corpus, counts: tuple[int, ...], seed: int
             todo="give more data, or fewer calibration samples: --samples N",
         )
     return itertools.chain.from_iterable(found)
+
+
+def _pieces(model: Model, samples: list[Feeds], profile: Profile) -> Iterator[Feeds]:
+    """Opt-long pieces of samples that are longer than the profile takes, none of them twice."""
+    longer = [feeds for feeds in samples if length_of(model, feeds) > profile.max]
+    most = max((length_of(model, feeds) for feeds in longer), default=0)
+    for start in range(0, most, profile.opt):
+        for feeds in longer:
+            if start + profile.opt <= length_of(model, feeds):
+                yield cut(model, feeds, start, start + profile.opt)

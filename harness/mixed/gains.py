@@ -98,7 +98,7 @@ class Stopwatch:
         self.feeds, self.weights, self.seed = feeds, weights, seed
         self._plain, self._float = open_model(plain), open_model(prepared)
 
-    def kept(self, file: onnx.ModelProto, blocks: int = 5) -> float:
+    def kept(self, file: onnx.ModelProto, blocks: int) -> float:
         """The file's speed-up over FP32 as a share of plain INT8's: above 1 where it is the faster one."""
         times = self._times([self._plain, open_model(file)], blocks)
         return times[0] / times[1]

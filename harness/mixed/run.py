@@ -44,7 +44,8 @@ METHODS = (
 )  # fmt: skip
 """What ranges are tried by, whole and tensor by tensor."""
 
-_FINAL_BLOCKS = 9
+_BLOCKS, _NEAR_BLOCKS, _FINAL_BLOCKS = 5, 15, 15
+_NEAR = 0.05
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def search_model(materials: Materials, asked: Asked, on_step: Callable[[str], No
     if dialect is Dialect.U8S8:
         gains = by_kernels(palette, prepared, feeds, weights)
         watch = Stopwatch(next(iter(palette.plain.values())), prepared, feeds, weights, asked.seed)
-        kept = _timed(watch, palette)
+        kept = _timed(watch, palette, asked.keep)
     else:
         gains, watch = by_products(palette, feeds, weights), None
         kept = _estimated(gains)
@@ -204,14 +205,17 @@ def _near_opt(materials: Materials, key: str, corpus: Corpus) -> dict[str, Feeds
     return found
 
 
-def _timed(watch: Stopwatch, palette: Palette) -> Callable[[Assignment], float]:
-    """Ranges change no times: files that differ by them alone are timed once."""
+def _timed(watch: Stopwatch, palette: Palette, keep: float) -> Callable[[Assignment], float]:
+    """Ranges change no times: files that differ by them alone are timed once; near the limit, more thoroughly."""
     seen: dict[tuple[frozenset[str], ...], float] = {}
 
     def kept(assignment: Assignment) -> float:
         key = (assignment.in_float, assignment.float_outputs, assignment.float_readers)
         if key not in seen:
-            seen[key] = watch.kept(palette.paint(assignment))
+            file = palette.paint(assignment)
+            seen[key] = watch.kept(file, _BLOCKS)
+            if abs(seen[key] - keep) < _NEAR:
+                seen[key] = watch.kept(file, _NEAR_BLOCKS)
         return seen[key]
 
     return kept
