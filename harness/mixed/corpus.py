@@ -37,7 +37,7 @@ def unseen(entry: Entry, calibration: Corpus, counts: tuple[int, ...], seed: int
     """``counts`` samples of each length bucket, the shortest bucket first, at natural lengths where there are enough.
 
     From the calibration split, so that no test sample is among them; what the calibration corpus holds is left out.
-    Where a bucket stays short of natural samples, opt-long pieces of longer ones fill it, the first piece of each first.
+    Where a bucket stays short of natural samples, opt-long pieces of longer ones fill it, the first of each first.
 
     :raises DataError: nothing is left.
     """
