@@ -20,7 +20,7 @@ Sample = dict[str, Any]
 T = TypeVar("T")
 
 
-class Over(Exception):  # noqa: N818
+class Over(Exception):
     """The budget does not reach for the next step."""
 
 

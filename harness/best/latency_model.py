@@ -1,9 +1,9 @@
 """What a run takes at a length, by the profile that serves it: a measured curve, and what opt far away costs.
 
-The time at length ``l`` in a profile with optimum ``o`` is ``t(l) * 2 ** (above * max(0, log2(l / o)) + below *
-max(0, log2(o / l)))``, in an engine of several profiles times ``2 ** several``: ``t(l)`` is the time in an engine of one
-profile with its opt at ``l``. The three exponents are fitted to engines of one and of three profiles that were timed at
-the same lengths (:func:`fitted`).
+The time at length ``l`` behind a profile with opt ``o`` is ``t(l) * 2 ** (above * max(0, log2(l / o)) + below *
+max(0, log2(o / l)))``, in an engine of several profiles times ``2 ** several``: ``t(l)`` is the time in an engine of
+one profile with its opt at ``l``. The three exponents are fitted to engines of one and of three profiles that were
+timed at the same lengths (:func:`fitted`).
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class Curve:
     def at_opt_us(self, lengths: ArrayLike) -> Floats:
         """t(l)."""
         known = np.log(np.asarray(self.lengths, float))
-        return np.exp(np.interp(np.log(np.asarray(lengths, float)), known, np.log(np.asarray(self.times_us))))
+        logs = np.interp(np.log(np.asarray(lengths, float)), known, np.log(np.asarray(self.times_us)))
+        return np.asarray(np.exp(logs))
 
     def time_us(self, lengths: ArrayLike, opt: ArrayLike, profiles: int = 1) -> Floats:
         """Times at lengths behind a profile with this opt, in an engine of so many profiles."""

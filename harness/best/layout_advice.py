@@ -103,9 +103,7 @@ class Advice:
     apart: Plan
 
 
-def advice(
-    model: Model, traffic: Traffic, curve: Curve, switch_us: float = H200_SWITCH_US, most: int = MOST
-) -> Advice:
+def advice(model: Model, traffic: Traffic, curve: Curve, switch_us: float = H200_SWITCH_US, most: int = MOST) -> Advice:
     """The best layouts of 1 to ``most`` profiles, and the best of them.
 
     Further profiles are taken only where they save more than the changes of profile that they bring cost.
@@ -200,7 +198,8 @@ def _best_of(
 
 def _segments(points: Sequence[int], traffic: Traffic, curve: Curve, *, several: bool) -> tuple[Floats, Floats]:
     """[first point, last point] -> expected time of what lies from behind the point before the first to the last, and
-    the opt with which it takes that."""
+    the opt with which it takes that.
+    """
     lengths, shares = np.array(traffic.lengths), np.array(traffic.shares)
     grid = np.array(points)
     profiles = 2 if several else 1

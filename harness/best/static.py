@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import onnx
@@ -48,7 +49,7 @@ def behind(case: Case, tried: Mapping[str, float]) -> str:
     if case.calibration is None or str(case.calibration.method) not in tried:
         return ""
     method = str(case.calibration.method)
-    known = {name: value for name, value in tried.items() if value == value}  # NaN is not
+    known = {name: value for name, value in tried.items() if not math.isnan(value)}
     best = max(known, key=lambda name: known[name])
     if method not in known:
         return f"{method}: outputs are not finite on calibration samples"

@@ -10,8 +10,9 @@ import numpy as np
 
 from harness.best.evidence import Speed
 from harness.errors import HostLost
+from harness.explain.explained import inputs_at
 from harness.latency import Latency, design_of, margins_of
-from harness.measure.arms import Arm, Design, Question
+from harness.measure.arms import Design, Question
 from harness.measure.launch import LaunchLost, run_launch
 from harness.measure.session import TRAFFIC, run_session
 from harness.spec.calibration import Precision, Route
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from harness.spec.case import Case
     from harness.workbench import Workbench
 
-__all__ = ["SHORT", "fp32_of", "session", "short_runs", "speed_of_session"]
+__all__ = ["SHORT", "fp32_of", "over_lengths", "session", "short_runs", "speed_of_baseline", "speed_of_session"]
 
 SHORT = Design(looks=(2,), blocks=5, burst_ms=5.0, burst_least=2, burst_most=10, warm_runs=3, warm_ms=20.0)
 """One launch of it, all candidates interleaved: enough to tell what is much slower, and to order the rest."""
@@ -54,6 +55,20 @@ def short_runs(bench: Workbench, cases: Sequence[Case], seed: int) -> dict[str, 
     return {one.id: _speed(launch, base.id, one.id, inputs) for one in cases}
 
 
+def over_lengths(bench: Workbench, case: Case, lengths: Sequence[int], seed: int) -> list[float]:
+    """Medians of a run's time at each length, us, by one launch; behind a layout with one engine for all of them.
+
+    :raises HostLost: the launch was lost.
+    """
+    inputs, arm = inputs_at(bench, case.model, lengths), bench.side(case)
+    try:
+        with bench.turns.timing(place_of(bench.environment(case))):
+            launch = run_launch([arm], inputs, SHORT, seed, start=bench.fresh)
+    except LaunchLost as error:
+        raise HostLost(f"short runs were lost: {error}", where=case.id) from error
+    return [float(np.median(_values(launch, arm.label, one.label, launch.clock))) / 1e3 for one in inputs]
+
+
 def session(bench: Workbench, case: Case, speedups: Mapping[str, float], budget_s: float) -> Latency:
     """A full session of the case against FP32 in the same environment.
 
@@ -67,17 +82,15 @@ def session(bench: Workbench, case: Case, speedups: Mapping[str, float], budget_
     sides = [replace(bench.side(one), label=one.precision.value) for one in (base, case)]
     if case.precision is Precision.FP32:
         sides[1] = replace(sides[1], label="fp32 again")
-    question = Question(*sides, bench.inputs(case.model))
+    question = Question(sides[0], sides[1], bench.inputs(case.model))
     with bench.turns.timing(place_of(environment)):
         outcome = run_session(question, design, margins, bench.seed, gains=speedups, start=bench.fresh)
     return Latency(question, outcome, margins, base.precision.value)
 
 
 def speed_of_session(found: Latency) -> Speed:
-    """What a session says, by the traffic and by bucket."""
-    outcome = found.outcome
+    """What a session says of the candidate, by the traffic and by bucket."""
     ratio: dict[str, tuple[float, float, float]] = {}
-    ms: dict[str, tuple[float, float, float]] = {}
     whole = found.session().get("ratio")
     if whole is not None:
         ratio[TRAFFIC] = _three(whole)
@@ -85,11 +98,23 @@ def speed_of_session(found: Latency) -> Speed:
         cell = found.cell(one.label)
         if "ratio" in cell:
             ratio[one.label] = _three(cell)
-            ms[one.label] = _waited(cell["int8"])
-    if len(ms) == len(found.question.inputs):
-        ms[TRAFFIC] = _of_traffic(ms, found.question.inputs)
-    failed = "invalid" if outcome.stopped_by == "lost launches" else found.word()
-    return Speed(ratio, ms, failed, outcome.verdict.why)
+    failed = "invalid" if found.outcome.stopped_by == "lost launches" else found.word()
+    return Speed(ratio, _ms_of(found, "int8"), failed, found.outcome.verdict.why)
+
+
+def speed_of_baseline(found: Latency) -> Speed:
+    """FP32's own times in a session; it is as fast as itself."""
+    ms = _ms_of(found, "baseline")
+    return Speed(dict.fromkeys(ms, (1.0, 1.0, 1.0)), ms)
+
+
+def _ms_of(found: Latency, role: str) -> dict[str, tuple[float, float, float]]:
+    inputs = found.question.inputs
+    cells = {one.label: found.cell(one.label) for one in inputs}
+    ms = {label: _waited(cell[role]) for label, cell in cells.items() if role in cell}
+    if len(ms) == len(inputs):
+        ms[TRAFFIC] = _of_traffic(ms, inputs)
+    return ms
 
 
 def _three(cell: Mapping[str, Any]) -> tuple[float, float, float]:
@@ -104,9 +129,7 @@ def _waited(times: Mapping[str, Any]) -> tuple[float, float, float]:
     return float(known[0]), float(known[1]), float(known[2])
 
 
-def _of_traffic(
-    ms: Mapping[str, tuple[float, float, float]], inputs: Sequence[Input]
-) -> tuple[float, float, float]:
+def _of_traffic(ms: Mapping[str, tuple[float, float, float]], inputs: Sequence[Input]) -> tuple[float, float, float]:
     total = sum(one.weight for one in inputs)
     low, point, high = (sum(ms[one.label][end] * one.weight for one in inputs) / total for end in range(3))
     return low, point, high
