@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness.spec.case import Case
-    from harness.spec.model import Model
+    from harness.spec.model import Bounds, Model
 
 __all__ = ["RUNGS", "Accuracy", "Candidate", "Speed"]
 
@@ -43,22 +43,27 @@ class Accuracy:
         ]
 
     def shortfall(self, model: Model) -> float:
-        """How far bounds are missed, 0 where all are met; each in parts of its distance from what FP32 reaches."""
-        missed = 0.0
-        for name, seen in self.buckets.items():
-            bound = model.bounds_for(name)
-            if not seen.finite:
-                missed += _BROKEN
-            if bound.sqnr_db is not None:
-                missed += _beyond(bound.sqnr_db - seen.sqnr_db, abs(bound.sqnr_db))
-            if bound.cosine is not None:
-                missed += _beyond(bound.cosine - seen.cosine, 1 - bound.cosine)
-            if bound.worst is not None:
-                missed += _beyond(seen.worst - bound.worst, bound.worst)
-            if bound.score is not None:
-                score = math.nan if seen.score is None else seen.score
-                over = score - bound.score if self.lower_is_better else bound.score - score
-                missed += _beyond(over, bound.score if self.lower_is_better else 1 - bound.score)
+        """How far bounds are missed, summed over buckets; 0 where all are met."""
+        return sum(self.shortfalls(model).values())
+
+    def shortfalls(self, model: Model) -> dict[str, float]:
+        """Bucket -> how far its bounds are missed: a score or a cosine in parts of the bound's distance from what FP32
+        reaches, SQNR as noise in parts of the noise that is allowed.
+        """
+        return {name: self._missed(seen, model.bounds_for(name)) for name, seen in self.buckets.items()}
+
+    def _missed(self, seen: Comparison, bound: Bounds) -> float:
+        missed = 0.0 if seen.finite else _BROKEN
+        if bound.sqnr_db is not None:
+            missed += _beyond(_noise(bound.sqnr_db - seen.sqnr_db))
+        if bound.cosine is not None:
+            missed += _beyond(bound.cosine - seen.cosine, 1 - bound.cosine)
+        if bound.worst is not None:
+            missed += _beyond(seen.worst - bound.worst, bound.worst)
+        if bound.score is not None:
+            score = math.nan if seen.score is None else seen.score
+            over = score - bound.score if self.lower_is_better else bound.score - score
+            missed += _beyond(over, bound.score if self.lower_is_better else 1 - bound.score)
         return missed
 
     def sqnr_db(self) -> float:
@@ -151,7 +156,11 @@ class Candidate:
         }
 
 
-def _beyond(missing: float, scale: float) -> float:
+def _noise(missing_db: float) -> float:
+    return missing_db if math.isnan(missing_db) else 10 ** (min(missing_db, 120.0) / 20) - 1
+
+
+def _beyond(missing: float, scale: float = 1.0) -> float:
     if math.isnan(missing):
         return _BROKEN
     return min(_BROKEN, max(0.0, missing) / max(scale, 1e-9))

@@ -23,8 +23,8 @@ __all__ = ["Found", "Word", "answer", "chosen", "missing"]
 Word = Literal["met", "open", "not met"]
 """The goal is met; it may be, and what was measured does not tell; it is not."""
 
-_SPARE = 0.02
-"""Speeds that are nearer than this are equal: the more accurate case is taken."""
+_ALIKE = 0.05
+"""Speeds that are nearer than this, and whose intervals meet, are equal: the more accurate case is taken."""
 
 
 @dataclass
@@ -130,15 +130,18 @@ def missing(candidate: Candidate, goal: Goal, model: Model) -> list[str]:
         shown = f"{reached:.2f}x" if ask.kind == "speedup" else f"{reached:.3g} ms"
         asked = f"{ask.value:g}x" if ask.kind == "speedup" else f"{ask.value:g} ms"
         where = "" if ask.bucket == TRAFFIC else f" at {ask.bucket}"
-        off = 100 * (ask.short_of(reached) - 1)
-        told = f", {off:.0f} % short of it" if answer(candidate, ask) == "not met" else ", and the interval holds it"
+        told = (
+            f", {ask.short_of(reached):.2f} times too slow"
+            if answer(candidate, ask) == "not met"
+            else ", and the interval holds it"
+        )
         found.append(f"{shown}{where}, {asked} asked{told}")
     return found
 
 
 def _fastest(some: Sequence[Candidate]) -> Candidate:
-    top = max(map(_ratio, some))
-    equal = [one for one in some if _ratio(one) >= top * (1 - _SPARE)]
+    top = max(some, key=_ratio)
+    equal = [one for one in some if _ratio(one) >= _ratio(top) * (1 - _ALIKE) and _most(one) >= _least(top)]
     return max(equal, key=lambda one: one.test.sqnr_db() if one.test else float("inf"))
 
 
@@ -147,6 +150,14 @@ def _ratio(candidate: Candidate) -> float:
         return 1.0
     speed = candidate.speed
     return speed.ratio[TRAFFIC][1] if speed and TRAFFIC in speed.ratio else 0.0
+
+
+def _least(candidate: Candidate) -> float:
+    return candidate.session.ratio[TRAFFIC][0] if candidate.session and TRAFFIC in candidate.session.ratio else 1.0
+
+
+def _most(candidate: Candidate) -> float:
+    return candidate.session.ratio[TRAFFIC][2] if candidate.session and TRAFFIC in candidate.session.ratio else 1.0
 
 
 def _reached(candidate: Candidate, ask: Ask) -> float:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.best import static
-from harness.best.candidates import first, floats, widened
+from harness.best.candidates import POLICIES, first, floats, widened
 from harness.best.evidence import RUNGS, Candidate
 from harness.best.journal import Over
 from harness.best.looking import some
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from harness.best.journal import Budget, Journal
     from harness.best.layouts import LayoutAdvice
     from harness.best.looking import Looking
+    from harness.spec.calibration import Policy
     from harness.spec.case import Case
     from harness.workbench import Workbench
 
@@ -37,12 +38,12 @@ T = TypeVar("T")
 
 __all__ = ["FEW", "Halving", "Settings"]
 
-FEW = 2
+FEW = 3
 """Samples a bucket on the first rung that runs any."""
 
 _ETA = 3
 _HOPELESS = 2.0
-"""On few samples a case goes where it is further beyond its bounds than twice what they allow."""
+"""On few samples a case goes where it misses the bounds of a bucket by more than twice what they allow: 9.5 dB."""
 _SLOWER = 0.9
 """By short runs a case goes where it misses the goal by a tenth."""
 _ALIKE = 0.03
@@ -58,11 +59,13 @@ class Settings:
     """What a search may do.
 
     :param kept: how many are timed by short runs; :param finalists: how many have a session.
+    :param policies: under which ranges are found.
     :param layouts: that survivors are tried in, where the runtime has profiles.
     """
 
     kept: int = 4
     finalists: int = 2
+    policies: tuple[Policy, ...] = POLICIES
     layouts: tuple[str, ...] = ("single", "buckets3")
 
 
@@ -102,7 +105,7 @@ class Halving:
         """
         ready = self.bench.entries[self.key].ready is not None
         cases = floats(self.key, self.environment)[1:]
-        cases += first(self.key, self.environment, ready=ready, mixed=self.mixed)
+        cases += first(self.key, self.environment, ready=ready, mixed=self.mixed, policies=self.settings.policies)
         self.candidates += map(Candidate, cases)
         left = self.candidates[1:]
         for rung in (self._static, self._few, self._more):
@@ -153,13 +156,10 @@ class Halving:
             one.search, int8 = self.measures.accuracy(one.case, indices)
             if int8 == 0:
                 return "no operator runs in INT8"
-            if rung == _FEW and one.search.shortfall(self.model) > _HOPELESS:
-                return f"far beyond its bounds: {one.search.reasons(self.model)[0]}"
             return ""
 
         there = self._each(rung, left, look)
-        if rung == _MORE:
-            there = self._within(there)
+        there = self._within(rung, there)
         plain = [one for one in there if one.case.precision is Precision.INT8 and not one.case.mixed]
         order = sorted(plain, key=self._rank)
         for place, one in enumerate(order[keep:], keep + 1):
@@ -169,14 +169,22 @@ class Halving:
             one.reject(rung, f"place {place} of {len(order)} by accuracy: {db:.1f} dB{shown}")
         return [one for one in there if not one.rejected]
 
-    def _within(self, there: list[Candidate]) -> list[Candidate]:
-        """Those within their bounds; the two nearest to it where none is, so that it can be said how near."""
-        out = [one for one in there if one.search and one.search.reasons(self.model)]
+    def _within(self, rung: str, there: list[Candidate]) -> list[Candidate]:
+        """Those within their bounds, on few samples those not far beyond them; the two nearest where none is, so that
+        it can be said how near.
+        """
+        limit, said = (_HOPELESS, "far beyond its bounds: ") if rung == _FEW else (0.0, "")
+        out = [one for one in there if self._misses(one, limit)]
         spared = sorted(out, key=self._rank)[:2] if len(out) == len(there) else []
         for one in out:
             if one not in spared and one.search:
-                one.reject(_MORE, one.search.reasons(self.model)[0])
+                one.reject(rung, said + one.search.reasons(self.model)[0])
         return [one for one in there if not one.rejected]
+
+    def _misses(self, one: Candidate, limit: float) -> bool:
+        if one.search is None or not one.search.reasons(self.model):
+            return False
+        return not limit or max(one.search.shortfalls(self.model).values()) > limit
 
     def _rank(self, one: Candidate) -> tuple[float, float]:
         if one.search is None:
@@ -214,7 +222,10 @@ class Halving:
                 one.reject(_SHORT, self._short_of(one)[1])
         order = self._fastest_first(there) or spared
         for one in order[self.settings.finalists :]:
-            one.reject(_SHORT, f"{_ratio(one):.2f}x by short runs, {_name(order[0].case)} {_ratio(order[0]):.2f}x")
+            ours, theirs = _ratio(one), _ratio(order[0])
+            alike = f"no faster than {_name(order[0].case)} ({ours:.2f}x, {theirs:.2f}x), and less accurate"
+            slower = f"{ours:.2f}x by short runs, {_name(order[0].case)} {theirs:.2f}x"
+            one.reject(_SHORT, alike if ours >= theirs * (1 - _ALIKE) else slower)
         return order[: self.settings.finalists]
 
     def _session(self, left: list[Candidate]) -> list[Candidate]:

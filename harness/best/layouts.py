@@ -23,7 +23,7 @@ _QUANTILES = (0.05, 0.5, 0.95)
 _NO_PROFILES = "ONNX Runtime has no profiles: a layout changes nothing here but the lengths at which times are taken"
 _SWITCH_FROM = f"{H200_SWITCH_US:g} us a change of profile, as measured on an H200 with TensorRT 8.5.3.1"
 KNOWN_COSTS = (
-    "further profiles are built each with tactics of its own: with three, probes of 3 to 4 s took 18 to 72 s, and their "
+    "further profiles are built each with tactics of its own: with three, probes of 3 to 4 s took 18 to 72 s, their "
     "engines 2.6 MB for 0.9 and 1.5 for 1.2; a context has memory for the longest input (H200, TensorRT 8.5.3.1)"
 )
 

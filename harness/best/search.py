@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ class Asked:
 
     :param each: samples of the middle length bucket on the second rung of accuracy; more of the short ones.
     :param traffic: of the layout advice; the calibration corpus's lengths where it is None.
+    :param journal: of what was measured; one in the cache for each model where it is None.
+    :param now: a clock, in seconds.
     :param switch_us: what a change of profile costs; None where nobody said.
     """
 
@@ -56,6 +59,8 @@ class Asked:
     traffic: Traffic | None = None
     switch_us: float | None = None
     settings: Settings = field(default_factory=Settings)
+    journal: Path | None = None
+    now: Callable[[], float] = time.monotonic
 
 
 def search(bench: Workbench, asked: Asked, told: Callable[[str], None] = lambda _: None) -> Found:
@@ -64,7 +69,7 @@ def search(bench: Workbench, asked: Asked, told: Callable[[str], None] = lambda 
     :raises EnvironmentMissing: the runtime only builds here.
     :raises HarnessError: the model, its data or FP32 itself is refused.
     """
-    budget = Budget(asked.budget_s)
+    budget = Budget(asked.budget_s, asked.now)
     (environment,) = bench.environments.values()
     if not environment.can_run:
         raise EnvironmentMissing(
@@ -73,13 +78,15 @@ def search(bench: Workbench, asked: Asked, told: Callable[[str], None] = lambda 
         )
     key, model = asked.key, bench.model(asked.key)
     bench.make_ready(key)
-    journal = Journal(_journal(bench, asked.key))
+    journal = Journal(asked.journal or _journal(bench, key))
     traffic = asked.traffic or traffic_of(bench.corpus(key, "calibration").lengths, model)
     with closing(Looking.made(bench, key, asked.each)) as looking:
         halving = Halving(bench, looking, asked.goal, budget, journal, asked.settings, told)
         measures = halving.measures
         candidates = halving.run(lambda case: layouts_for(measures, case, traffic, asked.switch_us))
         ship, word = chosen(candidates, asked.goal, model)
+        if halving.unfinished and (word == "not met" or ship is candidates[0]):
+            ship, word = ship if ship is not candidates[0] else None, "open"
         found = Found(asked.goal, candidates, ship, word)
         found.unfinished = halving.unfinished
         found.why = _why(found, model)
@@ -105,7 +112,7 @@ def record(bench: Workbench, found: Found) -> None:
 def _why(found: Found, model: Model) -> str:
     ship = found.ship
     if ship is None:
-        return "the budget ended before any candidate was judged"
+        return "the budget ended before any INT8 case was judged"
     if found.word == "met":
         if ship.case.precision is Precision.FP32:
             return "FP32 is enough, or nothing faster is within the bounds"

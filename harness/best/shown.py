@@ -26,7 +26,7 @@ __all__ = ["candidates_table", "commands", "layouts_lines", "layouts_table", "ve
 
 def verdict_lines(found: Found) -> list[str]:
     """The answer, and what it rests on."""
-    lines = [f"goal: {found.goal}; asked {'within the bounds' if found.goal.asks else 'within the accuracy bounds'}"]
+    lines = [f"goal: {found.goal}, within the accuracy bounds"]
     if found.ship is None:
         return [*lines, f"nothing to ship: {found.why}"]
     what = {"met": "ship", "open": "not proved, nearest", "not met": "the goal is not met; nearest"}[found.word]
@@ -42,21 +42,29 @@ def verdict_lines(found: Found) -> list[str]:
 
 
 def candidates_table(found: Found) -> Table:
-    """All candidates: how far each came, its numbers, and what rejected it; those that came farthest first."""
+    """All candidates: how far each came, its numbers, and what rejected it; those that came farthest first.
+
+    Those that one reason rejected stand in one row.
+    """
     table = new_table("")
-    table.add_column("candidate", overflow="fold")
+    table.add_column("candidate", overflow="fold", max_width=42)
     table.add_column("rung", no_wrap=True)
     table.add_column("dB", justify="right", no_wrap=True)
     table.add_column("speed", justify="right", no_wrap=True)
     table.add_column("why it goes no further", ratio=1, overflow="fold")
     order = sorted(found.candidates, key=lambda one: (-RUNGS.index(one.rung), bool(one.rejected)))
-    for one in order:
+    rows: dict[tuple[str, ...], list[Candidate]] = {}
+    for number, one in enumerate(order):
+        alike = one.rejected and one.speed is None and one.search is None
+        rows.setdefault((one.rung, one.rejected) if alike else (str(number),), []).append(one)
+    for same in rows.values():
+        one = same[0]
         known = one.test or one.search
         ratio = one.speed.ratio.get(TRAFFIC) if one.speed else None
-        shipped = "shipped" if found.ship is one and found.word == "met" else ""
+        others = f" and {len(same) - 1} more" if len(same) > 1 else ""
         table.add_row(
-            visible(_name(one.case)), one.rung, f"{known.sqnr_db():.1f}" if known else "",
-            f"{ratio[1]:.2f}x" if ratio else "", visible(one.rejected or shipped or _outcome(one, found)),
+            visible(_name(one.case)) + others, one.rung, f"{known.sqnr_db():.1f}" if known else "",
+            f"{ratio[1]:.2f}x" if ratio else "", visible(one.rejected or _outcome(one, found)),
         )  # fmt: skip
     return table
 
@@ -76,7 +84,12 @@ def commands(bench: Workbench, ship: Candidate, model: str, described: list[str]
             " ".join(
                 filter(
                     None,
-                    [f"harness mix {word}", options, f"--dialect {bench.dialect(case)}", f"-o {case.model}.mixed.onnx"],
+                    [
+                        f"harness mix {word}",
+                        options,
+                        f"--dialect {bench.dialect(case).value}",
+                        f"-o {case.model}.mixed.onnx",
+                    ],
                 )
             )
         )
@@ -84,12 +97,13 @@ def commands(bench: Workbench, ship: Candidate, model: str, described: list[str]
         emit = "trt-cache" if case.route is Route.CACHE else f"qdq-{bench.dialect(case).value}"
         version = cache_version(environment.version) if environment.runtime == "tensorrt" else ""
         suffix = "cache" if emit == "trt-cache" else "onnx"
-        count = len(bench.corpus(case.model, "calibration"))
+        own = bench.entries[case.model].every is not None
+        samples = "" if own else f"--samples {len(bench.corpus(case.model, 'calibration'))}"
         made.append(" ".join(filter(None, [
             f"harness calibrate {word}", options, f"--method {calibration.method}",
             f"--policy {calibration.policy.value}" if calibration.policy is not Policy.RAGGED else "",
             f"--layout {case.layout}" if case.layout != "single" else "",
-            f"--samples {count} --seed {bench.seed} --emit {emit}",
+            samples, f"--seed {bench.seed} --emit {emit}",
             f"--trt-version {version}" if version else "", f"-o {case.model}.int8.{suffix}",
         ])))  # fmt: skip
     made.append(_check(case, word, options, bench))
@@ -158,11 +172,12 @@ def _check(case: Case, word: str, options: str, bench: Workbench) -> str:
         parts.append(f"--methods {calibration.method} --policies {calibration.policy.value}")
     if case.route is not Route.QDQ:
         parts.append(f"--routes {case.route.value}")
-    parts.append(f"--layouts {','.join(map(str, bench.layout(case).profiles)) if '+' in case.layout else case.layout}")
-    return " ".join([*parts, f"--seed {bench.seed}"])
+    return " ".join([*parts, f"--layouts {case.layout} --seed {bench.seed}"])
 
 
 def _outcome(one: Candidate, found: Found) -> str:
+    if found.ship is one and found.word == "met":
+        return "shipped"
     if one.case.precision is Precision.FP32:
         return "what all are held against"
     if one.test and one.session:

@@ -107,12 +107,13 @@ def find_best(asked: Asked) -> int:
                 bench, Search(model.key, goal, asked.budget_s, traffic=traffic, switch_us=asked.switch_us), told
             )
             made = _commands(bench, found, asked)
+            files = [] if found.ship is None else list(dict.fromkeys(map(str, bench.artefacts(found.ship.case))))
     if asked.as_json:
         from harness.results.record import encode
 
-        show(json.dumps({**json.loads(encode(found.as_data())), "commands": made, "record": run.id}))
+        show(json.dumps({**json.loads(encode(found.as_data())), "commands": made, "files": files, "record": run.id}))
     else:
-        _tell(found, made)
+        _tell(found, made, files)
     return EXIT_CODES[found.word]
 
 
@@ -122,8 +123,8 @@ def _commands(bench: Workbench, found: Found, asked: Asked) -> list[str]:
     return commands(bench, found.ship, asked.model, asked.described()) if found.ship else []
 
 
-def _tell(found: Found, made: list[str]) -> None:
-    from harness.best.shown import candidates_table, layouts_lines, layouts_table, verdict_lines
+def _tell(found: Found, made: list[str], files: list[str]) -> None:
+    from harness.best.shown import candidates_table, verdict_lines
 
     show(candidates_table(found))
     show("")
@@ -131,18 +132,29 @@ def _tell(found: Found, made: list[str]) -> None:
         show(line)
     for line in made:
         show(f"  {line}")
+    for path in files:
+        show(f"  the file that was judged: {path}")
+    if found.word == "not met" and not found.findings:
+        show("limits: no rule finds anything wrong or slow in it")
     for one in found.findings:
         show(f"limits: {one.severity}: {one.kind}: {one.what}")
         show(f"  -> {one.todo}")
-    if found.layouts is not None:
-        table = layouts_table(found.layouts)
-        if table is not None:
-            show("")
-            show(table)
-        for line in layouts_lines(found.layouts):
-            show(line)
+    _tell_layouts(found)
     for line in found.notes:
         show(f"note: {line}")
     if found.unfinished:
         note(f"the budget ended on rung {found.unfinished!r}; the same command goes on from there")
     note(f"{found.seconds:.0f} s; {found.measured} values measured, {found.kept} known from before")
+
+
+def _tell_layouts(found: Found) -> None:
+    from harness.best.shown import layouts_lines, layouts_table
+
+    if found.layouts is None:
+        return
+    table = layouts_table(found.layouts)
+    if table is not None:
+        show("")
+        show(table)
+    for line in layouts_lines(found.layouts):
+        show(line)
