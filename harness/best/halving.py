@@ -48,6 +48,8 @@ _SLOWER = 0.9
 """By short runs a case goes where it misses the goal by a tenth."""
 _ALIKE = 0.03
 """Short runs do not tell speeds apart that are nearer than this."""
+_TOGETHER = 6
+"""So many candidates are in a launch of short runs; each has a process, and FP32 is in all of them."""
 _OF_WHAT_IS_LEFT = 0.85
 _STATIC, _FEW, _MORE, _SHORT, _SESSION = RUNGS
 _SHARE = {_STATIC: 0.35, _FEW: 0.5, _MORE: 0.65, _SHORT: 0.8, _SESSION: 1.0}
@@ -110,7 +112,8 @@ class Halving:
         left = self.candidates[1:]
         for rung in (self._static, self._few, self._more):
             left = rung(left)
-        best = left[0].case if left else self.fp32.case
+        int8 = [one for one in left if one.case.precision is Precision.INT8 and one.case.layout == "single"]
+        best = min(int8, key=self._rank).case if int8 else self.fp32.case
         self.layouts = self._step(_SHORT, "layouts", lambda: advise(best))
         left = self._short(self._widened(left))
         self._session(left)
@@ -160,7 +163,7 @@ class Halving:
 
         there = self._each(rung, left, look)
         there = self._within(rung, there)
-        plain = [one for one in there if one.case.precision is Precision.INT8 and not one.case.mixed]
+        plain = [one for one in there if _plain(one.case)]
         order = sorted(plain, key=self._rank)
         for place, one in enumerate(order[keep:], keep + 1):
             best = order[0].search
@@ -196,7 +199,8 @@ class Halving:
         found, layouts = list(left), [*self.settings.layouts]
         if self.layouts is not None and self.layouts.advice is not None:
             layouts += [self.layouts.advice.best.text, self.layouts.advice.apart.text]
-        for one in left[: self.settings.finalists]:
+        plain = sorted((one for one in left if _plain(one.case)), key=self._rank)
+        for one in [*(one for one in left if not _plain(one.case)), *plain[: self.settings.finalists]]:
             for case in widened(one.case, self.environment, tuple(dict.fromkeys(layouts)))[1:]:
                 further = Candidate(case, _MORE, search=one.search)
                 further.notes.append(f"accuracy of {_name(one.case)}")
@@ -207,14 +211,15 @@ class Halving:
     def _short(self, left: list[Candidate]) -> list[Candidate]:
         self.told(f"{_SHORT}: {len(left)} candidates")
         left = self._each(_SHORT, left, lambda one: self._built(one.case))
-        cases = [one.case for one in left]
-        found = self._step(_SHORT, _SHORT, lambda: self.measures.short(cases)) if left else None
-        if found is None:
-            for one in left:
-                one.rejected = f"not looked at on rung {_SHORT!r}: the budget"
-            return []
-        for one in left:
-            one.short = found[one.case.id]
+        for some in (left[start : start + _TOGETHER] for start in range(0, len(left), _TOGETHER)):
+            cases = [one.case for one in some]
+            found = self._step(_SHORT, _SHORT, partial(self.measures.short, cases))
+            for one in some:
+                if found is None:
+                    one.rejected = f"not looked at on rung {_SHORT!r}: the budget"
+                else:
+                    one.short = found[one.case.id]
+        left = [one for one in left if not one.rejected]
         there = [one for one in left if self._short_of(one)[0] <= 1 / _SLOWER]
         spared = [] if there else self._fastest_first(left)[:1]  # so that it can be said how near
         for one in left:
@@ -318,6 +323,10 @@ class Halving:
 
 def _ratio(one: Candidate) -> float:
     return one.short.ratio[TRAFFIC][1] if one.short else 0.0
+
+
+def _plain(case: Case) -> bool:
+    return case.precision is Precision.INT8 and not case.mixed
 
 
 def _name(case: Case) -> str:

@@ -79,20 +79,8 @@ def commands(bench: Workbench, ship: Candidate, model: str, described: list[str]
     word = shlex.quote(model)
     made: list[str] = []
     calibration = case.calibration
-    if case.mixed:
-        made.append(
-            " ".join(
-                filter(
-                    None,
-                    [
-                        f"harness mix {word}",
-                        options,
-                        f"--dialect {bench.dialect(case).value}",
-                        f"-o {case.model}.mixed.onnx",
-                    ],
-                )
-            )
-        )
+    if case.mixed:  # another search may end with another plan: it is the one that is kept that was judged
+        made.append(f"cp {bench.artefacts(case)[0]} {case.model}.mixed.onnx")
     elif calibration is not None and case.route is not Route.CALIBRATOR:
         emit = "trt-cache" if case.route is Route.CACHE else f"qdq-{bench.dialect(case).value}"
         version = cache_version(environment.version) if environment.runtime == "tensorrt" else ""
