@@ -211,10 +211,10 @@ class Halving:
     def _short(self, left: list[Candidate]) -> list[Candidate]:
         self.told(f"{_SHORT}: {len(left)} candidates")
         left = self._each(_SHORT, left, lambda one: self._built(one.case))
-        for some in (left[start : start + _TOGETHER] for start in range(0, len(left), _TOGETHER)):
-            cases = [one.case for one in some]
+        for group in (left[start : start + _TOGETHER] for start in range(0, len(left), _TOGETHER)):
+            cases = [one.case for one in group]
             found = self._step(_SHORT, _SHORT, partial(self.measures.short, cases))
-            for one in some:
+            for one in group:
                 if found is None:
                     one.rejected = f"not looked at on rung {_SHORT!r}: the budget"
                 else:

@@ -80,7 +80,7 @@ def commands(bench: Workbench, ship: Candidate, model: str, described: list[str]
     made: list[str] = []
     calibration = case.calibration
     if case.mixed:  # another search may end with another plan: it is the one that is kept that was judged
-        made.append(f"cp {bench.artefacts(case)[0]} {case.model}.mixed.onnx")
+        made.append(shlex.join(["cp", str(bench.artefacts(case)[0]), f"{case.model}.mixed.onnx"]))
     elif calibration is not None and case.route is not Route.CALIBRATOR:
         emit = "trt-cache" if case.route is Route.CACHE else f"qdq-{bench.dialect(case).value}"
         version = cache_version(environment.version) if environment.runtime == "tensorrt" else ""

@@ -59,7 +59,7 @@ def only_with_best(given: dict[str, Any]) -> None:
     :raises UsageError: one was given.
     """
     for option, value in given.items():
-        if value:
+        if value is not None and value != ():
             raise UsageError(
                 f"{option} goes with --best", where="harness explain", todo=f"add --best, or leave {option} out"
             )
