@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.best.evidence import RUNGS
+from harness.best.goal import Ask
 from harness.measure.session import TRAFFIC
 from harness.spec.calibration import Precision
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.best.evidence import Candidate
-    from harness.best.goal import Ask, Goal
+    from harness.best.goal import Goal
     from harness.best.layouts import LayoutAdvice
     from harness.explain.finding import Finding
     from harness.spec.model import Model
@@ -94,7 +95,8 @@ def word_of(candidate: Candidate, goal: Goal, model: Model) -> Word:
             return "open"
         if candidate.test.reasons(model):
             return "not met"
-    words = [answer(candidate, ask) for ask in goal.asks]
+    asks = goal.asks or (Ask(TRAFFIC, "speedup", 1.0),)  # the fastest has to be faster
+    words = [answer(candidate, ask) for ask in asks]
     return "not met" if "not met" in words else "open" if "open" in words else "met"
 
 
@@ -104,10 +106,13 @@ def chosen(candidates: Sequence[Candidate], goal: Goal, model: Model) -> tuple[C
     :param candidates: those that came to the last rung.
     """
     there = [one for one in candidates if one.rung == RUNGS[-1] and not one.rejected]
-    for word in ("met", "open"):
-        some = [one for one in there if word_of(one, goal, model) == word]
-        if some:
-            return _fastest(some), word
+    words = {id(one): word_of(one, goal, model) for one in there}
+    met = [one for one in there if words[id(one)] == "met"]
+    may = [one for one in there if words[id(one)] == "open"]
+    if met and not (may and all(one.case.precision is Precision.FP32 for one in met) and not goal.asks):
+        return _fastest(met), "met"
+    if may:
+        return _fastest(may), "open"
     if not there:
         return None, "open"
     return min(there, key=lambda one: distance(one, goal, model)), "not met"

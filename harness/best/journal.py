@@ -80,20 +80,30 @@ class Journal:
         self._seen = _read(path)
         self.made = self.found = 0
 
-    def value(self, rung: str, case: str, of: tuple[object, ...], measure: Callable[[], Sample]) -> Sample:
+    def value(
+        self,
+        rung: str,
+        case: str,
+        of: tuple[object, ...],
+        measure: Callable[[], Sample],
+        whole: Callable[[Sample], bool] = lambda _: True,
+    ) -> Sample:
         """What was measured before, else what ``measure`` gives, written down before it is returned.
 
         :param of: everything else that the value depends on (digests, host, design).
+        :param whole: says of what was measured whether it is kept; what a budget cut short is measured again.
         """
         key = self._key(rung, case, of)
         if key in self._seen:
             self.found += 1
             return self._seen[key]
         value = measure()
+        self.made += 1
+        if not whole(value):
+            return value
         line = encode({"key": key, "rung": rung, "case": case, "value": value})
         with self.path.open("ab") as file:
             file.write(line)
-        self.made += 1
         self._seen[key] = restored(json.loads(line)["value"])
         return self._seen[key]
 

@@ -80,16 +80,22 @@ class Measures:
         return {name: Speed.from_data(one) for name, one in value.items()}
 
     def session(self, case: Case, speedups: Mapping[str, float], budget_s: float) -> tuple[Speed, Speed]:
-        """The case's speed by a session, and FP32's beside it. A session is kept with what it was asked."""
+        """The case's speed by a session, and FP32's beside it.
+
+        A session is kept with what it was asked, and where it was not cut short.
+        """
 
         def measure() -> Sample:
             found = timing.session(self.bench, case, speedups, max(1.0, budget_s))
             return {
                 "candidate": timing.speed_of_session(found).as_data(),
                 "baseline": timing.speed_of_baseline(found).as_data(),
+                "cut": found.outcome.stopped_by == "budget"
+                and len(found.outcome.launches) < found.outcome.design.looks[-1],
             }
 
-        value = self._value("session", case, (self._machine(case), *sorted(speedups.items())), measure)
+        of = (self._machine(case), *sorted(speedups.items()))
+        value = self._value("session", case, of, measure, lambda value: not value["cut"])
         return Speed.from_data(value["candidate"]), Speed.from_data(value["baseline"])
 
     def over_lengths(self, case: Case, lengths: Sequence[int]) -> list[float]:
@@ -113,11 +119,18 @@ class Measures:
         gpus = [one.get("name") for one in machine.get("gpus") or ()]
         return machine.get("host"), machine.get("cpu"), gpus
 
-    def _value(self, rung: str, case: Case, of: tuple[object, ...], measure: Callable[[], Sample]) -> dict[str, Any]:
+    def _value(
+        self,
+        rung: str,
+        case: Case,
+        of: tuple[object, ...],
+        measure: Callable[[], Sample],
+        whole: Callable[[Sample], bool] = lambda _: True,
+    ) -> dict[str, Any]:
         bench = self.bench
         about = (
             __version__, ARTEFACT_VERSION, bench.prepared(self.key).name, bench.seed,
             bench.corpus(self.key, "calibration").digest, sorted(bench.environment(case).options.items()),
             self._plan if case.mixed else "",
         )  # fmt: skip
-        return self.journal.value(rung, case.id, (*about, *of), measure)
+        return self.journal.value(rung, case.id, (*about, *of), measure, whole)

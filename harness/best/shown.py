@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from harness.spec.case import Case
     from harness.workbench import Workbench
 
+_UNKNOWN = 1e4
+
 __all__ = ["candidates_table", "commands", "layouts_lines", "layouts_table", "verdict_lines"]
 
 
@@ -177,7 +179,8 @@ def _speeds(speed: Speed) -> str:
     parts = []
     for name, (low, point, high) in speed.ratio.items():
         ms = f", {speed.ms[name][1]:.3g} ms" if name in speed.ms else ""
-        parts.append(f"{name} {point:.2f}x [{low:.2f}, {high:.2f}]{ms}")
+        interval = f"[{low:.2f}, {high:.2f}]" if high < _UNKNOWN else "(one launch shows no interval)"
+        parts.append(f"{name} {point:.2f}x {interval}{ms}")
     return "; ".join(parts)
 
 
