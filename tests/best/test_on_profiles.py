@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from harness.best import candidates
 from harness.best.goal import Goal
 from harness.best.halving import Settings
 from harness.best.layout_advice import traffic_of
@@ -13,7 +14,7 @@ from harness.best.search import Asked, search
 from harness.best.shown import commands, layouts_lines
 from harness.corpus.own import own_entry
 from harness.results.store import Store
-from harness.spec.calibration import Policy
+from harness.spec.calibration import Method, Policy
 from harness.spec.matrix import Matrix
 from harness.spec.model import Bounds
 from harness.spec.shapes import layout_from_text
@@ -38,7 +39,8 @@ def bench(cache, files, tmp_path):
             yield made
 
 
-def test_layouts_and_routes_are_candidates(bench, tmp_path):
+def test_layouts_and_routes_are_candidates(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "CANDIDATES", (Method("mse"), Method("minmax")))
     model = bench.model("small")
     lengths = [20] * 90 + [240] * 10
     asked = Asked(
