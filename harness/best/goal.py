@@ -38,7 +38,9 @@ class Ask:
 
     def short_of(self, reached: float) -> float:
         """By which factor it is missed: 1 where it is met exactly, less where it is met with something to spare."""
-        return self.value / reached if self.kind == "speedup" else reached / self.value
+        if self.kind == "latency_ms":
+            return reached / self.value
+        return self.value / reached if reached > 0 else math.inf  # an interval of one launch begins at 0
 
     def __str__(self) -> str:
         where = "" if self.bucket == TRAFFIC else f"{self.bucket}:"

@@ -119,3 +119,11 @@ def test_a_score_that_is_better_when_lower():
     model = replace(MODEL, bounds=(("*", Bounds(score=0.1)),))
     assert errors.shortfall(model) == pytest.approx(1.0)
     assert errors.reasons(model)
+
+
+def test_one_launch_proves_nothing(fp32):
+    """Its interval goes from 0 to more than can be written."""
+    one = candidate("mse", 3.0, seen())
+    one.session = replace(one.session, ratio={"traffic": (0.0, 3.0, 1e304)})
+    assert chosen([fp32, one], Goal(), MODEL) == (one, "open")
+    assert chosen([fp32, one], Goal((Ask("traffic", "speedup", 2.0),)), MODEL) == (one, "open")
