@@ -256,7 +256,12 @@ class Halving:
             one.test = self._step(_SESSION, "test", lambda: self.measures.test(one.case))
             if one.test is None:
                 return False
-        budget_s = _OF_WHAT_IS_LEFT * self.budget.left / still - self.budget.took(_SHORT)
+        launch_s = self.budget.took(_SHORT)  # about what one of a session takes, too; a session of one proves nothing
+        share_s = _OF_WHAT_IS_LEFT * self.budget.left
+        budget_s = (share_s / still if share_s > 3 * launch_s * still else share_s) - launch_s
+        if budget_s < launch_s:
+            self.unfinished = self.unfinished or _SESSION
+            return False
         asked = self.goal.speedups()
         found = self._step(
             _SESSION, f"{_SESSION} {one.case.id}", lambda: self.measures.session(one.case, asked, budget_s)
