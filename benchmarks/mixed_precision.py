@@ -10,6 +10,7 @@ FP32 reads, with intervals by the paired bootstrap over lines.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import math
@@ -96,13 +97,13 @@ class Case:
         """What is written in each line of rec's tests."""
         from fixtures import lines
 
-        wanted, texts = {sample_key(self.tests[index]): index for index in range(len(self.tests))}, {}
+        texts: dict[bytes, str] = {}
+        wanted = [sample_key(self.tests[index]) for index in range(len(self.tests))]
         for text, image in itertools.islice(lines.lines("test", TEST_SEED), MOST_SCANNED):
-            if (found := wanted.get(sample_key({"x": image}))) is not None:
-                texts[found] = text
-            if len(texts) == len(wanted):
+            texts.setdefault(sample_key({"x": image}), text)
+            if len(texts) >= len(set(wanted)) and texts.keys() >= set(wanted):
                 break
-        return [texts[index] for index in range(len(self.tests))]
+        return [texts[key] for key in wanted]
 
     @cached_property
     def references(self) -> list[dict[str, NDArray[Any]]]:
@@ -140,7 +141,7 @@ class Case:
 
 
 def sample_key(feeds: dict[str, NDArray[Any]]) -> bytes:
-    return feeds["x"].tobytes()
+    return hashlib.sha256(feeds["x"].tobytes()).digest()
 
 
 def _natural(entry: Any, count: int) -> Iterator[dict[str, NDArray[Any]]]:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,11 @@ def prepare(options: argparse.Namespace) -> None:
     from harness.corpus.registry import load_catalogue, pick
     from harness.explain.explained import inputs_at
     from harness.explain.roofline import GPU, probe_entries, probe_runs
+    from harness.mixed.plan import find
     from harness.results.store import Store
+    from harness.spec.calibration import Dialect, Precision
     from harness.spec.config import find_config
-    from harness.spec.matrix import Matrix
+    from harness.spec.matrix import MIXED_CALIBRATION, Matrix
     from harness.workbench import Workbench
     from harness.workers import Environment, Workers
 
@@ -77,7 +80,10 @@ def prepare(options: argparse.Namespace) -> None:
         for case, given in probe_runs(bench, name, GPU):
             wanted.setdefault(case, []).append(given)
         for one in chosen:
-            for case in cases_of(one.model.key, environment, options.method):
+            cases = cases_of(one.model.key, environment, options.method)
+            if find(bench.prepared(one.model.key), Dialect.S8S8) is not None:
+                cases.append(replace(cases[0], precision=Precision.INT8, calibration=MIXED_CALIBRATION))
+            for case in cases:
                 wanted[case] = inputs_at(bench, one.model.key, lengths)
         jobs = [job(bench, case, inputs, options) for case, inputs in wanted.items()]
         bench.close()
@@ -87,7 +93,7 @@ def prepare(options: argparse.Namespace) -> None:
 
 
 def cases_of(model: str, environment: Any, method: str) -> list[Any]:
-    """FP32, FP16, and INT8 by each usual route."""
+    """FP32, FP16, and INT8 by each usual route; what a search for mixed precision found is added where it is kept."""
     from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
     from harness.spec.case import Case
     from harness.spec.routes import default_routes

@@ -58,6 +58,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("harness lint vad --json", "for a program"),
     ),
+    "mix": (
+        ("harness mix vad --bound score=0.97", "which operators to leave in float, for x86"),
+        ("harness mix vad --dialect s8s8 --bound score=0.97 -o vad.mixed.onnx", "for TensorRT, and the file"),
+    ),
     "fetch": (
         ("harness fetch vad wave", "two models and their data"),
         ("harness fetch", "all of them, and what the harness's own tests need"),

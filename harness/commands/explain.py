@@ -122,7 +122,7 @@ def _opened(asked: Asked) -> Iterator[tuple[Workbench, Case, Case | None]]:
         )  # fmt: skip
     else:
         entry = _catalogued(case)
-    there = environment(config, asked.runtime or (case.runtime if case else "onnxruntime"), "--runtime")
+    there = environment(config, asked.runtime or (case.runtime if case else _of_this_interpreter()), "--runtime")
     case = _case(asked, case, entry, there)
     environments = {there.name: there}
     if other is not None:
@@ -142,6 +142,12 @@ def _opened(asked: Asked) -> Iterator[tuple[Workbench, Case, Case | None]]:
         )
         with closing(bench):
             yield bench, case, other
+
+
+def _of_this_interpreter() -> str:
+    import onnxruntime
+
+    return f"onnxruntime-{onnxruntime.__version__}"
 
 
 def _catalogued(case: Case) -> Entry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from harness.commands.console import note, show, steps, suites_from
 from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
+    from harness.materials import Materials
+    from harness.mixed.plan import Plan
     from harness.mixed.run import Searched
 
 __all__ = ["mix"]
@@ -49,6 +51,8 @@ _SAMPLES = 64
 @click.option("--axis", "axes", multiple=True, metavar="INPUT:DIM=NAME", help="What varies. Repeatable.")
 @click.option("--range", "range_", default="", metavar="MIN:MAX|MIN:OPT:MAX", help="The lengths to serve.")
 @click.option("--length-input", "length_inputs", multiple=True, metavar="INPUT=NAME", help="Holds the valid length.")
+@click.option("--results", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where the record goes.  [default: the configuration's, results/]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the plan and its evidence as one JSON object.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the Q/DQ ONNX file here, too.")
 def mix(model: str, **options: Any) -> None:  # noqa: ANN401 - click's options, of every type
@@ -83,6 +87,7 @@ def mix(model: str, **options: Any) -> None:  # noqa: ANN401 - click's options, 
         on_step = stack.enter_context(steps(f"mixed precision of {key}"))
         searched = search_model(materials, asked, on_step)
         kept = keep(searched.plan)
+        _record(materials, searched.plan, options["results"], entry.synthetic)
         file = mixed_file(materials.prepared(key), searched.plan.ranges, searched.plan.assignment, dialect)
         if out is not None:
             shutil.copyfile(file, out)
@@ -93,7 +98,24 @@ def mix(model: str, **options: Any) -> None:  # noqa: ANN401 - click's options, 
     if out is not None:
         show(f"wrote {out}")
     if model in load_catalogue(find_config()):
-        note(f"next: pytest {suites_from(Path.cwd())} --models {key} --precision fp32,int8,int8-mixed")
+        runtime = "onnxruntime" if dialect is Dialect.U8S8 else "'tensorrt*'"
+        command = f"pytest {suites_from(Path.cwd())} --models {key} --precision fp32,int8,int8-mixed"
+        note(f"next: {command} --runtime {runtime}")
+
+
+def _record(materials: Materials, plan: Plan, results: Path | None, synthetic: bool) -> None:  # noqa: FBT001
+    """What the search saw and reached, without what can be read off the plan."""
+    from harness.results.record import record
+    from harness.results.store import Store
+    from harness.spec.config import find_config
+
+    values = {name: value for name, value in plan.evidence.items() if name != "plain_ranges"}
+    values |= {"model": plan.model, "dialect": plan.dialect.value}
+    digests, samples = materials.corpora_of(plan.model)
+    with closing(Store(results or find_config().results).open_run()) as run:
+        run.append(
+            record("mixed", run.id, values, corpus=digests, samples=samples, seed=materials.seed, synthetic=synthetic)
+        )
 
 
 def _tell(searched: Searched) -> None:

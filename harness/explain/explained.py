@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from harness.calibration import pipeline
 from harness.corpus.content import Draw, make
 from harness.errors import UsageError
 from harness.explain.beside import beside
 from harness.explain.data import beside_data, longest, roofline_data, table_data
 from harness.explain.roofline import roofline
+from harness.explain.rules import findings
 from harness.explain.tables import table
 from harness.measure.arms import Input
+from harness.spec.calibration import Policy, Precision
+from harness.spec.shapes import single
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from harness.workbench import Workbench
 
 __all__ = ["Explained", "as_data", "explained", "inputs_at", "record"]
-
-_RULES = "harness.explain.rules"
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,37 @@ def explained(
     roof = roofline(bench, case.runtime, told=told) if bench.environment(case).can_run else None
     tables = tuple(table(bench, case, given) for given in inputs)
     baseline = tuple(table(bench, other, given) for given in inputs) if other is not None else ()
-    findings: tuple[Finding, ...] = ()
-    if importlib.util.find_spec(_RULES) is not None:
-        rules = importlib.import_module(_RULES)
-        findings = tuple(rules.findings(onnx.load(bench.artefacts(case)[0]), tables, baseline, roof))
-    return Explained(bench.model(case.model).axis_name, tables, baseline, roof, findings)
+    found = _findings(bench, case, tables, baseline, roof)
+    return Explained(bench.model(case.model).axis_name, tables, baseline, roof, tuple(found))
+
+
+def _findings(
+    bench: Workbench,
+    case: Case,
+    tables: Sequence[LayerTable],
+    baseline: Sequence[LayerTable],
+    roof: Roofline | None,
+) -> list[Finding]:
+    """What the rules say of the file that is built from, its tables, the calibration's ranges and the traffic."""
+    corpus = bench.corpus(case.model, "calibration")
+    observation = None
+    if case.precision is Precision.INT8:
+        seen = pipeline.observed(
+            bench.prepared(case.model), bench.model(case.model), corpus, Policy.RAGGED, single(bench.model(case.model))
+        )
+        observation = seen[0][0]
+    runs_profiles = bench.environment(case).runtime != "onnxruntime"
+    return findings(
+        onnx.load(bench.artefacts(case)[0]),
+        tables,
+        baseline,
+        roof,
+        observation=observation,
+        model_spec=bench.model(case.model),
+        dialect=bench.dialect(case) if case.precision is Precision.INT8 else None,
+        layout=bench.layout(case) if runs_profiles else None,
+        lengths=corpus.lengths if runs_profiles else (),
+    )
 
 
 def inputs_at(bench: Workbench, key: str, lengths: Sequence[int]) -> list[Input]:

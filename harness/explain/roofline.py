@@ -89,7 +89,7 @@ def roofline(
         probe_entries(scale), bench.environments, bench.workers, bench.run, Matrix(samples=1, tests=1), 0,
         turns=bench.turns,
     )  # fmt: skip
-    found = from_tables(_measured(probes, runtime, scale, effort or Effort(seconds=0.7, most=500)))
+    found = from_tables(_measured(probes, runtime, scale, effort or Effort(seconds=0.3, most=300)))
     with written(kept) as file:
         file.write(json.dumps({**asdict(found), "identity": identity}, default=str).encode())
     return found

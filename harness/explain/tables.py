@@ -37,7 +37,7 @@ class Effort:
     :param least: runs of each, however long they take. :param most: and no more than so many.
     """
 
-    seconds: float = 1.0
+    seconds: float = 0.4
     least: int = 7
     most: int = 200
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -111,9 +111,9 @@ class Outcome:
         if bound.sqnr_db is not None:
             missed += _beyond(bound.sqnr_db - self.sqnr_db(bucket), abs(bound.sqnr_db))
         if bound.cosine is not None:
-            missed += _beyond(bound.cosine - min(one.cosine for one in ones), 1 - bound.cosine)
+            missed += _beyond(bound.cosine - _worst(min, (one.cosine for one in ones)), 1 - bound.cosine)
         if bound.worst is not None:
-            missed += _beyond(max(one.worst for one in ones) - bound.worst, bound.worst)
+            missed += _beyond(_worst(max, (one.worst for one in ones)) - bound.worst, bound.worst)
         if bound.score is not None and score is None:
             missed += _BROKEN
         elif bound.score is not None and score is not None:
@@ -151,3 +151,9 @@ def _beyond(missing: float, scale: float) -> float:
     if math.isnan(missing):
         return _BROKEN
     return max(0.0, missing) / max(scale, 1e-9)
+
+
+def _worst(choose: Callable[[list[float]], float], values: Iterable[float]) -> float:
+    """``min`` and ``max`` pass over a NaN that does not stand first."""
+    found = list(values)
+    return math.nan if any(math.isnan(one) for one in found) else choose(found)

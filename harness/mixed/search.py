@@ -26,6 +26,8 @@ __all__ = ["Candidate", "Found", "Settings", "estimated_kept", "search"]
 
 _WRITES_FLOAT = {"MatMul", "Gemm"}
 """Operators that ONNX Runtime runs as one INT8 kernel without Q/DQ behind them."""
+_METHODS = 3
+"""Methods that whole files are tried by on the whole corpus."""
 _TIES = 0.02
 """Differences in speed below this are the clock's."""
 
@@ -155,8 +157,8 @@ class _Search:
     def run(self) -> Found:
         base = self.tried(Assignment(), "plain")
         base = self.best_of(self.forms(), "form", base)
-        base = self.best_of(self.other_methods(base.assignment), "method", base)
         few = self.evaluator.some(self.settings.small)
+        base = self.best_of(self.quietest(self.other_methods(base.assignment), few), "method", base)
         self.found.sensitivities = measure(
             self.evaluator, base.assignment, self.gains.saved, few, self.settings.shortlist, self.going_on, self.on_step
         )
@@ -189,6 +191,16 @@ class _Search:
                 assignment = assignment.with_method(tensor, method)
             found.append(assignment)
         return found
+
+    def quietest(self, assignments: Sequence[Assignment], few: Sequence[int]) -> list[Assignment]:
+        """Those of least noise on a few samples: what is far off need not be run on all."""
+        noise: dict[Assignment, float] = {}
+        for number, assignment in enumerate(assignments, 1):
+            if not self.going_on():
+                break
+            self.on_step(f"method: {number} of {len(assignments)} on a few samples")
+            noise[assignment] = self.evaluator.outcome(assignment, few).noise()
+        return sorted(noise, key=lambda one: noise[one])[:_METHODS]
 
     def best_of(self, assignments: Iterable[Assignment], step: str, base: Candidate) -> Candidate:
         """The most right one of those that are fast enough."""

@@ -57,7 +57,7 @@ change it in place; the new ``schema`` is set by the reader. Run files are never
 there are files that it reads."""
 
 KINDS = frozenset({
-    "accuracy", "benchmark", "build", "calibration", "drawn", "gate", "latency", "layers", "profiles", "run",
+    "accuracy", "benchmark", "build", "calibration", "drawn", "gate", "latency", "layers", "mixed", "profiles", "run",
     "selftest",
 })  # fmt: skip
 

@@ -14,7 +14,7 @@ ASKS = "run without --yes, for it would remove what the other commands show"
 INSTALLS = "installs, or takes minutes: its environment, extra, or benchmark with options is looked up"
 THEIRS = "somebody else's program, or all of this project's tests: the files that it names are there"
 
-OF_HARNESS = {"gate": GATE, "fetch": NETWORK, "selftest": TIMES}
+OF_HARNESS = {"gate": GATE, "fetch": NETWORK, "mix": TIMES, "selftest": TIMES}
 NOT_YET: set[str] = set()
 """Commands of ``harness`` that the changelog says are not there."""
 
@@ -35,6 +35,7 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         "pytest suites/ --models wave --layouts 1120-80000-160000,160001-320000-480000 --precision fp32,int8",
         "pytest suites/ --matrix full --models text",
         "pytest suites/test_build.py --runtime tensorrt-rtx",
+        "pytest suites/ --models vad --precision fp32,int8,int8-mixed --runtime onnxruntime",
         "pytest suites/ --runtime tensorrt-10.16 --require tensorrt-10.16",
     ),
     GATE: (
@@ -58,6 +59,8 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         "harness selftest --minutes 10 --noise",
         "harness selftest",
         "harness selftest --minutes 60 --noise",
+        "harness mix vad --bound score=0.97",
+        "harness mix vad --dialect s8s8 --bound score=0.97 -o vad.mixed.onnx",
     ),
     HOSTS: (
         "pytest suites/ --runtime tensorrt-8.6@gpu1",

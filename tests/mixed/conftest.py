@@ -1,10 +1,9 @@
-"""A small model with everything that an assignment can change, its ranges by two methods, and its palette."""
+"""A small model with what mixed precision turns on: a residual, an output that is a product's own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -12,112 +11,117 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from harness.calibration.observe import observe
 from harness.calibration.qdq import tensors_to_observe
+from harness.calibration.ranges import choose
+from harness.corpus.samples import Corpus
 from harness.mixed.palette import Palette
 from harness.modelfile import prepare, weighted_nodes
-from harness.spec.calibration import Dialect
+from harness.spec.calibration import Dialect, Method
 from harness.spec.model import Axis, Model
 
-MODEL = Model(key="mixed", axes=(Axis("x", 2),), axis_name="frames", minimum=4, maximum=64, opt=16, output="y")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODEL = Model(key="branchy", axes=(Axis("x", 2),), axis_name="frames", minimum=4, maximum=64, opt=16, output="scores")
+METHODS = ("mse", "minmax", "percentile99.9")
 
 
-def proto() -> onnx.ModelProto:
-    """x [1, 4, T] -> conv, Relu, Transpose -> t [1, T, 8]; first(t), a residual Add; second(a), a residual Add;
-    last -> y, an output that its mean reads, too; head(mean) -> Tanh -> z [1, 3].
+def branchy(loud: float = 1.0) -> onnx.ModelProto:
+    """x [1, 4, L] -> Conv, Relu -> [1, L, 8] -> MatMul "inner" + bias -> Add to what it read -> MatMul "last".
+
+    :param loud: factor on one channel of what "inner" reads; its weights are divided by it, so that FP32 computes the
+        same, and one range for the tensor serves no channel well.
     """
-    random = np.random.default_rng(5)
+    draw = np.random.default_rng(11)
+    scale = np.ones(8, np.float32)
+    scale[3] = loud
     weights = {
-        "k": random.standard_normal((8, 4, 3)) / 3, "c": random.standard_normal(8) / 4,
-        "w1": random.standard_normal((8, 8)) / 3, "w2": random.standard_normal((8, 8)) / 3,
-        "w3": random.standard_normal((8, 5)) / 3, "w4": random.standard_normal((5, 3)), "b4": random.standard_normal(3),
-    }  # fmt: skip
+        "w": draw.normal(size=(8, 4, 3)).astype(np.float32) / 3,
+        "b": draw.normal(size=8).astype(np.float32) / 4,
+        "scale": scale,
+        "m": (draw.normal(size=(8, 8)) / 3 / scale[:, None]).astype(np.float32),
+        "mb": draw.normal(size=8).astype(np.float32) / 4,
+        "l": draw.normal(size=(8, 6)).astype(np.float32) / 3,
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], "conv", pads=[1, 1]),
+        helper.make_node("Relu", ["c"], ["r"], "relu"),
+        helper.make_node("Transpose", ["r"], ["t"], "turn", perm=[0, 2, 1]),
+        helper.make_node("Mul", ["t", "scale"], ["ts"], "scaled"),
+        helper.make_node("MatMul", ["ts", "m"], ["p"], "inner"),
+        helper.make_node("Add", ["p", "mb"], ["q"], "bias"),
+        helper.make_node("Div", ["ts", "scale"], ["back"], "unscaled"),
+        helper.make_node("Add", ["q", "back"], ["sum"], "residual"),
+        helper.make_node("MatMul", ["sum", "l"], ["scores"], "last"),
+    ]
+    floats = onnx.TensorProto.FLOAT
     graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["x", "k", "c"], ["h"], name="conv", pads=[1, 1]),
-            helper.make_node("Relu", ["h"], ["r"], name="relu"),
-            helper.make_node("Transpose", ["r"], ["t"], name="transpose", perm=[0, 2, 1]),
-            helper.make_node("MatMul", ["t", "w1"], ["m"], name="first"),
-            helper.make_node("Add", ["t", "m"], ["a"], name="residual"),
-            helper.make_node("MatMul", ["a", "w2"], ["n"], name="second"),
-            helper.make_node("Add", ["a", "n"], ["b"], name="residual2"),
-            helper.make_node("MatMul", ["b", "w3"], ["y"], name="last"),
-            helper.make_node("ReduceMean", ["y"], ["e"], name="mean", axes=[1], keepdims=0),
-            helper.make_node("Gemm", ["e", "w4", "b4"], ["g"], name="head"),
-            helper.make_node("Tanh", ["g"], ["z"], name="tanh"),
-        ],
-        "mixed",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 4, "T"])],
-        [
-            helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, "T", 5]),
-            helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [1, 3]),
-        ],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+        nodes,
+        "branchy",
+        [helper.make_tensor_value_info("x", floats, [1, 4, "L"])],
+        [helper.make_tensor_value_info("scores", floats, [1, "L", 6])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(made, full_check=True)
+    return made
 
 
-def samples(lengths=(4, 9, 16, 31, 64), seed=1):
-    random = np.random.default_rng(seed)
-    return [{"x": random.standard_normal((1, 4, length)).astype(np.float32)} for length in lengths]
-
-
-def run(model, feeds, more=(), *, optimized=True):
-    """Every output by its name; ``more`` tensors beside them."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in more)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
-
-
-def observed(prepared, dialect, corpus):
-    """Smallest and largest value of every tensor that is quantized, 0 among them."""
-    model = onnx.load(prepared)
-    names = tensors_to_observe(model, weighted_nodes(model), dialect)
-    outputs = {one.name for one in model.graph.output} | {one.name for one in model.graph.input}
-    found = {}
-    for feeds in corpus:
-        values = {**feeds, **run(model, feeds, [name for name in names if name not in outputs], optimized=False)}
-        for name in names:
-            low, high = found.get(name, (0.0, 0.0))
-            found[name] = (min(low, float(values[name].min())), max(high, float(values[name].max())))
-    return found
+def draws(seed: int, count: int) -> list[dict[str, np.ndarray]]:
+    """Samples of 4 to 64 frames."""
+    draw = np.random.default_rng(seed)
+    return [{"x": draw.normal(size=(1, 4, int(draw.integers(4, 65)))).astype(np.float32)} for _ in range(count)]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A prepared model with ranges by two methods in one dialect."""
+class Made:
+    """A prepared model, its nodes, and ranges by several methods in one dialect."""
 
     prepared: Path
+    nodes: list[str]
+    ranges: dict[str, dict[str, tuple[float, float]]]
     dialect: Dialect
-    corpus: list[dict[str, np.ndarray]]
 
-    @cached_property
-    def by_method(self):
-        wide = observed(self.prepared, self.dialect, self.corpus)
-        return {"minmax": wide, "narrow": {name: (0.6 * low, 0.6 * high) for name, (low, high) in wide.items()}}
-
-    @cached_property
-    def palette(self):
-        return Palette.of(self.prepared, self.by_method, self.dialect)
+    def palette(self) -> Palette:
+        return Palette.of(self.prepared, self.ranges, self.dialect)
 
 
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory):
-    """The small model, as every file starts from."""
-    folder = tmp_path_factory.mktemp("mixed")
-    onnx.save(proto(), folder / "mixed.onnx")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRT_INT8_HARNESS_CACHE", str(folder / "cache"))
-        return prepare(folder / "mixed.onnx", MODEL)
+def made(folder: Path, dialect: Dialect, loud: float = 1.0) -> Made:
+    path = folder / "branchy.onnx"
+    onnx.save(branchy(loud), path)
+    prepared = prepare(path, MODEL)
+    proto = onnx.load(prepared)
+    nodes = weighted_nodes(proto)
+    seen = observe(prepared, tensors_to_observe(proto, nodes, Dialect.U8S8), draws(1, 24))
+    ranges = {one: choose(seen, Method.parse(one), dialect) for one in METHODS}
+    return Made(prepared, nodes, ranges, dialect)
 
 
-@pytest.fixture(scope="session", params=list(Dialect), ids=str)
-def setting(request, prepared):
-    return Setting(prepared, request.param, samples())
+def outputs(model: onnx.ModelProto | Path, samples: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
+    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return [session.run(["scores"], feeds)[0] for feeds in samples]
+
+
+@pytest.fixture(params=list(Dialect), ids=lambda one: one.value)
+def dialect(request):
+    return request.param
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """Nothing that another test has prepared or searched."""
+    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def small(tmp_path, own_cache, dialect):
+    return made(tmp_path, dialect)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    return Corpus.write(tmp_path / "corpus", MODEL, draws(2, 30), "test")

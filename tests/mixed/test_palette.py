@@ -1,266 +1,125 @@
-"""Painted files against files that the writer makes, and against arithmetic."""
+"""Files painted by rewiring compute what files of the writer compute."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 import onnx
 import pytest
 
-from fixtures.catalogue import ENTRIES
 from harness.calibration.qdq import write_qdq
 from harness.errors import UsageError
 from harness.explain.rules import findings
 from harness.mixed.assignment import Assignment
-from harness.mixed.palette import Palette, mixed_file
+from harness.mixed.palette import mixed_file
 from harness.mixed.plan import ranges_of
-from harness.modelfile import prepare
 from harness.spec.calibration import Dialect
-from tests.mixed.conftest import Setting, run
 
-NODES = ("conv", "first", "second", "last", "head")
+from .conftest import draws, outputs
 
-
-@pytest.fixture
-def writer(setting, tmp_path):
-    """What the writer makes of some nodes with these ranges, every tensor's own."""
-
-    def write(nodes, ranges):
-        write_qdq(setting.prepared, nodes, ranges, setting.dialect, tmp_path / "written.onnx")
-        return onnx.load(tmp_path / "written.onnx")
-
-    return write
+SAMPLES = draws(5, 4)
+SUBSETS = [{"conv"}, {"inner"}, {"last"}, {"conv", "inner"}, {"inner", "last"}]
 
 
-def bits(model, feeds):
-    return {name: value.tobytes() for name, value in run(model, feeds).items()}
+def same(one, other):
+    return all(np.array_equal(left, right) for left, right in zip(one, other, strict=True))
 
 
-def check_whole(model):
-    """Valid, no Q/DQ that nobody reads, no constant that nobody reads, nothing wrong by the rules."""
-    onnx.checker.check_model(model, full_check=True)
-    read = {name for node in model.graph.node for name in node.input} | {one.name for one in model.graph.output}
-    assert [node.name for node in model.graph.node if not read.intersection(node.output)] == []
-    assert [one.name for one in model.graph.initializer if one.name not in read] == []
-    made = {name: node for node in model.graph.node for name in node.output}
-    for node in model.graph.node:
-        if node.op_type == "QuantizeLinear":
-            after = [one.op_type for one in model.graph.node if node.output[0] in one.input]
-            assert set(after) == {"DequantizeLinear"}, node.name
-    assert len(made) == sum(len(node.output) for node in model.graph.node)
-    assert [one for one in findings(model) if one.severity == "wrong"] == []
+def quantizers(model):
+    return sorted(node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear")
 
 
-def pairs(model):
-    """Tensors that are quantized, as the model names them."""
-    constants = {one.name for one in model.graph.initializer}
-    names = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"} - constants
-    return {name.removesuffix("_QuantizeLinear_Input") for name in names}
+def test_nothing_in_float_is_the_plain_file(small, tmp_path):
+    target = tmp_path / "plain.onnx"
+    write_qdq(small.prepared, small.nodes, small.ranges["mse"], small.dialect, target)
+    assert same(outputs(small.palette().paint(Assignment()), SAMPLES), outputs(target, SAMPLES))
 
 
-def test_no_departure_is_the_plain_file(setting):
-    palette = setting.palette
-    assert palette.nodes == NODES
-    assert palette.paint(Assignment()).SerializeToString(deterministic=True) == palette.plain[
-        "minmax"
-    ].SerializeToString(deterministic=True)
+def test_all_in_float_is_fp32(small):
+    painted = small.palette().paint(Assignment(in_float=frozenset(small.nodes)))
+    assert not quantizers(painted)
+    assert same(outputs(painted, SAMPLES), outputs(small.prepared, SAMPLES))
 
 
-def test_all_in_float_is_fp32(setting):
-    painted, before = setting.palette.paint(Assignment(frozenset(NODES))), onnx.load(setting.prepared)
-    check_whole(painted)
-    assert {node.op_type for node in painted.graph.node}.isdisjoint({"QuantizeLinear", "DequantizeLinear"})
-    for feeds in setting.corpus:
-        assert bits(painted, feeds) == bits(before, feeds)
+@pytest.mark.parametrize("left", SUBSETS, ids=lambda one: "+".join(sorted(one)))
+def test_some_in_float_is_what_the_writer_makes_of_the_others(small, tmp_path, left):
+    target = tmp_path / "others.onnx"
+    rest = [node for node in small.nodes if node not in left]
+    write_qdq(small.prepared, rest, small.ranges["mse"], small.dialect, target)
+    painted = small.palette().paint(Assignment(in_float=frozenset(left)))
+    onnx.checker.check_model(painted, full_check=True)
+    assert same(outputs(painted, SAMPLES), outputs(target, SAMPLES))
 
 
-@pytest.mark.parametrize(
-    "in_float", [*itertools.combinations(NODES, 1), ("conv", "last"), ("first", "second"), NODES[1:], NODES[:-1]], ids="-".join
-)  # fmt: skip
-def test_operators_in_float_are_what_the_writer_makes_of_the_others(setting, writer, in_float):
-    painted = setting.palette.paint(Assignment(frozenset(in_float)))
-    check_whole(painted)
-    rest = [name for name in NODES if name not in in_float]
-    written = writer(rest, setting.by_method["minmax"])
-    assert pairs(painted) == pairs(written)
-    for feeds in setting.corpus[1:4]:
-        assert bits(painted, feeds) == bits(written, feeds)
+@pytest.mark.parametrize("tensor", ["x", "ts", "sum"])
+def test_a_tensor_by_another_method_is_what_the_writer_makes_of_those_ranges(small, tmp_path, tensor):
+    palette, target = small.palette(), tmp_path / "other.onnx"
+    assignment = Assignment().with_method(tensor, "minmax")
+    ranges = ranges_of(palette.prepared, palette.nodes, small.dialect, small.ranges, assignment)
+    assert ranges[tensor] == small.ranges["minmax"][tensor]
+    write_qdq(small.prepared, small.nodes, ranges, small.dialect, target)
+    assert same(outputs(palette.paint(assignment), SAMPLES), outputs(target, SAMPLES))
 
 
-@pytest.mark.parametrize("tensor", ["x", "t", "a", "b", "e"])
-def test_a_tensors_own_method_is_what_the_writer_makes_of_its_range(setting, writer, tensor):
-    assignment = Assignment().with_method(tensor, "narrow")
-    palette = setting.palette
-    painted = palette.paint(assignment)
-    check_whole(painted)
-    ranges = ranges_of(palette.prepared, palette.nodes, setting.dialect, setting.by_method, assignment)
-    assert ranges[tensor] == setting.by_method["narrow"][tensor]
-    written = writer(palette.nodes, ranges)
-    assert painted.SerializeToString(deterministic=True) == written.SerializeToString(deterministic=True)
+def test_what_is_read_beside_int8_can_be_read_in_float(small):
+    palette = small.palette()
+    assert palette.shared_with_float == ("ts",)
+    painted = palette.paint(Assignment(float_readers=frozenset({"ts"})))
+    (unscaled,) = (node for node in painted.graph.node if node.name == "unscaled")
+    (inner,) = (node for node in painted.graph.node if node.name == "inner")
+    assert unscaled.input[0] == "ts"
+    assert inner.input[0] != "ts"
+    assert quantizers(painted) == quantizers(palette.paint(Assignment()))
 
 
-@pytest.mark.parametrize("tensor", ["h", "m", "n", "y"])
-def test_a_written_tensors_own_method(setting, writer, tensor):
-    assignment = Assignment().with_method(tensor, "narrow")
-    palette = setting.palette
-    if setting.dialect is Dialect.S8S8:  # which quantizes no outputs
-        assert tensor not in pairs(palette.plain["minmax"])
-        return
-    ranges = ranges_of(palette.prepared, palette.nodes, setting.dialect, setting.by_method, assignment)
-    painted, written = palette.paint(assignment), writer(palette.nodes, ranges)
-    assert painted.SerializeToString(deterministic=True) == written.SerializeToString(deterministic=True)
+def test_outputs_can_stay_in_float(tmp_path, own_cache):
+    from .conftest import made
+
+    small = made(tmp_path, Dialect.U8S8)
+    palette = small.palette()
+    before = outputs(palette.paint(Assignment()), SAMPLES)
+    painted = palette.paint(Assignment(float_outputs=frozenset({"inner", "last"})))
+    onnx.checker.check_model(painted, full_check=True)
+    assert [value.name for value in painted.graph.output] == ["scores"]
+    assert len(quantizers(painted)) == len(quantizers(palette.paint(Assignment()))) - 2
+    exact = outputs(small.prepared, SAMPLES)
+    worst = [max(float(np.abs(a - b).max()) for a, b in zip(exact, one, strict=True))
+             for one in (before, outputs(painted, SAMPLES))]  # fmt: skip
+    assert worst[1] < worst[0]
 
 
-def test_all_of_another_method_and_some_in_float(setting, writer):
-    palette, assignment = setting.palette, Assignment(frozenset({"second"}))
-    for tensor in setting.by_method["minmax"]:
-        if tensor != "r":
-            assignment = assignment.with_method(tensor, "narrow")
-    if setting.dialect is Dialect.U8S8:
-        assignment = assignment.with_method("h", "narrow")
-    ranges = ranges_of(palette.prepared, palette.nodes, setting.dialect, setting.by_method, assignment)
-    painted = palette.paint(assignment)
-    check_whole(painted)
-    written = writer([name for name in NODES if name != "second"], ranges)
-    for feeds in setting.corpus:
-        assert bits(painted, feeds) == bits(written, feeds)
+@pytest.mark.parametrize("assignment", [
+    Assignment(),
+    Assignment(in_float=frozenset({"conv"})),
+    Assignment(in_float=frozenset({"inner"}), float_readers=frozenset({"ts"})),
+    Assignment(float_outputs=frozenset({"last"}), float_readers=frozenset({"ts"})),
+])  # fmt: skip
+def test_no_rule_finds_anything_wrong_with_what_is_painted(small, assignment):
+    wrong = [one for one in findings(small.palette().paint(assignment)) if one.severity == "wrong"]
+    assert not wrong
 
 
-@pytest.mark.parametrize("node", ["first", "last", "head"])
-def test_an_operator_that_writes_floating_point(setting, node):
-    palette, tensor = setting.palette, {"first": "m", "last": "y", "head": "g"}[node]
-    painted = palette.paint(Assignment(float_outputs=frozenset({node})))
-    check_whole(painted)
-    before = pairs(palette.plain["minmax"])
-    assert pairs(painted) == before - {tensor}
-    after = {"first": "residual", "last": "mean", "head": "tanh"}[node]
-    (reader,) = (one for one in painted.graph.node if one.name == after)
-    assert tensor in reader.input
-    (itself,) = (one for one in painted.graph.node if one.name == node)
-    assert itself.output[0] == tensor
-    makers = {name: one.op_type for one in painted.graph.node for name in one.output}
-    assert [makers[name] for name in itself.input[:2]] == ["DequantizeLinear"] * 2, "it still computes in INT8"
+@pytest.mark.parametrize(("assignment", "named"), [
+    (Assignment(in_float=frozenset({"gone"})), "no weighted node 'gone'"),
+    (Assignment(float_outputs=frozenset({"relu"})), "no weighted node 'relu'"),
+    (Assignment(float_readers=frozenset({"gone"})), "no quantized tensor 'gone'"),
+    (Assignment(methods=(("ts", "guess"),)), "no method 'guess'"),
+])  # fmt: skip
+def test_what_is_not_there_is_named(small, assignment, named):
+    with pytest.raises(UsageError, match=named):
+        small.palette().paint(assignment)
 
 
-@pytest.mark.parametrize("in_float", [(), ("second",), ("first",)], ids=str)
-def test_a_tensor_that_only_int8_operators_read_quantized(setting, in_float):
-    palette = setting.palette
-    assert palette.shared_with_float == ("t", "a")
-    painted = palette.paint(Assignment(frozenset(in_float), float_readers=frozenset({"a"})))
-    check_whole(painted)
-    readers = {one.name: list(one.input) for one in painted.graph.node}
-    assert "a" in readers["residual2"]
-    assert ("a" in readers["second"]) == ("second" in in_float)
-    assert "t" not in readers["residual"] or "first" in in_float, "the other tensor is as it was"
-    feeds = setting.corpus[2]
-    added = readers["residual2"]
-    values = run(painted, feeds, list(dict.fromkeys(["a", *added, "b"])), optimized=False)
-    np.testing.assert_array_equal(values["b"], values[added[0]] + values[added[1]])
-    plain = run(palette.plain["minmax"], feeds, ["a"], optimized=False)
-    if not in_float:
-        np.testing.assert_array_equal(values["a"], plain["a"])
+def test_a_file_is_kept_and_is_what_the_search_painted(small):
+    palette = small.palette()
+    assignment = Assignment(in_float=frozenset({"conv"})).with_method("ts", "percentile99.9")
+    ranges = ranges_of(palette.prepared, palette.nodes, small.dialect, small.ranges, assignment)
+    file = mixed_file(small.prepared, ranges, assignment, small.dialect)
+    written = file.stat().st_mtime_ns
+    assert same(outputs(file, SAMPLES), outputs(palette.paint(assignment), SAMPLES))
+    assert mixed_file(small.prepared, ranges, assignment, small.dialect) == file
+    assert file.stat().st_mtime_ns == written
 
 
-def test_less_is_quantized_and_less_is_wrong(setting):
-    """With all forms of floating point beside INT8 the noise falls, and the operators stay in INT8."""
-    before, noise = onnx.load(setting.prepared), {}
-    forms = {
-        "plain": Assignment(),
-        "floats": Assignment(
-            float_outputs=frozenset(NODES), float_readers=frozenset(setting.palette.shared_with_float)
-        ),
-    }
-    for name, assignment in forms.items():
-        painted = setting.palette.paint(assignment)
-        check_whole(painted)
-        differences = [run(painted, feeds)["y"] - run(before, feeds)["y"] for feeds in setting.corpus]
-        noise[name] = sum(float((one**2).sum()) for one in differences)
-    assert 0 < noise["floats"] < noise["plain"]
-
-
-@pytest.mark.parametrize(
-    ("assignment", "said"),
-    [
-        (Assignment(frozenset({"residual"})), "no weighted node 'residual'"),
-        (Assignment(float_outputs=frozenset({"nobody"})), "no weighted node 'nobody'"),
-        (Assignment(float_readers=frozenset({"r"})), "no quantized tensor 'r'"),
-        (Assignment().with_method("nothing", "narrow"), "no quantized tensor 'nothing'"),
-        (Assignment().with_method("a", "mse"), "no method 'mse'"),
-    ],
-)
-def test_what_is_not_there_is_refused(setting, assignment, said):
-    with pytest.raises(UsageError, match=said):
-        setting.palette.paint(assignment)
-
-
-def test_a_plans_file_is_painted_once(setting, tmp_path, monkeypatch):
-    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path))
-    palette = setting.palette
-    assignment = Assignment(frozenset({"first"}), float_readers=frozenset({"a"})).with_method("b", "narrow")
-    ranges = ranges_of(palette.prepared, palette.nodes, setting.dialect, setting.by_method, assignment)
-    path = mixed_file(setting.prepared, ranges, assignment, setting.dialect)
-    made = path.stat().st_mtime_ns
-    assert onnx.load(path).SerializeToString(deterministic=True) == palette.paint(assignment).SerializeToString(
-        deterministic=True
-    )
-    monkeypatch.setattr(Palette, "paint", None)
-    assert mixed_file(setting.prepared, ranges, assignment, setting.dialect) == path
-    assert path.stat().st_mtime_ns == made
-    monkeypatch.undo()
-    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path))
-    assert mixed_file(setting.prepared, ranges, assignment.with_float("last"), setting.dialect) != path
-    wider = {**ranges, "b": (-9.0, 9.0)}
-    assert mixed_file(setting.prepared, wider, assignment, setting.dialect) != path
-
-
-def test_weights_in_floating_point_before_a_quantize(setting, tmp_path, monkeypatch):
-    """The form that newer TensorRT takes computes the same."""
-    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(tmp_path))
-    assignment = Assignment(frozenset({"second"}))
-    ranges = setting.by_method["minmax"]
-    kept, spread = (
-        onnx.load(mixed_file(setting.prepared, ranges, assignment, setting.dialect, weights))
-        for weights in ("int8", "float")
-    )
-    check_whole(kept)
-    onnx.checker.check_model(spread, full_check=True)
-    feeds = setting.corpus[3]
-    for name, value in run(kept, feeds, optimized=False).items():
-        np.testing.assert_allclose(run(spread, feeds, optimized=False)[name], value, atol=1e-5)
-
-
-@pytest.fixture(scope="module", params=["vad", "plc"])
-def real(request):
-    entry = ENTRIES[request.param]
-    path, found = prepare(entry.onnx(), entry.model), {}
-    corpus = list(itertools.islice(entry.samples("calibration", 0), 2))
-    for dialect in Dialect:
-        found[dialect] = Setting(path, dialect, corpus)
-    return found
-
-
-@pytest.mark.parametrize("dialect", list(Dialect), ids=str)
-def test_real_models(real, dialect, tmp_path):
-    setting = real[dialect]
-    palette, nodes = setting.palette, setting.palette.nodes
-    assert palette.paint(Assignment()).SerializeToString(deterministic=True) == palette.plain[
-        "minmax"
-    ].SerializeToString(deterministic=True)
-    feeds = setting.corpus[0]
-    everything = palette.paint(Assignment(frozenset(nodes)))
-    for name, value in run(onnx.load(setting.prepared), feeds).items():
-        np.testing.assert_array_equal(run(everything, feeds)[name], value)
-    some = frozenset(nodes[1::3])
-    painted = palette.paint(Assignment(some))
-    check_whole(painted)
-    rest = [name for name in nodes if name not in some]
-    write_qdq(setting.prepared, rest, setting.by_method["minmax"], dialect, tmp_path / "rest.onnx")
-    assert bits(painted, feeds) == bits(onnx.load(tmp_path / "rest.onnx"), feeds)
-    forms = palette.paint(
-        Assignment(some, frozenset(nodes) - some, frozenset(palette.shared_with_float)).with_method(
-            palette.inputs[nodes[0]], "narrow"
-        )
-    )
-    check_whole(forms)
-    assert all(np.isfinite(value).all() for value in run(forms, feeds).values())
+def test_data_and_back():
+    assignment = Assignment(frozenset("ab"), frozenset("c"), frozenset("t")).with_method("t", "mse")
+    assert Assignment.from_data(assignment.as_data()) == assignment

@@ -6,7 +6,17 @@ import pytest
 
 from harness.errors import ConfigError, UsageError
 from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
-from harness.spec.matrix import DEFAULT_METHOD, DEFAULT_POLICY, FULL, Matrix, expand, first_calibrations, read_matrix
+from harness.spec.case import read_case
+from harness.spec.matrix import (
+    DEFAULT_METHOD,
+    DEFAULT_POLICY,
+    FULL,
+    MIXED_CALIBRATION,
+    Matrix,
+    expand,
+    first_calibrations,
+    read_matrix,
+)  # fmt: skip
 
 RUNTIMES = ["onnxruntime-1.32.0-cpu", "tensorrt-rtx-1.7.1.116"]
 
@@ -183,3 +193,20 @@ def test_the_first_calibration_that_can_go_by_each_route():
         Route.CALIBRATOR: Calibration(Method("minmax"), Policy.WINDOW),
     }
     assert [case.precision for case in cases] == [Precision.FP32, Precision.FP16, Precision.INT8, Precision.INT8]
+
+
+def test_mixed_precision_is_a_case_of_its_own_by_qdq_alone():
+    families = {"onnxruntime-1.32.0-cpu": ("onnxruntime", "1.32.0"), "tensorrt-10.3.0": ("tensorrt", "10.3.0")}
+    matrix = Matrix(precisions=("fp32", "int8", "int8-mixed"), layouts=("single",), routes=("cache", "qdq"))
+    cases = expand(matrix, ["vad"], families, families)
+    mixed = [case for case in cases if case.mixed]
+    assert [case.id for case in mixed] == [f"vad-{name}-int8-mixed-ragged-single" for name in families]
+    assert all(read_case(case.id) == case for case in cases)
+    assert {case.calibration for case in mixed} == {MIXED_CALIBRATION}
+    assert set(mixed) < set(first_calibrations(cases))
+
+
+def test_mixed_precision_alone():
+    (case,) = expand(Matrix(precisions=("int8-mixed",), layouts=("single",)), ["vad"], RUNTIMES[:1])
+    assert case.mixed
+    assert case.precision is Precision.INT8

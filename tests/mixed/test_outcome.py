@@ -1,0 +1,79 @@
+"""How far a file is from its bounds; NaN never passes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.mixed.outcome import One, Outcome, interval_of_mean
+from harness.spec.model import Bounds
+
+
+def ones(*scores, noise=0.01):
+    return tuple(One(1.0, noise, 0.99, 0.1, score, 1.0) for score in scores)
+
+
+def test_the_interval_holds_the_mean_and_is_the_same_every_time():
+    draw = np.random.default_rng(3)
+    values, weights = draw.uniform(size=60), np.ones(60)
+    low, high = interval_of_mean(values, weights)
+    assert low < values.mean() < high
+    assert (low, high) == interval_of_mean(values, weights)
+
+
+def test_the_interval_covers_as_often_as_it_says():
+    draw = np.random.default_rng(4)
+    hits = sum(low <= 0.5 <= high for low, high in
+               (interval_of_mean(draw.uniform(size=40), np.ones(40)) for _ in range(400)))  # fmt: skip
+    assert 0.90 <= hits / 400 <= 0.98
+
+
+def test_a_score_counts_by_the_worse_end_of_its_interval():
+    outcome = Outcome({"short": ones(*[1.0] * 18, 0.5, 0.6)})
+    mean = outcome.score("short")
+    low, high = outcome.score_interval("short")
+    bounds = {"short": Bounds(score=(low + mean) / 2)}
+    assert low < mean < high
+    assert outcome.missed(bounds) == 0
+    assert outcome.shortfall(bounds) == pytest.approx((mean - low) / 2 / (1 - (low + mean) / 2), rel=1e-6)
+
+
+def test_lower_is_better_turns_it_around():
+    rows = ones(*[0.0] * 18, 0.1, 0.1)
+    bounds = {"short": Bounds(score=0.02)}
+    assert Outcome({"short": rows}, lower_is_better=True).missed(bounds) == 0
+    assert Outcome({"short": rows}, lower_is_better=True).shortfall(bounds) > 0
+    assert Outcome({"short": ones(*[0.03] * 20)}, lower_is_better=True).missed(bounds) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("bound", [Bounds(sqnr_db=25), Bounds(cosine=0.995), Bounds(worst=0.05), Bounds(score=0.9)])
+def test_each_bound_is_looked_at(bound):
+    outcome = Outcome({"short": ones(0.5, 0.5)})
+    assert outcome.missed({"short": bound}) > 0
+    assert outcome.missed({"long": bound}) == 0
+
+
+def test_nan_never_passes():
+    spoiled = One(1.0, math.nan, math.nan, math.nan, math.nan, 1.0)
+    for bound in (Bounds(sqnr_db=-100), Bounds(cosine=-1), Bounds(worst=1e9), Bounds(score=0)):
+        outcome = Outcome({"short": (*ones(1.0), spoiled)})
+        assert outcome.missed({"short": bound}) > 1e3, bound
+        assert outcome.shortfall({"short": bound}) > 1e3, bound
+    assert spoiled.sqnr_db == -80
+
+
+def test_a_score_that_is_not_there_never_passes():
+    outcome = Outcome({"short": (One(1.0, 0.1, 0.9, 0.1, None, 0.0),)})
+    assert outcome.missed({"short": Bounds(score=0.1)}) > 1e3
+
+
+def test_one_broken_sample_does_not_outvote_the_others():
+    calm, flipped = ones(*[1.0] * 20), (*ones(*[1.0] * 19), One(1.0, 2.0, 0.0, 1.0, 0.0, 1.0))
+    assert Outcome({"s": flipped}).noise() < 2 * Outcome({"s": calm}).noise()
+
+
+def test_data_and_back():
+    outcome = Outcome({"short": ones(0.5, 0.25)}, lower_is_better=True)
+    assert Outcome.from_data(outcome.as_data(), lower_is_better=True) == outcome

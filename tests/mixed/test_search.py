@@ -1,0 +1,117 @@
+"""The search on a small real model: what ruins one operator is found, bounds and speed are kept, nothing runs twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.mixed.assignment import Assignment
+from harness.mixed.evaluate import Evaluator
+from harness.mixed.gains import Gains
+from harness.mixed.search import Settings, estimated_kept, search
+from harness.spec.calibration import Dialect
+from harness.spec.model import Bounds
+from harness.spec.shapes import bucket_names
+
+from .conftest import METHODS, MODEL, made
+
+GAINS = Gains({"conv": 0.4, "inner": 0.3, "last": 0.3}, "products")
+LOUD = 300.0
+
+
+@pytest.fixture
+def loud(tmp_path, own_cache):
+    """One channel of what "inner" reads is 300 times the others: INT8 has no codes left for them."""
+    return made(tmp_path, Dialect.S8S8, loud=LOUD)
+
+
+def evaluator(made_, corpus, journal=None):
+    return Evaluator(made_.palette(), made_.prepared, MODEL, corpus, "scores", None, journal)
+
+
+def asked(sqnr_db, **more):
+    return Settings({name: Bounds(sqnr_db=sqnr_db) for name in bucket_names(MODEL)}, **{"keep": 0.5, **more})
+
+
+def kept(assignment):
+    return estimated_kept(GAINS, assignment.in_float)
+
+
+def test_the_operator_that_an_outlier_ruins_stays_in_float(loud, corpus):
+    found = search(evaluator(loud, corpus), GAINS, asked(30), kept)
+    plain = found.candidates[0]
+    assert plain.assignment == Assignment()
+    assert plain.missed > 0
+    assert found.best.assignment.in_float == {"inner"}
+    assert found.best.missed == found.best.shortfall == 0
+    assert found.best.kept == pytest.approx(1 / 1.3)
+    assert found.finished
+
+
+def test_one_at_a_time_the_ruined_operator_is_the_loudest(loud, corpus):
+    found = search(evaluator(loud, corpus), GAINS, asked(90), kept)
+    assert found.sensitivities[0].node == "inner"
+    assert found.sensitivities[0].on > 10 * found.sensitivities[1].on
+    assert found.sensitivities[0].off < found.sensitivities[1].off
+
+
+def test_where_plain_int8_is_right_nothing_is_left_in_float(tmp_path, own_cache, corpus):
+    found = search(evaluator(made(tmp_path, Dialect.S8S8), corpus), GAINS, asked(15), kept)
+    assert not found.best.assignment.in_float
+    assert found.best.kept == 1
+
+
+def test_the_speed_up_is_kept_as_long_as_bounds_can_be_met_with_it(loud, corpus):
+    slow = search(evaluator(loud, corpus), GAINS, asked(30, keep=0.9), kept)
+    assert slow.best.kept < 0.9  # nothing that keeps 90 % is right
+    assert slow.best.missed == 0
+    assert all(one.missed for one in slow.candidates if one.kept >= 0.9)
+
+
+def test_bounds_that_nothing_meets_give_the_nearest(loud, corpus):
+    found = search(evaluator(loud, corpus), GAINS, asked(79, keep=0.9), kept)
+    assert found.best.missed == 0  # all in float
+    assert found.best.assignment.in_float == set(GAINS.saved)
+    bounds = {name: Bounds(cosine=1.5) for name in bucket_names(MODEL)}
+    impossible = search(evaluator(loud, corpus), GAINS, Settings(bounds), kept)
+    assert impossible.best.missed > 0
+    assert impossible.best.noise == min(one.noise for one in impossible.candidates)
+
+
+def test_the_front_is_what_nothing_beats(loud, corpus):
+    found = search(evaluator(loud, corpus), GAINS, asked(30), kept)
+    front = found.front()
+    assert found.best.kept in [one.kept for one in front]
+    for one in front:
+        assert not any(
+            other.shortfall <= one.shortfall and other.noise < one.noise and other.kept > one.kept
+            for other in found.candidates
+        )
+
+
+def test_a_search_that_was_broken_off_goes_on(loud, corpus, tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    first = evaluator(loud, corpus, journal)
+    whole = search(first, GAINS, asked(30), kept)
+    assert first.runs > 0
+    text = journal.read_text().splitlines(keepends=True)
+    again = evaluator(loud, corpus, journal)
+    assert search(again, GAINS, asked(30), kept).best == whole.best
+    assert again.runs == 0
+    journal.write_text("".join(text[:-2]) + text[-2][:40])  # killed in the middle of a line
+    cut = evaluator(loud, corpus, journal)
+    assert search(cut, GAINS, asked(30), kept).best == whole.best
+    assert cut.runs == 2
+
+
+def test_no_file_is_begun_when_the_time_is_up(loud, corpus):
+    ticks = iter(range(0, 10_000, 10))
+    found = search(evaluator(loud, corpus), GAINS, asked(30, budget_s=15.0), kept, clock=lambda: float(next(ticks)))
+    assert not found.finished
+    assert [one.step for one in found.candidates] == ["plain"]  # which is always run
+    assert found.best is found.candidates[0]
+
+
+def test_every_method_is_tried(loud, corpus):
+    found = search(evaluator(loud, corpus), GAINS, asked(30), kept)
+    tried = {method for one in found.candidates for _, method in one.assignment.methods}
+    assert tried >= set(METHODS[1:])
