@@ -110,8 +110,8 @@ def test_a_case_that_hangs_or_crashes_costs_itself_alone(hanging, jobs, tmp_path
 
 def test_mixed_stands_beside_plain_where_there_is_a_plan(jobs, tmp_path):
     folder = tmp_path / "prepared"
-    command = [sys.executable, str(PROGRAM), "prepare", str(folder), "--version", "8.6.0", "--no-probes", "--routes", "qdq",
-               "--models", "small", "--methods", "minmax,mixed", "--level", "1", "--tactics", "CUBLAS"]  # fmt: skip
+    command = [sys.executable, str(PROGRAM), "prepare", str(folder), "--version", "8.6.0", "--no-probes",
+               "--routes", "qdq", "--models", "small", "--methods", "minmax,mixed", "--level", "1", "--tactics", "CUBLAS"]  # fmt: skip
 
     def prepared():
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -124,7 +124,7 @@ def test_mixed_stands_beside_plain_where_there_is_a_plan(jobs, tmp_path):
     assert (made[0]["build"]["optimization_level"], made[0]["build"]["tactic_sources"]) == (1, ["CUBLAS"])
 
     entry = own_entry("small.onnx", axes=["x:2=frames"], range_="4:16:64", data=None)
-    ranges = {name: (-4.0, 4.0) for name in ("x", "t", "p", "r", "h")}
+    ranges = dict.fromkeys(("x", "t", "p", "r", "h"), (-4.0, 4.0))
     keep(Plan("small", prepare(entry.onnx(), entry.model).name, Dialect.S8S8, "minmax",
               Assignment(in_float=frozenset({"product"})), ranges))  # fmt: skip
     said, made = prepared()
