@@ -111,7 +111,8 @@ def test_a_case_that_hangs_or_crashes_costs_itself_alone(hanging, jobs, tmp_path
 def test_mixed_stands_beside_plain_where_there_is_a_plan(jobs, tmp_path):
     folder = tmp_path / "prepared"
     command = [sys.executable, str(PROGRAM), "prepare", str(folder), "--version", "8.6.0", "--no-probes",
-               "--routes", "qdq", "--models", "small", "--methods", "minmax,mixed", "--level", "1", "--tactics", "CUBLAS"]  # fmt: skip
+               "--routes", "qdq", "--models", "small", "--methods", "minmax,mixed",
+               "--level", "1", "--tactics", "CUBLAS"]  # fmt: skip
 
     def prepared():
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
