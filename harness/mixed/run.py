@@ -267,6 +267,7 @@ def _reached(one: Candidate) -> dict[str, Any]:
         "step": one.step,
         "kept": one.kept,
         "shortfall": one.shortfall,
+        "missed": one.missed,
         "sqnr_db": -_db(one.noise),
         "in_float": len(one.assignment.in_float),
         "buckets": {

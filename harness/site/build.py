@@ -14,11 +14,12 @@ from harness.site import draw
 from harness.site.extra import NEEDED, library
 from harness.site.history import history_page, self_tests
 from harness.site.markdown import markdown, pictures_that_matter, prefix
+from harness.site.mixed import newest_searches
 from harness.site.model import model_page
 from harness.site.nights import all_series
 from harness.site.overview import overview, rows_of, sections
 from harness.site.pages import render, write_bytes, write_text
-from harness.site.reading import EVERYTHING, newest_groups, read_gates
+from harness.site.reading import EVERYTHING, newest_groups, read_gates, read_searches
 from harness.site.run import run_page
 from harness.site.upgrade import gate_of, gate_page, samples_file
 
@@ -38,6 +39,7 @@ Format = Literal["png", "svg"]
 
 _RUNS = 40
 _GATES = 20
+_SEARCHES = 200
 _MARK = ".harness-report"
 """In a folder that a report was written to: what stands there may be written over."""
 
@@ -122,11 +124,12 @@ def _pages(results: Results, where: Where) -> tuple[list[Page], list[Row], list[
     paged = [one for number, one in enumerate(runs) if number < _RUNS or one.run in found]
     shown = frozenset(one.run for one in paged)
     pages = [overview(rows, gates, runs, shown), history_page(list(series.values()), self_tests(results, where), shown)]
+    searches = newest_searches(read_searches(results, where, _SEARCHES))
     by_model: dict[str, dict[tuple[str, str], list[Group]]] = {}
     for (model, runtime, host), mine in sections(groups).items():
         by_model.setdefault(model, {})[runtime, host] = mine
     pages += [
-        model_page(model, parts, [row for row in rows if row.model == model], shown)
+        model_page(model, parts, [row for row in rows if row.model == model], shown, searches.get(model, ()))
         for model, parts in by_model.items()
     ]
     pages += [gate_page(gate, shown) for gate in gates]

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.site.mixed import front_figure
 from harness.site.nights import is_invalid
 from harness.site.overview import SCORED, accuracy_of, worst_of
 from harness.site.pages import Figure, Page, file_name
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from harness.site.mixed import Search
     from harness.site.overview import Row
     from harness.site.reading import Group
 
@@ -75,12 +77,16 @@ class CaseRow:
 
 
 def model_page(
-    model: str, parts: Mapping[tuple[str, str], Sequence[Group]], rows: Sequence[Row], shown: frozenset[str]
+    model: str,
+    parts: Mapping[tuple[str, str], Sequence[Group]],
+    rows: Sequence[Row],
+    shown: frozenset[str],
+    searches: Sequence[Search] = (),
 ) -> Page:
     """The page of one model.
 
     :param parts: runtime and host -> its newest records. :param rows: of the overview, this model's.
-    :param shown: runs that have a page.
+    :param shown: runs that have a page. :param searches: for mixed precision, the newest of each dialect and host.
     """
     newest = sorted(parts, key=lambda key: max(group.time for group in parts[key]), reverse=True)
     figures: dict[str, Figure] = {}
@@ -103,9 +109,13 @@ def model_page(
             "pays": _pays(points, _unit(groups)), "reasons": _reasons(groups), "points": points,
             "row": next((row for row in rows if (row.runtime, row.host) == key), None),
         })  # fmt: skip
-    return Page(
-        file_name("model", model), "model", model, {"model": model, "sections": sections, "shown": shown}, figures
-    )
+    fronts = []
+    for number, search in enumerate(searches[:_DRAWN]):
+        figure = front_figure(f"{stem}-mixed-{number + 1}", search)
+        figures[figure.name] = figure
+        fronts.append((search, figure.name))
+    context = {"model": model, "sections": sections, "shown": shown, "fronts": fronts}
+    return Page(file_name("model", model), "model", model, context, figures)
 
 
 def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Timed]) -> Iterator[tuple[str, Figure]]:
@@ -206,7 +216,8 @@ def _curves(points: Sequence[Timed]) -> Iterator[dict[str, Any]]:
             seen.add((point.baseline, point.bucket))
             yield _curve(point.baseline, point.length, point.baseline_ms)
     for point in points:
-        yield _curve(f"int8 {point.series}", point.length, point.int8_ms)
+        name = point.series if point.series.startswith("int8") else f"int8 {point.series}"
+        yield _curve(name, point.length, point.int8_ms)
 
 
 def _curve(series: str, length: float, ms: tuple[float, float, float]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.site.pages import Figure, Page
 from harness.site.plots import forest
-from harness.site.reading import as_decibels, as_mapping
+from harness.site.reading import as_decibels, as_mapping, is_mixed
 from harness.site.vanished import comings_and_goings
 from harness.site.words import level, rank
 
@@ -99,9 +99,10 @@ def judged(groups: Sequence[Group]) -> list[Group]:
 
     Those are ``compared``; and below bounds, where another method or policy is the one that was timed. Suites time the
     first layout alone: other layouts count. What failed always does. Drawn examples without bounds of their own are
-    ``unjudged``, and decide nothing beside what was judged.
+    ``unjudged``, and decide nothing beside what was judged. Mixed precision was asked for by name: it always counts,
+    and its times say nothing of which way of plain INT8 is the default.
     """
-    ways = {_way(group) for group in groups if group.kind == "latency"}
+    ways = {_way(group) for group in groups if group.kind == "latency" and not is_mixed(group.fields)}
     return [group for group in groups if not _is_beside(group, ways)]
 
 
@@ -115,8 +116,8 @@ def _is_beside(group: Group, timed: Collection[tuple[str | None, str | None]]) -
         return True
     if group.kind == "calibration" and level(group.word) == "plain":
         return True
-    other = group.fields["precision"] == "int8" and bool(timed) and _way(group) not in timed
-    return other and group.word == "below bounds"
+    plain = group.fields["precision"] == "int8" and not is_mixed(group.fields)
+    return plain and bool(timed) and _way(group) not in timed and group.word == "below bounds"
 
 
 def rows_of(groups: Sequence[Group], series: Mapping[tuple[str, str], Series]) -> list[Row]:

@@ -24,9 +24,11 @@ __all__ = [
     "as_mapping",
     "as_number",
     "as_triple",
+    "is_mixed",
     "labelled",
     "newest_groups",
     "read_gates",
+    "read_searches",
     "read_traffic",
 ]
 
@@ -98,13 +100,23 @@ class Group:
 
 
 def labelled(fields: Mapping[str, str | None]) -> str:
-    """``fp16``, ``auto-ragged``, ``minmax-pad-calibrator buckets3``: Q/DQ and one profile are usual and go unsaid."""
+    """``fp16``, ``auto-ragged``, ``minmax-pad-calibrator buckets3``: Q/DQ and one profile are usual and go unsaid.
+
+    ``int8 mixed`` is INT8 as ``harness mix`` left it.
+    """
     calibration = "-".join(fields.get(name) or "" for name in ("method", "policy")).strip("-")
+    if is_mixed(fields):
+        calibration = "int8 mixed"
     route = fields.get("route")
     if calibration and route not in {None, "qdq"}:
         calibration += f"-{route}"
     layout = fields.get("layout")
     return " ".join(filter(None, (calibration or fields.get("precision"), layout if layout != "single" else "")))
+
+
+def is_mixed(fields: Mapping[str, str | None]) -> bool:
+    """Whether a case runs INT8 as a search for mixed precision left it."""
+    return fields.get("precision") == "int8" and fields.get("method") == "mixed"
 
 
 def newest_groups(results: Results, where: Where = EVERYTHING) -> list[Group]:
@@ -195,6 +207,20 @@ def read_gates(results: Results, where: Where, last: int) -> dict[str, list[Foun
         gates.setdefault(one.run, []).append(one)
     newest = sorted(gates, key=lambda run: gates[run][-1].time, reverse=True)[:last]
     return {run: gates[run] for run in newest}
+
+
+def read_searches(results: Results, where: Where, last: int) -> list[Found]:
+    """The newest records of searches for mixed precision, the newest first.
+
+    :param last: of all models together.
+    """
+    condition, parameters = where.sql()
+    rows = results.select(
+        "SELECT file, line, byte_offset, byte_length, time, kind, case_id, model, runtime, precision, bucket, verdict,"  # noqa: S608
+        f" host, historical FROM records WHERE kind = 'mixed' AND {condition} ORDER BY time DESC, line DESC LIMIT ?",
+        [*parameters, last],
+    )
+    return [_found(results, row) for row in rows]
 
 
 def _found(results: Results, row: Sequence[Any]) -> Found:
