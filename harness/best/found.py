@@ -147,7 +147,8 @@ def missing(candidate: Candidate, goal: Goal, model: Model) -> list[str]:
 def _fastest(some: Sequence[Candidate]) -> Candidate:
     top = max(some, key=_ratio)
     equal = [one for one in some if _ratio(one) >= _ratio(top) * (1 - _ALIKE) and _most(one) >= _least(top)]
-    return max(equal, key=lambda one: one.test.sqnr_db() if one.test else float("inf"))
+    # By the samples of the search: the test corpus judges, and chooses nothing.
+    return max(equal, key=lambda one: one.search.sqnr_db() if one.search else float("inf"))
 
 
 def _ratio(candidate: Candidate) -> float:
