@@ -69,11 +69,9 @@ def prepare(options: argparse.Namespace) -> None:
     from harness.corpus.registry import load_catalogue, pick
     from harness.explain.explained import inputs_at
     from harness.explain.roofline import GPU, probe_entries, probe_runs
-    from harness.mixed.plan import find
     from harness.results.store import Store
-    from harness.spec.calibration import Dialect, Precision
     from harness.spec.config import find_config
-    from harness.spec.matrix import MIXED_CALIBRATION, Matrix
+    from harness.spec.matrix import Matrix
     from harness.workbench import Workbench
     from harness.workers import Environment, Workers
 
