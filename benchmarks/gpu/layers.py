@@ -5,19 +5,24 @@
     harness explain --from layers.jsonl                                                 (here)
 
 The first writes a folder: ONNX files in the form that this TensorRT takes (FP32, which FP16 is built from too, and
-Q/DQ), feeds at the lengths, probes of the roofline, and ``jobs.json``. The second builds an engine of each, and appends
-a JSON line for each length: what the inspector says at those shapes, what the profiler times, a whole run's time. What
-fails is a line that says so. A second ``run`` leaves out what its file has already.
+Q/DQ), feeds at the lengths, probes of the roofline, and ``jobs.json``. ``--methods auto,mixed`` adds what ``harness
+mix`` found, where there was a search. The second builds an engine of each, and appends a JSON line for each length:
+what the inspector says at those shapes, what the profiler times, a whole run's time. What fails, ends the process or
+outlasts the deadline is a line that says so. A second ``run`` leaves out what its file has already.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import select
 import shutil
+import signal
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -38,8 +43,11 @@ def main() -> None:
     first.add_argument("--version", required=True, help="of TensorRT there: 8.5.3.1, 8.6.0")
     first.add_argument("--models", required=True, help="keys of the catalogue")
     first.add_argument("--lengths", default="", help="numbers; each bucket's opt without")
-    first.add_argument("--method", default="auto")
+    first.add_argument("--methods", default="auto", help="that choose INT8's ranges; mixed: a plan of harness mix")
+    first.add_argument("--routes", default="", help="of INT8: cache, qdq; the version's usual ones without")
     first.add_argument("--level", type=int, default=2, help="builder_optimization_level, from 8.6 on")
+    first.add_argument("--tactics", default=",".join(TACTICS), help="tactic sources")
+    first.add_argument("--no-probes", action="store_true", help="of the roofline: another folder has them")
     first.set_defaults(step=prepare)
     second = steps.add_parser("run")
     second.add_argument("jobs", type=Path)
@@ -47,6 +55,7 @@ def main() -> None:
     second.add_argument("--only", default="", help="cases whose id begins so")
     second.add_argument("--repeats", type=int, default=30)
     second.add_argument("--budget", type=float, default=1e9, help="seconds after which no job is begun")
+    second.add_argument("--deadline", type=float, default=600, help="seconds that a case may take")
     second.set_defaults(step=run)
     options = parser.parse_args()
     options.step(options)
@@ -60,11 +69,9 @@ def prepare(options: argparse.Namespace) -> None:
     from harness.corpus.registry import load_catalogue, pick
     from harness.explain.explained import inputs_at
     from harness.explain.roofline import GPU, probe_entries, probe_runs
-    from harness.mixed.plan import find
     from harness.results.store import Store
-    from harness.spec.calibration import Dialect, Precision
     from harness.spec.config import find_config
-    from harness.spec.matrix import MIXED_CALIBRATION, Matrix
+    from harness.spec.matrix import Matrix
     from harness.workbench import Workbench
     from harness.workers import Environment, Workers
 
@@ -77,14 +84,11 @@ def prepare(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder, closing(Store(Path(folder)).open_run()) as noted:
         bench = Workbench(entries, {name: environment}, Workers(), noted, Matrix(), 0)
         wanted: dict[Any, list[Any]] = {}
-        for case, given in probe_runs(bench, name, GPU):
-            wanted.setdefault(case, []).append(given)
         for one in chosen:
-            cases = cases_of(one.model.key, environment, options.method)
-            if find(bench.prepared(one.model.key), Dialect.S8S8) is not None:
-                cases.append(replace(cases[0], precision=Precision.INT8, calibration=MIXED_CALIBRATION))
-            for case in cases:
+            for case in cases_of(bench, one.model.key, environment, options):
                 wanted[case] = inputs_at(bench, one.model.key, lengths)
+        for case, given in () if options.no_probes else probe_runs(bench, name, GPU):
+            wanted.setdefault(case, []).append(given)
         jobs = [job(bench, case, inputs, options) for case, inputs in wanted.items()]
         bench.close()
     (options.jobs / "jobs.json").write_text(json.dumps(jobs, indent=1), "utf-8")
@@ -92,26 +96,35 @@ def prepare(options: argparse.Namespace) -> None:
     print(f"{len(jobs)} cases, {size / 2**20:.0f} MiB in {options.jobs}")
 
 
-def cases_of(model: str, environment: Any, method: str) -> list[Any]:
-    """FP32, FP16, and INT8 by each usual route; what a search for mixed precision found is added where it is kept."""
+def cases_of(bench: Any, model: str, environment: Any, options: argparse.Namespace) -> list[Any]:
+    """FP32, FP16, and INT8 by each method and route that goes together; mixed only where a search left a plan."""
+    from harness.mixed.plan import find
     from harness.spec.calibration import Calibration, Method, Policy, Precision, Route
     from harness.spec.case import Case
-    from harness.spec.routes import default_routes
+    from harness.spec.routes import calibrates, default_routes
 
-    ragged = Calibration(Method.parse(method), Policy.RAGGED)
-    found = [
-        Case(model, environment.name, precision, None, "single", Route.QDQ)
-        for precision in (Precision.FP32, Precision.FP16)
-    ]
-    routes = default_routes(environment.runtime, environment.version)
-    return [*found, *(Case(model, environment.name, Precision.INT8, ragged, "single", route) for route in routes)]
+    fp32 = Case(model, environment.name, Precision.FP32, None, "single", Route.QDQ)
+    found = [fp32, replace(fp32, precision=Precision.FP16)]
+    routes = [Route(word) for word in options.routes.split(",") if word]
+    routes = routes or list(default_routes(environment.runtime, environment.version))
+    for word in options.methods.split(","):
+        calibration = Calibration(Method.parse(word), Policy.RAGGED)
+        if word == "mixed" and find(bench.prepared(model), bench.dialect(fp32)) is None:
+            print(f"left out, for want of a plan: {model} int8-mixed (harness mix {model} --dialect s8s8)")
+            continue
+        found += [
+            replace(fp32, precision=Precision.INT8, calibration=calibration, route=route)
+            for route in routes
+            if calibrates(route, calibration)
+        ]
+    return found
 
 
 def job(bench: Any, case: Any, inputs: list[Any], options: argparse.Namespace) -> dict[str, Any]:
     """One engine to build and the feeds to run; its files are copied into the folder."""
     (source,) = bench.artefacts(case)
     files = {role: copied(path, options.jobs) for role, path in bench.calibration_files(case)[0].items()}
-    build = {**bench.build_options(case, 0, 1), "tactic_sources": TACTICS, "timing_cache": True}
+    build = {**bench.build_options(case, 0, 1), "tactic_sources": options.tactics.split(","), "timing_cache": True}
     if tuple(int(word) for word in options.version.split(".")[:2]) >= (8, 6):
         build["optimization_level"] = options.level
     lengths = []
@@ -140,30 +153,75 @@ def copied(path: Path, folder: Path) -> str:
 
 
 def run(options: argparse.Namespace) -> None:
+    """Each case in a process that goes on to the next one; where it ends or hangs, another goes on behind that case."""
+    jobs = json.loads((options.jobs / "jobs.json").read_text("utf-8"))
+    left = [one for one in jobs if one["case"].startswith(options.only) and one["case"] not in finished(options.out)]
+    until = time.monotonic() + options.budget
+    with tempfile.TemporaryDirectory() as cache:
+        while left:
+            stopped, why = watched(left, options, Path(cache), until)
+            if not stopped:
+                sys.exit(why or None)  # before the first case: no TensorRT, say
+            at = [one["case"] for one in left].index(stopped)
+            said = {name: left[at][name] for name in ("case", "runtime", "version")}
+            append(options.out, {**said, "failed": why})
+            left = left[at + 1 :]
+
+
+def finished(out: Path) -> set[str]:
+    if not out.exists():
+        return set()
+    return {one["case"] for one in map(json.loads, out.read_text("utf-8").splitlines()) if "failed" not in one}
+
+
+def append(out: Path, line: dict[str, Any]) -> None:
+    with out.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    print(f"{line['case']} {line.get('length', '')} {line.get('whole_us', line.get('failed', ''))}", flush=True)
+
+
+def watched(left: list[dict[str, Any]], options: argparse.Namespace, cache: Path, until: float) -> tuple[str, str]:
+    """Run in a child; the case that it did not end, and why. A native build can only be stopped with its process."""
+    there, here = os.pipe()
+    child = os.fork()  # TensorRT is imported in the child alone
+    if not child:
+        os.close(there)
+        try:
+            work(left, options, cache, until, here)
+            os._exit(0)
+        finally:  # never the parent's way out of here
+            traceback.print_exc()
+            os._exit(1)
+    os.close(here)
+    current, why, buffer = "", "", b""
+    while True:
+        if not select.select([there], [], [], options.deadline)[0]:
+            why = f"no end within {options.deadline:g} s"
+            os.kill(child, signal.SIGKILL)
+            break
+        if not (more := os.read(there, 4096)):
+            break
+        buffer += more
+        current = buffer.decode().splitlines()[-1]
+    os.close(there)
+    status = os.waitpid(child, 0)[1]
+    return (current, why or f"the process ended by itself: status {status}") if status else ("", "")
+
+
+def work(left: list[dict[str, Any]], options: argparse.Namespace, cache: Path, until: float, told: int) -> None:
     sys.path.insert(0, str(ROOT / "harness"))  # the runtimes alone: they want numpy, TensorRT and pycuda
     from runtimes.serve import make_runtime
 
-    jobs = json.loads((options.jobs / "jobs.json").read_text("utf-8"))
-    done = {one["case"] for one in map(json.loads, options.out.read_text("utf-8").splitlines())
-            if "failed" not in one} if options.out.exists() else set()  # fmt: skip
-    began = time.monotonic()
-    with options.out.open("a", encoding="utf-8") as out, tempfile.TemporaryDirectory() as cache:
-        runtimes: dict[str, Any] = {}
-        for one in jobs:
-            if one["case"] in done or not one["case"].startswith(options.only):
-                continue
-            if time.monotonic() - began > options.budget:
-                print(f"left out, for want of time: {one['case']}")
-                continue
-            runtime = runtimes.setdefault(one["runtime"], make_runtime(one["runtime"]))
-            runtime.cache = str(options.out.parent if options.out.parent.is_dir() else cache)
-            for line in lines(runtime, one, options, Path(cache)):
-                out.write(json.dumps(line) + "\n")
-                out.flush()
-                print(
-                    f"{line['case']} {line.get('length', '')} {line.get('whole_us', line.get('failed', ''))}",
-                    flush=True,
-                )
+    runtimes: dict[str, Any] = {}
+    for one in left:
+        if time.monotonic() > until:
+            print(f"left out, for want of time: {one['case']}", flush=True)
+            continue
+        os.write(told, f"{one['case']}\n".encode())
+        runtime = runtimes.setdefault(one["runtime"], make_runtime(one["runtime"]))
+        runtime.cache = str(options.out.absolute().parent)  # timings are kept for the next run
+        for line in lines(runtime, one, options, cache):
+            append(options.out, line)
 
 
 def lines(runtime: Any, one: dict[str, Any], options: argparse.Namespace, cache: Path) -> Any:

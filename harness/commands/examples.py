@@ -86,6 +86,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "your own model, at one length",
         ),
         ("harness explain vad --precision fp32 --length 361 --json", "for a program"),
+        ("harness explain vad --best --goal speedup=3", "which case to ship: a minute or two"),
     ),
     "gate": (
         ("harness gate tensorrt-8.6 tensorrt-10.3", "everything, on this machine's GPU"),

@@ -57,18 +57,42 @@ _PRECISIONS = [precision.value for precision in Precision]
 @click.option("--from", "dumps", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
               help="Read what benchmarks/gpu/layers.py wrote on another machine; runs nothing.")  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=15, show_default=True, help="Layers shown.")
+@click.option("--best", is_flag=True, help="Search for the case to ship; CASE is a key or a file.")
+@click.option("--goal", "goals", multiple=True, metavar="[BUCKET:]speedup=N|latency_ms=N",
+              help="With --best: how fast.  [default: the model's own, else the fastest]")  # fmt: skip
+@click.option("--bound", "bounds", multiple=True, metavar="[BUCKET:]NAME=NUMBER",
+              help="With --best: how right.  [default: the model's own bounds]")  # fmt: skip
+@click.option("--budget", "budget_s", type=click.FloatRange(min=1), metavar="SECONDS",
+              help="With --best.  [default: 600]")  # fmt: skip
+@click.option("--traffic", type=click.Path(path_type=Path), metavar="FILE",
+              help="With --best: lengths, one a line, for the layout.  [default: the data's]")  # fmt: skip
+@click.option("--switch-us", type=click.FloatRange(min=0), metavar="US",
+              help="With --best: what a change of profile costs.  [default: as measured on an H200]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws samples.")
 @click.option("--results", type=click.Path(path_type=Path), metavar="DIR",
               help="Where records go.  [default: the configuration's, results/]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
-def explain(**options: Any) -> None:  # noqa: ANN401 - click's options, of every type
-    """Build, run and profile; show and record."""
+def explain(*, best: bool, **options: Any) -> int:  # noqa: ANN401 - click's options, of every type
+    """Build, run and profile; show and record. Or search for the best case (:mod:`harness.commands.best`)."""
+    from harness.commands.best import only_with_best
+
+    searching = {name: options.pop(name) for name in ("goals", "bounds", "budget_s", "traffic", "switch_us")}
     asked = Asked(**options)
+    if best:
+        return _best(asked, searching)
+    named = {
+        "goals": "--goal",
+        "bounds": "--bound",
+        "budget_s": "--budget",
+        "traffic": "--traffic",
+        "switch_us": "--switch-us",
+    }
+    only_with_best({named[name]: value for name, value in searching.items()})
     if asked.dumps:
         from harness.explain.dump import read_dumps
 
         _tell(read_dumps(asked.dumps, asked.case), asked)
-        return
+        return 0
     if not asked.case:
         raise UsageError("which case?", where="CASE", todo="an id as pytest shows it, a model's key, or an ONNX file")
     from harness.explain.explained import explained, record
@@ -77,6 +101,34 @@ def explain(**options: Any) -> None:  # noqa: ANN401 - click's options, of every
         found = explained(bench, case, other, asked.lengths, note)
         record(bench, case, found)
     _tell([found], asked)
+    return 0
+
+
+def _best(asked: Asked, searching: dict[str, Any]) -> int:
+    from harness.commands import best
+
+    for option, value in {
+        "--precision": asked.precision,
+        "--length": asked.lengths,
+        "--against": asked.against,
+        "--from": asked.dumps,
+    }.items():
+        if value:
+            raise UsageError(
+                f"{option} does not go with --best, which tries all", where="harness explain", todo="leave it out"
+            )
+    if read_case(asked.case) is not None:
+        raise UsageError(
+            "--best wants a model, and this is a case",
+            where=asked.case,
+            todo="a key of harness models, or an ONNX file",
+        )
+    return best.find_best(best.Asked(
+        asked.case, asked.runtime or _of_this_interpreter(),
+        **{**searching, "budget_s": searching["budget_s"] or 600.0},
+        axes=asked.axes, range_=asked.range_, length_inputs=asked.length_inputs, data=asked.data, seed=asked.seed,
+        results=asked.results, as_json=asked.as_json,
+    ))  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,8 @@ change it in place; the new ``schema`` is set by the reader. Run files are never
 there are files that it reads."""
 
 KINDS = frozenset({
-    "accuracy", "benchmark", "build", "calibration", "drawn", "gate", "latency", "layers", "mixed", "profiles", "run",
-    "selftest",
+    "accuracy", "benchmark", "best", "build", "calibration", "drawn", "gate", "latency", "layers", "mixed", "profiles",
+    "run", "selftest",
 })  # fmt: skip
 
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "execnet", "hypothesis", "pytest", "pytest-benchmark")

@@ -37,7 +37,7 @@ EVERYTHING = Where()
 
 _HUGE = 1e15
 _FIELDS = ("model", "runtime", "precision", "method", "policy", "route", "layout")
-_NOT_OF_A_CASE = ("benchmark", "gate", "layers", "mixed", "selftest")
+_NOT_OF_A_CASE = ("benchmark", "best", "gate", "layers", "mixed", "selftest")
 JUDGED = ("build", "accuracy", "drawn", "profiles", "calibration", "latency")
 """Kinds of records whose words say whether a case is right and faster, in the order in which pages name them."""
 

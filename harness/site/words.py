@@ -11,13 +11,24 @@ __all__ = ["SIGNS", "level", "rank", "worst"]
 
 _WORST_FIRST = (
     "failed", "fail", "regression", "below bounds", "not proved", "slower", "invalid", "inconclusive", "unknown",
-    "unbounded", "unjudged", "minor", "more than chance",
+    "unbounded", "unjudged", "minor", "more than chance", "not met", "open",
     "left out", "in float", "shown wrong", "compared", "built", "allowed", "not slower", "pass",
-    "improved", "faster", "as expected", "",
+    "improved", "faster", "as expected", "met", "",
 )  # fmt: skip
 _BAD = {"failed", "fail", "regression", "below bounds", "not proved"}
-_OPEN = {"slower", "invalid", "inconclusive", "unknown", "unbounded", "unjudged", "minor", "more than chance"}
-_GOOD = {"pass", "improved", "faster", "not slower", "built", "as expected"}
+_OPEN = {
+    "slower",
+    "invalid",
+    "inconclusive",
+    "unknown",
+    "unbounded",
+    "unjudged",
+    "minor",
+    "more than chance",
+    "not met",
+    "open",
+}
+_GOOD = {"pass", "improved", "faster", "not slower", "built", "as expected", "met"}
 _UNHEARD = _WORST_FIRST.index("unknown")
 
 SIGNS = {"bad": "✗", "open": "?", "good": "✓", "plain": "-"}

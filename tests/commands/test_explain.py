@@ -6,9 +6,11 @@ import json
 
 import pytest
 
+from harness.best import candidates
 from harness.cli import main
 from harness.explain import explained
 from harness.explain.layer import Roofline
+from harness.spec.calibration import Method
 
 
 @pytest.fixture
@@ -70,3 +72,44 @@ def test_a_case_by_its_id_against_another(run):
 def test_what_is_refused(run, arguments, said):
     words = arguments or ("--top", "3")
     assert said in run(*words, code=2).err
+
+
+BEST = ("small", "--best", "--bound", "sqnr_db=20")
+
+
+def test_the_best_case_as_text_and_as_json(run, project, monkeypatch):
+    monkeypatch.setattr(candidates, "CANDIDATES", (Method("mse"), Method("minmax")))
+    said = run(*BEST, "--budget", "120").out
+    for part in (
+        "goal: as fast as can be",
+        "ship: small-onnxruntime-",
+        "pytest suites/",
+        "layout: ONNX Runtime has no profiles",
+    ):
+        assert part in said
+    found = json.loads(run(*BEST, "--budget", "120", "--goal", "speedup=1000", "--json", code=6).out)
+    assert found["word"] == "not met"
+    assert found["kept"] > 0
+    assert found["commands"][-1].startswith("pytest suites/ --models small")
+    kinds = [json.loads(line)["kind"] for file in (project / "results").glob("*.jsonl") for line in file.open()]
+    assert kinds.count("best") == 2
+    assert main(["report", "--out", "pages"]) == 0
+    assert any("best" in page.read_text() for page in (project / "pages").rglob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("small", "--best"), "how far may outputs be off"),
+        ((*BEST, "--precision", "int8"), "does not go with --best"),
+        ((*BEST, "--goal", "speed=2"), "did you mean speedup"),
+        ((*BEST, "--bound", "speedup=2"), "a speed-up is a goal here"),
+        ((*BEST, "--traffic", "nothing.txt"), "cannot read the traffic"),
+        (("small-onnxruntime-1.32.0-cpu-fp32-single", "--best"), "wants a model"),
+        (("--best", "--seed", "1"), "which model"),
+        (("small", "--goal", "speedup=2"), "goes with --best"),
+        (("small", "--switch-us", "0"), "goes with --best"),
+    ],
+)
+def test_what_best_refuses(run, arguments, said):
+    assert said in run(*arguments, code=2).err

@@ -56,6 +56,7 @@ NOT_RUN: dict[str, tuple[str, ...]] = {
         "harness fetch vad wave",
     ),
     TIMES: (
+        "harness explain vad --best --goal speedup=3",
         "harness selftest --minutes 10 --noise",
         "harness selftest",
         "harness selftest --minutes 60 --noise",

@@ -92,6 +92,8 @@ def every():
 def in_place_of_a_run(words):
     """A reason of :mod:`tests.docs.not_run`; empty where the command is run."""
     program, *arguments = words
+    if program == "harness" and "--best" in words:
+        return not_run.TIMES
     if program == "harness":
         return not_run.OF_HARNESS.get(arguments[0], not_run.ASKS if "--yes" in arguments and "prune" in words else "")
     if program == "pytest":

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from harness.corpus.own import own_entry
 from harness.errors import DataError, UsageError
 from harness.explain.dump import read_dumps
+from harness.mixed.assignment import Assignment
+from harness.mixed.plan import Plan, keep
 from harness.modelfile import prepare, read_facts
+from harness.spec.calibration import Dialect
 from harness.trt_forms import for_parser
 from tests.fake_tensorrt import interpreter
 
@@ -72,6 +77,63 @@ def test_there_and_back(jobs, tmp_path):
 
     again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert again.stdout.count("small-tensorrt-8.6.0-fp") == 0, "what is there is not built again"
+
+
+@pytest.fixture
+def hanging(jobs, tmp_path):
+    """An interpreter whose builds of a graph of another name take ten minutes, and a job of such a graph, first."""
+    model = onnx.load(jobs / "small.onnx")
+    model.graph.name = "slow"
+    onnx.save(model, jobs / "slow.onnx")
+    made = json.loads((jobs / "jobs.json").read_text())
+    slow = {**made[0], "case": "slow-tensorrt-8.6.0-fp32-single", "onnx": "slow.onnx"}
+    (jobs / "jobs.json").write_text(json.dumps([slow, made[0]]))
+    return lambda **how: interpreter("8.6", tmp_path / "fake", victim="slow", **how)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [({"build_seconds": 600.0}, "no end within 5 s"), ({"crash": "build"}, "the process ended by itself")],
+)
+def test_a_case_that_hangs_or_crashes_costs_itself_alone(hanging, jobs, tmp_path, how, said):
+    out = tmp_path / "layers.jsonl"
+    command = [str(hanging(**how)), str(PROGRAM), "run", str(jobs), str(out), "--repeats", "3", "--deadline", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    first, *others = [json.loads(line) for line in out.read_text().splitlines()]
+    assert (first["case"], said in first["failed"]) == ("slow-tensorrt-8.6.0-fp32-single", True), first
+    assert [(one["case"], one["length"]) for one in others] == [
+        ("small-tensorrt-8.6.0-fp32-single", 10),
+        ("small-tensorrt-8.6.0-fp32-single", 20),
+    ]
+
+
+def test_mixed_stands_beside_plain_where_there_is_a_plan(jobs, tmp_path):
+    folder = tmp_path / "prepared"
+    command = [sys.executable, str(PROGRAM), "prepare", str(folder), "--version", "8.6.0", "--no-probes",
+               "--routes", "qdq", "--models", "small", "--methods", "minmax,mixed",
+               "--level", "1", "--tactics", "CUBLAS"]  # fmt: skip
+
+    def prepared():
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, json.loads((folder / "jobs.json").read_text())
+
+    said, made = prepared()
+    assert "small int8-mixed (harness mix small --dialect s8s8)" in said
+    assert [one["case"].split("-", 3)[3] for one in made] == ["fp32-single", "fp16-single", "int8-minmax-ragged-single"]
+    assert (made[0]["build"]["optimization_level"], made[0]["build"]["tactic_sources"]) == (1, ["CUBLAS"])
+
+    entry = own_entry("small.onnx", axes=["x:2=frames"], range_="4:16:64", data=None)
+    ranges = dict.fromkeys(("x", "t", "p", "r", "h"), (-4.0, 4.0))
+    keep(Plan("small", prepare(entry.onnx(), entry.model).name, Dialect.S8S8, "minmax",
+              Assignment(in_float=frozenset({"product"})), ranges))  # fmt: skip
+    said, made = prepared()
+    assert not said.startswith("left out")
+    assert made[-1]["case"] == "small-tensorrt-8.6.0-int8-mixed-ragged-single"
+    mixed = onnx.load(folder / made[-1]["onnx"])
+    (product,) = (node for node in mixed.graph.node if node.name == "product")
+    assert product.input[1] == "w_in_float", "what the plan leaves in float is"
 
 
 LINE = {

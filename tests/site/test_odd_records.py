@@ -81,12 +81,12 @@ def test_kinds_of_a_newer_harness_are_no_verdicts_and_stand_on_their_runs_page(t
 
 
 def test_what_failed_counts_whatever_its_kind(tmp_path):
-    written(tmp_path, "r", accuracy("r", 0, case_of("wave")), made("r", 1, kind="finding", verdict="failed",
-            values={"error": "WorkerDied: findings"}, **case_of("wave")))  # fmt: skip
+    written(tmp_path, "r", accuracy("r", 0, case_of("wave")), made("r", 1, kind="surprise", verdict="failed",
+            values={"error": "WorkerDied: surprise"}, **case_of("wave")))  # fmt: skip
     overview, _, model, _ = pages_of(tmp_path)
     assert overview.context["rows"][0].word == "failed"
     (case,) = model.context["sections"][0]["cases"]
-    assert (case.word, case.words) == ("failed", {"accuracy": "pass", "finding": "failed"})
+    assert (case.word, case.words) == ("failed", {"accuracy": "pass", "surprise": "failed"})
 
 
 def test_a_run_of_drawn_examples_alone(tmp_path):

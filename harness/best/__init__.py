@@ -1,0 +1,1 @@
+"""Which case to ship for a goal: candidates, rungs of growing cost, the evidence, and where profiles should stand."""
