@@ -71,6 +71,7 @@ class Evaluator:
         self.corpus, self.buckets = corpus, length_buckets(model)
         self._references = list(_outputs(prepared, (corpus[index] for index in range(len(corpus)))))
         self._journal, self._seen = journal, _read(journal)
+        self._ends_whole = _ends_whole(journal)
         self.runs = 0
 
     @property
@@ -117,8 +118,10 @@ class Evaluator:
 
     def _write(self, key: str) -> None:
         if self._journal is not None:
+            line = json.dumps({"key": key, "outcome": self._seen[key]}) + "\n"
             with self._journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "outcome": self._seen[key]}) + "\n")
+                file.write(line if self._ends_whole else f"\n{line}")
+            self._ends_whole = True
 
 
 def _outputs(file: onnx.ModelProto | Path, samples: Iterable[dict[str, NDArray[Any]]]) -> Iterable[Outputs]:
@@ -142,10 +145,17 @@ def _read(journal: Path | None) -> dict[str, Any]:
     """What was run before; a last line that a crash cut short is left out."""
     seen: dict[str, Any] = {}
     if journal is not None and journal.exists():
-        for line in journal.read_text(encoding="utf-8").splitlines():
+        for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
                 seen[entry["key"]] = entry["outcome"]
             except (ValueError, KeyError, TypeError):
                 continue
     return seen
+
+
+def _ends_whole(journal: Path | None) -> bool:
+    """Whether a line can be written behind the last one: a crash may have left half of it, and would spoil both."""
+    if journal is None or not journal.exists():
+        return True
+    return journal.read_bytes()[-1:] in {b"", b"\n"}

@@ -28,7 +28,7 @@ __all__ = ["Gains", "Stopwatch", "by_kernels", "by_products"]
 _RUNS, _DROPPED = 9, 2
 _BURST = 3
 _FUSED = {"Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid"}
-_NOISE = re.compile(r"(_token_\d+|_nchwc|_kernel_time|/duplicated|_Add)+$")
+_NOISE = re.compile(r"(_token_\d+|_nchwc|_kernel_time|/duplicated|_Add|/\w+Fusion/?)+$")
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
+from fixtures.catalogue import ENTRIES
 from harness.cli import main
 from harness.corpus.registry import load_catalogue
 from harness.mixed.plan import find
 from harness.modelfile import prepare
+from harness.paths import cache_dir
 from harness.spec.calibration import Dialect, Method
 from harness.spec.config import find_config
 
@@ -116,6 +119,10 @@ def test_the_case_runs_what_was_found(run, project, suites):
     sqnr = {one["fields"]["method"]: one["values"]["buckets"]["short"]["sqnr_db"]
             for one in made if one["kind"] == "accuracy" and one["fields"]["precision"] == "int8"}  # fmt: skip
     assert sqnr["mixed"] > sqnr["auto"]
+    assert main(["report", "--out", "pages"]) == 0
+    page = (project / "pages" / "model-small.html").read_text()
+    for part in ("int8 mixed", "auto-ragged", "Mixed precision, u8s8", "Files of the search"):
+        assert part in page
 
 
 def test_without_a_search_the_case_names_it(suites):
@@ -125,3 +132,36 @@ def test_without_a_search_the_case_names_it(suites):
 
 def test_mixed_is_a_method_that_says_itself():
     assert str(Method.parse("mixed")) == "mixed"
+
+
+@pytest.fixture
+def own_plans(tmp_path, monkeypatch):
+    """A cache that has what was fetched, and plans and artefacts of the test's own."""
+    there, folder = cache_dir(), tmp_path / "plans"
+    for name in ("fixtures", "recipes", "speech"):
+        cache_dir(name)
+        folder.mkdir(exist_ok=True)
+        (folder / name).symlink_to(there / name)
+    monkeypatch.setenv("TRT_INT8_HARNESS_CACHE", str(folder))
+    monkeypatch.chdir(ROOT)
+    return folder
+
+
+def test_a_model_of_the_catalogue(own_plans, tmp_path, capsys):
+    limits = ("--budget", "10", "--samples", "16", "--each", "4")
+    targets = ("-o", str(tmp_path / "vad.onnx"), "--results", str(tmp_path / "runs"))
+    assert main(["mix", "vad", "--bound", "score=0.9", *limits, "--json", *targets]) == 0
+    made = json.loads(capsys.readouterr().out)
+    evidence = made["plan"]["evidence"]
+    assert set(evidence["bounds"]) == set(evidence["reached"]["buckets"]) == {"short", "middle", "long"}
+    assert {name: one["score"] for name, one in evidence["bounds"].items()} == {
+        "short": 0.85,
+        "middle": 0.9,
+        "long": 0.9,
+    }
+    assert evidence["reached"]["kept"] > 0
+    assert (own_plans / "mixed") in Path(made["kept"]).parents
+    session = onnxruntime.InferenceSession(tmp_path / "vad.onnx", providers=["CPUExecutionProvider"])
+    feeds = next(ENTRIES["vad"].samples("test", 0))
+    assert all(np.isfinite(one).all() for one in session.run(None, feeds))
+    assert len(list((tmp_path / "runs").glob("*.jsonl"))) == 1

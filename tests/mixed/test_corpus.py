@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
+import numpy as np
+import onnx
 import pytest
 
+from fixtures.catalogue import ENTRIES
 from harness.corpus.catalogue import Entry
+from harness.corpus.own import own_entry
 from harness.corpus.samples import Corpus, digest_of, length_of
 from harness.errors import DataError
+from harness.materials import Materials
 from harness.mixed.corpus import counts_by_cost, unseen
+from harness.spec.matrix import Matrix
 from harness.spec.shapes import length_buckets
 
-from .conftest import MODEL, draws
+from .conftest import MODEL, branchy, draws
 
 
 def entry(*, endless=True):
@@ -66,3 +73,46 @@ def test_nothing_left_is_said(tmp_path):
 def test_short_samples_are_cheap_so_there_are_more_of_them():
     short, middle, long = counts_by_cost(entry(), 20)
     assert short > middle == 20 > long >= 10
+
+
+@pytest.mark.parametrize("key", ["vad", "plc"])
+def test_real_speech_shares_no_frame_with_calibration_or_tests(key):
+    """Not only no sample: no piece of one."""
+    entry = ENTRIES[key]
+    axis = entry.model.axes[0]
+
+    def rows(samples):
+        frames = (np.moveaxis(feeds[axis.input], axis.dim, 0) for feeds in samples)
+        return {row.tobytes() for one in frames for row in one if np.ptp(row) > 1e-6}
+
+    materials = Materials({key: entry}, replace(Matrix(), samples=12, tests=4), 0)
+    corpora = {split: materials.corpus(key, split) for split in ("calibration", "test")}
+    found = list(unseen(entry, corpora["calibration"], (8, 4, 2), 1))
+    assert len(digests(found)) == len(found) == 14
+    mine = rows(found)
+    for split, corpus in corpora.items():
+        assert not mine & rows(corpus[index] for index in range(len(corpus))), split
+
+
+@pytest.fixture
+def own(tmp_path, own_cache):
+    """A user's forty samples of the small model."""
+    onnx.save(branchy(), tmp_path / "branchy.onnx")
+    (tmp_path / "data").mkdir()
+    for index, feeds in enumerate(draws(3, 40)):
+        np.savez(tmp_path / "data" / f"{index:03}.npz", **feeds)
+    return own_entry(tmp_path / "branchy.onnx", axes=["x:2=frames"], range_="4:16:64", data=tmp_path / "data")
+
+
+def test_a_users_samples_are_shared_out_between_calibration_search_and_tests(own):
+    key = own.model.key
+    materials = Materials({key: own}, replace(Matrix(), samples=8, tests=5), 0)
+    calibration, test = (materials.corpus(key, split) for split in ("calibration", "test"))
+    found = list(unseen(own, calibration, (3, 3, 3), 1))
+    for corpus in (calibration, test):
+        assert not digests(found) & digests(corpus[index] for index in range(len(corpus)))
+    assert len(digests(found)) == len(found)
+    greedy = Materials({key: own}, replace(Matrix(), samples=100, tests=5), 0).corpus(key, "calibration")
+    with pytest.raises(DataError, match="calibration took all") as refused:
+        unseen(own, greedy, (3, 3, 3), 1)
+    assert "--samples" in refused.value.todo

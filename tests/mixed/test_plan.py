@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def test_what_is_kept_is_found_in_its_dialect_alone(plan, own_cache):
 
 @pytest.mark.parametrize("damage", [
     lambda text: text[:-10], lambda text: text.replace('"version": 1', '"version": 9'), lambda _: "[]", lambda _: "{}",
+    lambda text: text.replace("u8s8", "u4s4"), lambda text: text.replace("-1.5", '"low"'), lambda _: "",
 ])  # fmt: skip
 def test_damage_is_named(plan, own_cache, damage):
     path = keep(plan)
@@ -36,3 +38,22 @@ def test_damage_is_named(plan, own_cache, damage):
     with pytest.raises(UsageError) as refused:
         read(path)
     assert "harness mix" in refused.value.todo
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match="no plan of mixed precision: FileNotFoundError"):
+        read(tmp_path / "plan.json")
+
+
+def test_a_newer_version_says_which(plan, own_cache):
+    path = keep(plan)
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(UsageError, match="a plan of version 2"):
+        find(PREPARED, Dialect.U8S8)
+
+
+def test_the_newest_search_counts(plan, own_cache):
+    keep(plan)
+    newer = replace(plan, assignment=Assignment(), evidence={})
+    keep(newer)
+    assert find(PREPARED, Dialect.U8S8) == newer

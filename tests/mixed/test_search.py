@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.mixed.assignment import Assignment
@@ -101,6 +103,43 @@ def test_a_search_that_was_broken_off_goes_on(loud, corpus, tmp_path):
     cut = evaluator(loud, corpus, journal)
     assert search(cut, GAINS, asked(30), kept).best == whole.best
     assert cut.runs == 2
+    once_more = evaluator(loud, corpus, journal)
+    search(once_more, GAINS, asked(30), kept)
+    assert once_more.runs == 0, "what was written behind half a line is there"
+    journal.write_bytes(journal.read_bytes() + b"\xff\xfe[]\n7\n")
+    damaged = evaluator(loud, corpus, journal)
+    search(damaged, GAINS, asked(30), kept)
+    assert damaged.runs == 0
+
+
+def test_one_tensors_range_is_mended_by_its_own_method_alone(tmp_path, own_cache, corpus):
+    """Each method is far off for one tensor: neither will do for the whole file, and no operator has to be in float."""
+    right = made(tmp_path, Dialect.S8S8)
+    far_off = {}
+    for method, tensor in (("mse", "ts"), ("minmax", "sum")):
+        low, high = right.ranges["mse"][tensor]
+        far_off[method] = {**right.ranges["mse"], tensor: (60 * low, 60 * high)}
+    found = search(evaluator(replace(right, ranges=far_off), corpus), GAINS, asked(25, keep=1.0), kept)
+    assert all(one.missed for one in found.candidates if one.step in {"plain", "method", "form"})
+    methods = dict(found.best.assignment.methods)
+    assert (methods["ts"], methods.get("sum", "mse")) == ("minmax", "mse")
+    assert not found.best.assignment.in_float
+    assert found.best.kept == 1
+    assert found.best.shortfall == 0
+
+
+def test_the_same_search_finds_the_same(loud, corpus):
+    one, other = (search(evaluator(loud, corpus), GAINS, asked(30), kept) for _ in range(2))
+    assert one == other
+
+
+def test_without_any_time_plain_int8_is_the_answer(loud, corpus):
+    first = evaluator(loud, corpus)
+    found = search(first, GAINS, asked(30, budget_s=0), kept)
+    assert not found.finished
+    assert [one.assignment for one in found.candidates] == [Assignment()]
+    assert found.best.missed > 0
+    assert first.runs == 1
 
 
 def test_no_file_is_begun_when_the_time_is_up(loud, corpus):
