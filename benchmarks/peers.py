@@ -5,11 +5,8 @@ Each file is kept in the cache, by the content of what it was made from; what it
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
-import logging
 import os
 import subprocess
 import tempfile
@@ -30,6 +27,7 @@ from onnxruntime.quantization.calibrate import (
 )
 
 from harness.accuracy import Aggregate
+from harness.calibration.qdq import quiet_writer
 from harness.errors import EnvironmentMissing, HarnessError
 from harness.modelfile import WEIGHTED_TYPES, read_facts, weighted_nodes
 from harness.onnx_facts import is_whole
@@ -146,7 +144,7 @@ def onnxruntime_quantized(prepared: Path, corpus: Corpus, method: str, dialect: 
     data = TensorsData(
         CalibrationMethod.MinMax, {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     )
-    with tempfile.TemporaryDirectory(prefix="peer.") as scratch, _quiet():
+    with tempfile.TemporaryDirectory(prefix="peer.") as scratch, quiet_writer():
         cache, made = Path(scratch, "ranges.json"), Path(scratch, "model.onnx")
         save_tensors_data(data, cache)
         quantize_static(
@@ -188,7 +186,7 @@ def _onnxruntime_calibrated(prepared: Path, corpus: Corpus, method: str) -> tupl
 
 def _calibrated(prepared: Path, nodes: list[str], corpus: Corpus, method: str) -> Ranges:
     extra = {} if method == "MinMax" else {"CalibStridedMinMax": 1, "CalibPercentile": _PERCENTILE}
-    with tempfile.TemporaryDirectory(prefix="peer.") as scratch, _quiet():
+    with tempfile.TemporaryDirectory(prefix="peer.") as scratch, quiet_writer():
         cache = Path(scratch, "ranges.json")
         quantize_static(
             prepared, Path(scratch, "out.onnx"), _Reader(corpus), per_channel=True,
@@ -231,15 +229,3 @@ def _keep(target: Path, made: Path, cost: dict[str, Any]) -> None:
         file.write(json.dumps(cost).encode())
     with written(target) as file:
         file.write(made.read_bytes())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        root.setLevel(level)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from harness.calibration.ranges import Ranges
 
-__all__ = ["Weights", "quantized_tensors", "tensors_to_observe", "write_qdq"]
+__all__ = ["Weights", "quantized_tensors", "quiet_writer", "tensors_to_observe", "write_qdq"]
 
 Weights = Literal["int8", "float"]
 """How weights are stored: quantized, before a DequantizeLinear; or in float32, before a QuantizeLinear of their own.
@@ -115,7 +115,7 @@ def write_qdq(
         source = Path(shutil.copyfile(prepared, Path(scratch, "fp32.onnx")))
         save_tensors_data(data, cache)
         try:
-            with _quiet():
+            with quiet_writer():
                 ortq.quantize_static(
                     source,
                     out,
@@ -145,7 +145,7 @@ def write_qdq(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_writer() -> Iterator[None]:
     """The writer logs advice on the root logger (run pre-processing first, ...) that does not apply here."""
     root = logging.getLogger()
     level = root.level
