@@ -79,9 +79,9 @@ BEST = ("small", "--best", "--bound", "sqnr_db=20")
 
 def test_the_best_case_as_text_and_as_json(run, project, monkeypatch):
     monkeypatch.setattr(candidates, "CANDIDATES", (Method("mse"), Method("minmax")))
-    said = run(*BEST, "--budget", "120").out
+    # A goal that no noise of a shared machine can miss: whether INT8 is faster is nothing to assert here.
+    said = run(*BEST, "--budget", "120", "--goal", "speedup=0.05").out
     for part in (
-        "goal: as fast as can be",
         "ship: small-onnxruntime-",
         "pytest suites/",
         "layout: ONNX Runtime has no profiles",
