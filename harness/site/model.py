@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.site.layers import ROLES
 from harness.site.mixed import front_figure
 from harness.site.nights import is_invalid
 from harness.site.overview import SCORED, accuracy_of, worst_of
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from harness.site.best import Best
+    from harness.site.layers import Layers
     from harness.site.mixed import Search
     from harness.site.overview import Row
     from harness.site.reading import Group
@@ -82,11 +85,14 @@ def model_page(
     rows: Sequence[Row],
     shown: frozenset[str],
     searches: Sequence[Search] = (),
+    best: Sequence[Best] = (),
+    layers: Sequence[Layers] = (),
 ) -> Page:
     """The page of one model.
 
     :param parts: runtime and host -> its newest records. :param rows: of the overview, this model's.
     :param shown: runs that have a page. :param searches: for mixed precision, the newest of each dialect and host.
+    :param best: searches for the case to ship, the newest first; :param layers: layer tables, the newest first.
     """
     newest = sorted(parts, key=lambda key: max(group.time for group in parts[key]), reverse=True)
     figures: dict[str, Figure] = {}
@@ -114,7 +120,10 @@ def model_page(
         figure = front_figure(f"{stem}-mixed-{number + 1}", search)
         figures[figure.name] = figure
         fronts.append((search, figure.name))
-    context = {"model": model, "sections": sections, "shown": shown, "fronts": fronts}
+    context = {
+        "model": model, "sections": sections, "shown": shown, "fronts": fronts,
+        "best": best[:_DRAWN], "layers": layers[:_DRAWN], "roles": ROLES,
+    }  # fmt: skip
     return Page(file_name("model", model), "model", model, context, figures)
 
 
