@@ -1,4 +1,4 @@
-"""Layer tables on a model's page: what a run takes at each length, by what layers are there for, and the longest ones."""
+"""Layer tables on a model's page: what a run takes at each length, by layers' roles, and the longest layers."""
 
 from __future__ import annotations
 

@@ -7,77 +7,16 @@ import random
 
 import pytest
 
-from harness.accuracy import Comparison
-from harness.best.evidence import RUNGS, Accuracy, Candidate, Speed
-from harness.best.found import Found
-from harness.best.goal import Ask, Goal
-from harness.best.layout_advice import Advice
-from harness.best.layout_advice import Plan as Planned
-from harness.best.layouts import LayoutAdvice
+from harness.best.evidence import RUNGS
 from harness.explain.finding import Finding
 from harness.results.query import Results
 from harness.site import best
 from harness.site.best import newest_best
 from harness.site.reading import EVERYTHING, read_newest
-from harness.spec.calibration import Calibration, Method, Policy, Precision
-from harness.spec.case import Case
-from harness.spec.shapes import Layout, Profile
-from tests.run_records import made, written
-from tests.site.pages_made import pages_of, text_of
+from tests.run_records import written
+from tests.site.explained import RUNTIME, found, searched, speed
+from tests.site.pages_made import mutated, pages_of, text_of
 from tests.site.records import HOSTILE, accuracy, case_of
-from tests.site.test_odd_records import mutated
-
-RUNTIME = "tensorrt-8.6.0"
-
-
-def case(method="auto", precision=Precision.INT8):
-    calibration = Calibration(Method.parse(method), Policy.RAGGED) if precision is Precision.INT8 else None
-    return Case("wave", RUNTIME, precision, calibration, "single")
-
-
-def seen(*decibels):
-    one = [Comparison(sqnr_db=db, cosine=0.99, worst=0.1, score=0.95, score_weight=3.0, finite=True) for db in decibels]
-    return Accuracy(dict(zip(("short", "long"), one, strict=True)))
-
-
-def speed(low, point, high, word="faster"):
-    return Speed({"traffic": (low, point, high), "long": (low, point, high)}, {"traffic": (2.0, 2.5, 3.0)}, word)
-
-
-def found(**changes):
-    """What a search comes to, in the program's own types: every rung, an interval of one launch, alike rejections."""
-    ship = Candidate(case(), RUNGS[4], search=seen(20, 22), test=seen(19, math.inf), session=speed(2.9, 3.1, 3.3))
-    candidates = [
-        Candidate(case(precision=Precision.FP32), RUNGS[4], session=speed(1, 1, 1, "")),
-        Candidate(case(precision=Precision.FP16), RUNGS[0], "nothing to gain"),
-        *(Candidate(case(method), RUNGS[0], "6 dB behind") for method in ("minmax", "percentile99")),
-        Candidate(case("mse"), RUNGS[2], "place 2 of 2", search=seen(math.nan, 18)),
-        Candidate(case("entropy"), RUNGS[3], "no faster", search=seen(19, 19), short=speed(0, 3.0, 1e9, "")),
-        ship,
-    ]  # fmt: skip
-    single, three = (
-        Planned(Layout(name, profiles), us, switches, 171 * switches, saved)
-        for name, profiles, us, switches, saved in (
-            ("single", (Profile(16, 1024, 8192),), 66.8, 0.0, 0.0),
-            ("two", (Profile(16, 199, 541), Profile(542, 4830, 8192)), 71.9, 0.5, -0.134),
-        )
-    )
-    advice = Advice(single, (single, three), single, three)
-    layouts = LayoutAdvice("samples", ship.case.id, {0.05: 20, 0.95: 4000}, "", advice, costs=("a context has memory",))
-    limits = [Finding("float-fallback", "slow", "3 operators in float", ("/a", "/b", "/c", "/d"), "int8-mixed")]
-    return Found(**{
-        "goal": Goal((Ask("traffic", "speedup", 3.0), Ask("long", "latency_ms", 8.0))), "candidates": candidates,
-        "ship": ship, "word": "met", "why": "as fast as asked", "layouts": layouts, "findings": limits,
-        "notes": ["no plan of mixed precision is kept"], **changes,
-    })  # fmt: skip
-
-
-def searched(run="r", minute=0, answer=None, **changes):
-    """Its record, as :func:`harness.best.search.record` writes it."""
-    answer = answer or found()
-    values = {name: value for name, value in answer.as_data().items() if name != "word"} | changes
-    shipped = case_of("wave", RUNTIME)
-    return made(run, minute, kind="best", verdict=answer.word, values=values, **shipped)
 
 
 def newest(folder):

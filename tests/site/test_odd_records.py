@@ -9,22 +9,10 @@ import pytest
 
 from harness.site.plots import histogram
 from tests.run_records import made, written
-from tests.site.pages_made import pages_of, rendered
+from tests.site.pages_made import mutated, pages_of, rendered
 from tests.site.records import HOSTILE, accuracy, case_of, gate, nights, traffic
 
-ODD = [
-    None, HOSTILE, -1, 0, 1e308, -1e308, 10**30, 1e-320, True, "NaN", "-Infinity", [], {}, [None], ["a", {}], [[1]],
-    {"a": {"b": []}},
-]  # fmt: skip
 PARTS = ("values", "environment", "model", "corpus", "samples", "seed", "synthetic", "fields")
-
-
-def mutated(value, draw, share):
-    if draw.random() < share:
-        return draw.choice(ODD)
-    if isinstance(value, dict):
-        return {name: mutated(one, draw, share) for name, one in value.items()}
-    return [mutated(one, draw, share) for one in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("seed", range(10))
