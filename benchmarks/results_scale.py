@@ -47,6 +47,8 @@ def templates() -> dict[str, list[dict[str, Any]]]:
     for path in sorted(REFERENCE.glob("*/*.jsonl")):
         for line in path.read_text().splitlines():
             one = json.loads(line)
+            if "values" not in one:  # what a GPU's programs wrote down, no record
+                continue
             part = (
                 "bucket" if "samples_ns" in one["values"] else "session" if "session" in one["values"] else one["kind"]
             )
