@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import ModelProto, helper, numpy_helper
 
 from harness.calibration.ready import Checked, Graph, check
 from harness.errors import ModelRefused, UsageError
 from harness.modelfile import quantized_types
-from harness.onnx_facts import called, is_whole, listed, read_facts
+from harness.onnx_facts import called, inlined, is_whole, listed, read_facts
 from harness.paths import cache_dir, written
 from harness.trt_forms import kernel_shapes, static_batch, weights_for
 
@@ -150,8 +149,7 @@ def check_same_interface(ready: ModelFacts, baseline: ModelFacts) -> None:
 
 
 def _loaded(path: Path) -> ModelProto:
-    model = onnx.load(path)
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    return inlined(onnx.load(path), str(path))
 
 
 def _dequantized(graph: Graph, node: NodeProto, values: NDArray[Any], where: str) -> NDArray[Any]:

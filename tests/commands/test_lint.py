@@ -6,6 +6,7 @@ import json
 
 import onnx
 import pytest
+from onnx import helper
 
 from harness.cli import main
 from harness.spec.calibration import Dialect
@@ -83,6 +84,7 @@ def test_a_file_cannot_paint_on_the_terminal(tmp_path, capsys):
         (["text.onnx"], "not an ONNX model: it looks like text"),
         (["cut.onnx"], "not an ONNX model"),
         (["external.onnx"], "external data"),
+        (["circle.onnx"], "functions cannot be written out"),
         (["float.onnx", "--axis", "x:2=frames"], "no range was given"),
         (["float.onnx", "--axis", "y:2=frames", "--range", "4:600"], "no input 'y'"),
         (["float.onnx", "--axis", "x:0=frames", "--range", "4:600"], "fixed to 1"),
@@ -98,6 +100,12 @@ def test_refused_with_2(words, said, float_file, tmp_path, monkeypatch, capsys):
     model = onnx.load(float_file)
     onnx.save(model, "external.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     (tmp_path / "weights.bin").unlink()
+    circle = onnx.load(float_file)
+    circle.opset_import.append(helper.make_opsetid("own", 1))
+    again = helper.make_node("Again", ["a"], ["b"], domain="own")
+    circle.functions.append(helper.make_function("own", "Again", ["a"], ["b"], [again], [circle.opset_import[1]]))
+    circle.graph.node.append(helper.make_node("Again", ["x"], ["y"], domain="own"))
+    onnx.save(circle, "circle.onnx")
     assert main(["lint", *words]) == 2
     assert said in capsys.readouterr().err
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
+
+from harness.onnx_facts import inlined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,12 +53,13 @@ class Graph:
     """The top graph of a model; functions are inlined, what stands in If, Loop and Scan is only known to be read.
 
     :param model: with its weights.
+    :raises ModelRefused: its functions cannot be inlined.
 
     Nodes without an output, or without the inputs that they need, are in ``malformed`` and nowhere else.
     """
 
     def __init__(self, model: ModelProto) -> None:
-        self.model = onnx.inliner.inline_local_functions(model) if model.functions else model
+        self.model = inlined(model, model.graph.name)
         graph = self.model.graph
         self.malformed = [node for node in graph.node if not _is_whole(node, self.opset)]
         self.nodes: list[NodeProto] = [node for node in graph.node if _is_whole(node, self.opset)]
