@@ -60,6 +60,11 @@ class Subject:
         return quantizers(self.graph)
 
     @cached_property
+    def scales(self) -> set[str]:
+        """Tensors that are a scale of one of them."""
+        return {one.node.input[1] for one in self.quantizers.values()}
+
+    @cached_property
     def pairs(self) -> list[Pair]:
         """Q/DQ between operators."""
         return pairs(self.quantizers)
@@ -98,9 +103,13 @@ class Subject:
         """Whether TensorRT may be what runs it: s8s8, or a float model of which nothing was said."""
         return self.dialect is not Dialect.U8S8
 
+    @cached_property
+    def _by_output(self) -> dict[str, Pair]:
+        return {pair.output: pair for pair in self.pairs}
+
     def dequantized(self, tensor: str) -> Pair | None:
         """The pair that a tensor comes out of."""
-        return next((pair for pair in self.pairs if pair.output == tensor), None)
+        return self._by_output.get(tensor)
 
     @cached_property
     def table(self) -> LayerTable | None:

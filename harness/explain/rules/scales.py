@@ -213,6 +213,22 @@ def per_channel_activations(subject: Subject) -> Iterator[Finding]:
         )
 
 
+@rule("block-scale", "slow")
+def block_scales(subject: Subject) -> Iterator[Finding]:
+    """A scale for each block of values, as files with 4-bit weights have them."""
+    found = [one for one in subject.quantizers.values() if one.block]
+    if found:
+        yield Finding(
+            "block-scale",
+            "slow",
+            f"{counted(len(found), 'Q/DQ node')} with a scale for every {found[0].block} values: no INT8 kernel takes"
+            " that, the operator behind computes in float",
+            first(one.name for one in found),
+            "one scale for each output channel of a weight, one for all of an activation: harness calibrate does so",
+            {"count": len(found), "block": found[0].block},
+        )
+
+
 @rule("quantized-bias", "wrong")
 def quantized_biases(subject: Subject) -> Iterator[Finding]:
     """Integer biases in a file for TensorRT, which refuses them."""

@@ -39,7 +39,7 @@ def wrong_axes(subject: Subject) -> Iterator[Finding]:
     found = []
     for one in subject.weighted:
         dq, dims = one.weight_dq, _dims(subject, one)
-        if dq is None or not dq.per_channel or one.channel_axis is None or not dims or dq.scale is None:
+        if dq is None or not dq.per_channel or dq.block or one.channel_axis is None or not dims or dq.scale is None:
             continue
         axis = dq.axis % len(dims)
         if axis != one.channel_axis and dq.scale.size == dims[axis]:
@@ -62,26 +62,51 @@ def wrong_axes(subject: Subject) -> Iterator[Finding]:
 
 @rule("scale-length", "wrong")
 def scale_lengths(subject: Subject) -> Iterator[Finding]:
-    """Scales that are not as many as there are channels."""
+    """Scales that are not as many as there are channels, or in no order that a runtime knows."""
     found = []
     for one in subject.quantizers.values():
-        dims = subject.graph.symbols(one.node.input[0])
-        if one.scale is None or one.scale.ndim != 1 or one.scale.size < 2 or not dims:
+        if one.scale is None or one.block:
             continue
-        size = dims[one.axis] if -len(dims) <= one.axis < len(dims) else 0
-        if isinstance(size, int) and size != one.scale.size:
-            found.append((one, size))
+        dims = subject.graph.symbols(one.node.input[0])
+        size = (dims[one.axis] if -len(dims) <= one.axis < len(dims) else 0) if dims else None
+        counts = one.scale.ndim == 1 and one.scale.size > 1
+        if not one.scale.size or one.scale.ndim > 1 or (counts and isinstance(size, int) and size != one.scale.size):
+            found.append((one, one.scale.size, size if isinstance(size, int) else 0))
     if found:
-        one, size = found[0]
-        length = one.scale.size if one.scale is not None else 0
+        one, length, size = found[0]
         yield Finding(
             "scale-length",
             "wrong",
             f"{counted(len(found), 'Q/DQ node')} with {length} scales for {size} channels on axis {one.axis}: no"
             " runtime loads that",
-            first(one.name for one, _ in found),
-            "one scale for each element of the axis; check that axis was not left at its default, 1",
+            first(one.name for one, _, _ in found),
+            "one scale for each element of the axis, in one dimension; check that axis was not left at its default, 1",
             {"count": len(found), "scales": length, "channels": size},
+        )
+
+
+@rule("bad-weight", "wrong")
+def bad_weights(subject: Subject) -> Iterator[Finding]:
+    """NaN in a constant; infinities in a weight or bias, for masks have them by design."""
+    own = {name for one in subject.weighted for name in (one.constant, *one.node.input[2:])}
+    found: dict[str, int] = {}
+    for name in subject.graph.constants:
+        values = subject.graph.array(name) if subject.graph.readers.get(name) else None
+        if values is None or values.dtype.kind != "f":
+            continue
+        bad = int(np.count_nonzero(~np.isfinite(values) if name in own else np.isnan(values)))
+        if bad and name not in subject.scales:
+            found[name] = bad
+    if found:
+        name = next(iter(found))
+        yield Finding(
+            "bad-weight",
+            "wrong",
+            f"{counted(len(found), 'constant')} with NaN or infinity, {found[name]} of the values of {name}: outputs"
+            " become NaN, and no range can be chosen",
+            first(found),
+            "export it again from a checkpoint whose weights are finite",
+            {"count": len(found), "values": found[name]},
         )
 
 

@@ -358,6 +358,16 @@ def subnormal_scale(model):
     set_pair(model, "down", scale=1e-40)
 
 
+@plant("block-scale", "slow", S8S8, "logits_w_DequantizeLinear", evidence={"count": 1, "block": 16})
+def weight_by_block(model):
+    model.opset_import[0].version = 21
+    dequantize, _ = weight_parts(model, "logits")
+    set_axis(dequantize, 0)
+    dequantize.attribute.append(helper.make_attribute("block_size", 16))
+    put(model, dequantize.input[1], np.full((2, WIDE), 0.01, np.float32))
+    put(model, dequantize.input[2], np.zeros((2, WIDE), np.int8))
+
+
 @plant("computed-scale", "wrong", S8S8, "ur_QuantizeLinear", "ur_DequantizeLinear", evidence={"count": 2})
 def scale_of_the_data(model):
     put(model, "full", np.array(127.0, np.float32))
@@ -466,6 +476,30 @@ def transposed_conv_by_input_channel(model):
 def axis_left_out(model):
     """64 scales of output channels, along the axis of 32 input channels."""
     set_axis(weight_parts(model, "up")[0], 0)
+
+
+@plant("scale-length", "wrong", S8S8, "up_w_DequantizeLinear", evidence={"scales": 64 * WIDE, "channels": 64})
+def scales_of_two_dimensions(model):
+    put(model, weight_parts(model, "up")[0].input[1], np.full((WIDE, 64), 0.01, np.float32))
+
+
+@plant("scale-length", "wrong", S8S8, "ur_QuantizeLinear", "ur_DequantizeLinear", evidence={"count": 2, "scales": 0})
+def no_scale_at_all(model):
+    set_pair(model, "down", scale=np.zeros(0), zero=np.zeros(0, np.int8))
+
+
+@plant("bad-weight", "wrong", None, "up_w", evidence={"count": 1, "values": 2})
+def weight_with_nan_and_infinity(model):
+    values = get(model, "up_w").copy()
+    values[0, 0], values[1, 1] = np.nan, np.inf
+    put(model, "up_w", values)
+
+
+@plant("bad-weight", "wrong", S8S8, "conv1_b", evidence={"count": 1, "values": 1})
+def bias_with_nan(model):
+    values = get(model, "conv1_b").copy()
+    values[3] = np.nan
+    put(model, "conv1_b", values)
 
 
 @plant("per-tensor-weights", "wrong", S8S8, "logits")
