@@ -31,7 +31,8 @@ Show where the time of a case goes: every layer of what really runs, in which pr
 how near it comes to what this machine can do. An INT8 case stands beside FP32, what got slower first.
 
 CASE is a case's id, as pytest shows it in brackets; a key of `harness models`; or an ONNX file with --axis and --range.
-For a key or a file it is INT8 in this interpreter's ONNX Runtime, unless --runtime and --precision say otherwise.
+For a key or a file it is INT8 in this interpreter's ONNX Runtime, unless --runtime and --precision say otherwise. A
+file with Q/DQ of its own runs as it is.
 """
 _FINDINGS_SHOWN = 20
 _PRECISIONS = [precision.value for precision in Precision]
@@ -209,6 +210,7 @@ def _catalogued(case: Case) -> Entry:
 
 
 def _case(asked: Asked, case: Case | None, entry: Entry, there: Environment) -> Case:
+    asked_ready = case is not None and case.ready
     if case is None:
         case = Case(entry.model.key, there.name, Precision(asked.precision or Precision.INT8), None, asked.layout)
     elif asked.precision:
@@ -216,6 +218,14 @@ def _case(asked: Asked, case: Case | None, entry: Entry, there: Environment) -> 
     case = replace(case, runtime=there.name)
     if case.precision is not Precision.INT8:
         return replace(case, calibration=None)
+    if entry.ready is not None and case.calibration is None:
+        from harness.spec.routes import ready_routes
+
+        return case if asked_ready else replace(case, route=ready_routes(there.runtime, there.version)[0])
+    if asked_ready:
+        raise UsageError(
+            f"{entry.model.key} has no Q/DQ of its own", where=asked.case, todo="name a method, or give the key alone"
+        )
     if case.calibration is None:
         from harness.spec.routes import default_routes
 
