@@ -100,4 +100,5 @@ def _moved(row: Row, counted: Costs) -> int | None:
         found = end.tensor or counted.tensors.get(end.name)
         return replace(found, dtype=end.dtype) if found and end.dtype and not end.tensor else found
 
-    return moved_bytes(row.operator, [known(end) for end in row.inputs], [known(end) for end in row.outputs])
+    once = {end.name or index: end for index, end in enumerate(row.inputs)}.values()
+    return moved_bytes(row.operator, [known(end) for end in once], [known(end) for end in row.outputs])

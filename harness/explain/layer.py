@@ -42,11 +42,12 @@ class Roofline:
         return max([rate for size, rate in self.in_cache if size >= since] + [self.bytes_per_s])
 
     def reached(self, layer: Layer) -> float | None:
-        """How near a layer comes to the roof: least time / its time, 1 on the roof; None where either is unknown."""
+        """How near a layer comes to the roof: least time / its time, 1 on the roof; None where either is unknown, and
+        for a view, which need not take any time."""
         if not layer.time_us or layer.operations is None or layer.moved_bytes is None:
             return None
         least = self.least_us(layer.precision, layer.operations, layer.moved_bytes)
-        return None if least is None else least / layer.time_us
+        return least / layer.time_us if least else None
 
     def memory_bound(self, layer: Layer) -> bool | None:
         """Whether the roof above a layer is that of bytes; None where it is not known."""

@@ -42,6 +42,12 @@ def test_without_times_there_are_no_columns_for_them():
     assert "no times here" in heading(table(layer("a", None), whole=None), "frames")
 
 
+def test_one_layer_and_a_run_that_took_no_time():
+    assert "1 layer that takes 0.50 of it" in heading(table(layer("a", 500.0)), "frames")
+    assert "2 layers that take" in heading(table(layer("a", 500.0), layer("b", 1.0)), "frames")
+    assert "no times here" in heading(table(layer("a", 5.0), whole=0.0), "frames")
+
+
 def test_what_got_slower_stands_above_what_got_faster():
     was = table(layer("a", 100.0), layer("b", 500.0), layer("same", 7.0))
     now = table(
