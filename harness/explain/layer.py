@@ -43,7 +43,8 @@ class Roofline:
 
     def reached(self, layer: Layer) -> float | None:
         """How near a layer comes to the roof: least time / its time, 1 on the roof; None where either is unknown, and
-        for a view, which need not take any time."""
+        for a view, which need not take any time.
+        """
         if not layer.time_us or layer.operations is None or layer.moved_bytes is None:
             return None
         least = self.least_us(layer.precision, layer.operations, layer.moved_bytes)
