@@ -172,11 +172,30 @@ def test_probes_make_the_roof(project):
         ("{", "no JSON"),
         ({**LINE, "layers": "none"}, "without layers"),
         ({**LINE, "case": "nothing"}, "no case's id"),
+        ({**LINE, "whole_us": "long"}, "whole_us"),
+        ({**LINE, "whole_us": float("nan")}, "NaN is no number"),
+        ({**LINE, "length": -1}, "length"),
+        ({**LINE, "length": True}, "length"),
+        ({**LINE, "size_bytes": "large"}, "size_bytes"),
+        ({**LINE, "log": 5}, "log"),
+        ({**LINE, "layers": ["Conv_0"]}, "layers"),
+        ({**LINE, "layers": [{"Name": "a", "Inputs": 5}]}, "layers"),
+        ({**LINE, "layers": [{"Name": "a", "Inputs": [{"Name": "x", "Dimensions": 5}]}]}, "layers"),
+        ({**LINE, "times_ms": {"Conv_0": ["long"]}}, "times_ms"),
+        ({**LINE, "times_ms": {"Conv_0": [-1.0]}}, "times_ms"),
+        ({**LINE, "shapes": {"x": [1, 1 << 70]}}, "shapes"),
     ],
 )
 def test_other_files_are_refused(project, line, said):
     with pytest.raises(DataError, match=said):
         read_dumps([written(project, line)])
+
+
+def test_what_the_tables_show_is_found(project):
+    int8 = {**LINE, "case": "other-tensorrt-8.6.0-int8-mse-ragged-single", "whole_us": 40.0}
+    fp32, found = read_dumps([written(project, {**LINE, "whole_us": 12.0}, int8)])
+    assert fp32.findings == ()
+    assert {one.kind for one in found.findings} == {"launch-bound", "not-faster"}
 
 
 def test_a_case_that_is_not_there(project):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from harness.explain.finding import Finding
 from harness.explain.rules.registry import counted, number, rule
+from harness.spec.calibration import Precision
+from harness.spec.case import read_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +24,9 @@ def not_faster(subject: Subject) -> Iterator[Finding]:
     """Lengths at which the whole model is not faster in INT8."""
     ratios = {}
     for table in subject.tables:
-        base = subject.baseline_of(table)
-        if base is not None and table.whole_us and base.whole_us:
+        base, case = subject.baseline_of(table), read_case(table.case)
+        in_int8 = case is None or case.precision is Precision.INT8
+        if in_int8 and base is not None and table.whole_us and base.whole_us:
             ratios[table.length] = (base.whole_us / table.whole_us, table.whole_us - base.whole_us)
     behind = {length: pair for length, pair in ratios.items() if pair[0] <= 1}
     if behind:
@@ -38,7 +41,7 @@ def not_faster(subject: Subject) -> Iterator[Finding]:
             f" ({', '.join(f'{one}: {pair[0]:.2f}x' for one, pair in sorted(ratios.items()))})",
             tuple(f"length {one}" for one in sorted(behind)),
             "see the layers' findings; medians of single sessions: pytest suites/test_latency.py judges it"
-            + ("" if everywhere else "; serve these lengths with a float engine, in a profile of their own"),
+            + ("" if everywhere else "; serve these lengths with a float engine of their own"),
             {"lengths": len(ratios), "not_faster": len(behind), "worst_ratio": number(ratio), "at": length},
             lost if lost > 0 else None,
         )
