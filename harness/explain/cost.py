@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from harness.corpus.samples import Feeds
 
-__all__ = ["COMPUTE", "VIEWS", "Costs", "NodeCost", "Tensor", "costs", "moved_bytes", "operations"]
+__all__ = [
+    "COMPUTE", "PICK", "SMALL", "VIEWS", "Costs", "NodeCost", "Tensor", "costs", "moved_bytes", "operations",
+]  # fmt: skip
 
 _BITS = {
     "float": 32, "double": 64, "float16": 16, "bfloat16": 16, "int64": 64, "uint64": 64, "int32": 32, "uint32": 32,
@@ -51,8 +53,10 @@ VIEWS = frozenset({
     "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Shape", "Size", "Constant", "ConstantOfShape",
 })  # fmt: skip
 """Operators that need not move what they are given."""
-_PICK = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Embedding", "EmbedLayerNormalization"})
-_SMALL = 1024
+PICK = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Embedding", "EmbedLayerNormalization"})
+"""Operators that read as much as they give."""
+SMALL = 1024
+"""Elements up to which a constant may be a shape, and is left to shape inference."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def operations(
         return _FORMULAS[operator](operator, inputs, made, attributes or {})
     if made is None:
         return None
-    return made.size if operator in _PICK else max(one.size for one in (made, *inputs[:1]) if one is not None)
+    return made.size if operator in PICK else max(one.size for one in (made, *inputs[:1]) if one is not None)
 
 
 def moved_bytes(operator: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor | None]) -> int | None:
@@ -145,7 +149,7 @@ def moved_bytes(operator: str, inputs: Sequence[Tensor | None], outputs: Sequenc
     if any(one is None for one in outputs):
         return None
     written = sum(one.bytes for one in outputs if one is not None)
-    if operator in _PICK:
+    if operator in PICK:
         return 2 * written
     if any(one is None for one in inputs):
         return None
@@ -266,7 +270,7 @@ def _inferred(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[st
     graph.node.extend(source.node)
     weights = {one.name: one for one in source.initializer}
     for name, one in weights.items():
-        if prod(one.dims) > _SMALL:
+        if prod(one.dims) > SMALL:
             graph.input.append(onnx.helper.make_tensor_value_info(name, one.data_type, one.dims))
         else:
             graph.initializer.append(one)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import ModelProto
 
+from harness.corpus.content import content
 from harness.errors import DataError, UsageError
 from harness.explain import assemble, tables
 from harness.explain.cost import Costs, costs
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.corpus.catalogue import Entry
+    from harness.corpus.samples import Feeds
     from harness.spec.model import Model
 
 __all__ = ["read_dumps"]
@@ -97,12 +99,23 @@ class _Models:
         model = self._model(case.model, one["runtime"], one["version"])
         at = (case.model, one["version"], one["length"])
         if at not in self._costs:
-            self._costs[at] = costs(model, one["shapes"]) if model.graph.node else Costs()
+            self._costs[at] = self._counted(case.model, model, one)
         names = {node.name: node.op_type for node in model.graph.node}
         rows = tables.read_rows(one["runtime"], one["layers"], one["times_ms"], names)
-        layers = assemble.layers(model, self._costs[at], rows, one["times_ms"])
+        layers = assemble.layers(model, self._costs[at], rows, one["times_ms"], tables.only_precision(case))
         log = tuple(one.get("log") or ())
         return LayerTable(case.id, one["length"], layers, one.get("whole_us"), one.get("size_bytes") or 0, log)
+
+    def _counted(self, key: str, model: ModelProto, one: Mapping[str, Any]) -> Costs:
+        """Run once here where inference alone does not tell every shape, on a sample of the same shapes."""
+        if not model.graph.node:
+            return Costs()
+        found = costs(model, one["shapes"])
+        if all(None not in (node.operations, node.moved_bytes) for node in found.nodes.values()):
+            return found
+        feeds = _sample(self._entries[key], one["length"])
+        alike = {name: list(value.shape) for name, value in feeds.items()} == one["shapes"]
+        return costs(model, one["shapes"], feeds) if alike else found
 
     def _model(self, key: str, runtime: str, version: str) -> ModelProto:
         if key not in self._entries:
@@ -113,6 +126,12 @@ class _Models:
             formed = for_parser(prepared, runtime, version, entry.model, read_facts(prepared))
             self._models[key, version] = onnx.load(formed)
         return self._models[key, version]
+
+
+def _sample(entry: Entry, length: int) -> Feeds:
+    if entry.draw is not None:
+        return entry.draw(length, 0)
+    return content(entry.model, [next(entry.samples("test", 0))], length, 0)
 
 
 def _lines(file: Path) -> Iterable[dict[str, Any]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["beside_table", "heading", "layer_table", "roofline_line", "sums_table"]
 
-_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _ROUND = 100
 _SHORTEST = 12
 

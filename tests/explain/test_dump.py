@@ -155,6 +155,33 @@ def test_a_model_that_is_not_here_has_names_and_times(project):
     assert (layer.name, layer.time_us, layer.nodes, layer.operations) == ("Conv_0", pytest.approx(10), (), None)
 
 
+@pytest.fixture
+def foreign(project):
+    """The small model as one layer, of which TensorRT names the ends alone; the line of a dump of it."""
+    kind = {"Format/Datatype": "Row major linear FP32"}
+    layer = {"Name": "{ForeignNode[conv...share]}", "LayerType": "Myelin", "Metadata": "",
+             "Inputs": [{"Name": "x", "Dimensions": [1, 8, 10], **kind}],
+             "Outputs": [{"Name": "y", "Dimensions": [1, 10, 64], **kind}]}  # fmt: skip
+    path = project / "small.onnx"
+    model = onnx.load(path)
+    wide = onnx.numpy_helper.from_array(np.zeros((32, 64), np.float32), "wide")
+    model.graph.initializer.append(wide)
+    model.graph.node[-1].input[0] = "more"
+    model.graph.node.insert(5, onnx.helper.make_node("MatMul", ["s", "wide"], ["more"], name="widen"))
+    model.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 64
+    onnx.save(model, path)
+    return {**LINE, "case": "small-tensorrt-8.6.0-fp32-single", "length": 10, "shapes": {"x": [1, 8, 10]},
+            "layers": [layer], "times_ms": {layer["Name"]: [0.1]}}  # fmt: skip
+
+
+def test_weights_inside_of_a_layer_that_names_none_are_moved_too(project, foreign):
+    half = {**foreign, "case": "small-tensorrt-8.6.0-fp16-single"}
+    ((fp32,), (fp16,)) = (found.tables[0].layers for found in read_dumps([written(project, foreign, half)]))
+    assert {"conv", "widen", "share"} < set(fp32.nodes)
+    assert (fp32.precision, fp32.moved_bytes) == ("fp32", 4 * (80 + 640 + 32 * 64))
+    assert (fp16.precision, fp16.moved_bytes) == ("", None), "in which type the weights are is not told"
+
+
 def test_probes_make_the_roof(project):
     probe = {
         **LINE, "case": "roofline_product1024-tensorrt-8.6.0-fp32-single", "length": 8192,

@@ -71,3 +71,4 @@ def test_the_roof_in_one_line():
     assert roofline_line(ROOF) == (
         "roof: the best measured here: fp32 100Gop/s, int8 400Gop/s; memory 30GB/s, caches 30GB/s"
     )
+    assert "fp16 332Top/s; memory 4.25TB/s" in roofline_line(Roofline({"fp16": 3.32e14}, 4.25e12))
