@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["layers", "typical_us"]
 
-_STORED = {"fp32": "float", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
+_STORED = {"fp32": "float", "tf32": "float", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 """Precision -> the type that weights have then."""
 
 

@@ -99,6 +99,8 @@ def _precision(one: Mapping[str, Any], tactic: str, *, told_by_ends: bool) -> st
     """
     if is_int8(one):
         return "int8"
+    if "tf32" in tactic:
+        return "tf32"
     weights = one.get("Weights")
     said = [str(weights.get("Type", ""))] if isinstance(weights, dict) else []
     ends = _ends(one.get("Inputs", ())) if told_by_ends else ()

@@ -21,7 +21,7 @@ _IN_LAYERS = 0.6
 _FAR = 10.0
 _NEAR = 4.0
 _GROWS = 3.0
-_FLOATS = frozenset({"fp32", "fp16"})
+_FLOATS = frozenset({"fp32", "tf32", "fp16", "bf16"})
 
 
 @rule("float-fallback", "slow", needs="tables")
