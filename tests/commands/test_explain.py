@@ -139,7 +139,6 @@ def test_the_best_case_as_text_and_as_json(run, project, monkeypatch):
         (("small-onnxruntime-1.32.0-cpu-fp32-single", "--best"), "wants a model"),
         (("--best", "--seed", "1"), "which model"),
         (("small", "--goal", "speedup=2"), "goes with --best"),
-        (("small", "--switch-us", "0"), "goes with --best"),
     ],
 )
 def test_what_best_refuses(run, arguments, said):
