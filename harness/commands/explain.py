@@ -68,7 +68,7 @@ _PRECISIONS = [precision.value for precision in Precision]
 @click.option("--traffic", type=click.Path(path_type=Path), metavar="FILE",
               help="With --best: lengths, one a line, for the layout.  [default: the data's]")  # fmt: skip
 @click.option("--switch-us", type=click.FloatRange(min=0), metavar="US",
-              help="What a change of profile costs.  [default: as measured on an H200]")  # fmt: skip
+              help="What a change of profile costs here.  [default: nothing is said of it; with --best, as on an H200]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws samples.")
 @click.option("--results", type=click.Path(path_type=Path), metavar="DIR",
               help="Where records go.  [default: the configuration's, results/]")  # fmt: skip
@@ -96,10 +96,8 @@ def explain(*, best: bool, **options: Any) -> int:  # noqa: ANN401 - click's opt
         return 0
     if not asked.case:
         raise UsageError("which case?", where="CASE", todo="an id as pytest shows it, a model's key, or an ONNX file")
-    from harness.best.latency_model import H200_SWITCH_US
     from harness.explain.explained import explained, record
 
-    switch_us = H200_SWITCH_US if switch_us is None else switch_us
     with _opened(asked) as (bench, case, other):
         found = explained(bench, case, other, asked.lengths, note, switch_us)
         record(bench, case, found)
