@@ -68,7 +68,7 @@ _PRECISIONS = [precision.value for precision in Precision]
 @click.option("--traffic", type=click.Path(path_type=Path), metavar="FILE",
               help="With --best: lengths, one a line, for the layout.  [default: the data's]")  # fmt: skip
 @click.option("--switch-us", type=click.FloatRange(min=0), metavar="US",
-              help="What a change of profile costs here.  [default: nothing is said of it; with --best, as on an H200]")  # fmt: skip
+              help="What a change of profile costs here.  [default: unknown; with --best, as on an H200]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws samples.")
 @click.option("--results", type=click.Path(path_type=Path), metavar="DIR",
               help="Where records go.  [default: the configuration's, results/]")  # fmt: skip
