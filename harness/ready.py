@@ -51,11 +51,14 @@ def float_form(path: Path) -> Path:
 
     Cached by content.
 
-    :raises ModelRefused: see :func:`without_qdq`.
+    :raises ModelRefused: see :func:`without_qdq`, and :func:`harness.calibration.ready.check`: what does not fit is
+        named before anything is computed with it.
     """
     target = _target(path, "float")
     if not is_whole(target):
-        made = without_qdq(_loaded(path), str(path))
+        model = _loaded(path)
+        check(model, str(path))
+        made = without_qdq(model, str(path))
         with written(target) as file:
             file.write(made.SerializeToString(deterministic=True))
     return target
