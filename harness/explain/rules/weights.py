@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from harness.explain.finding import Finding
-from harness.explain.rules.registry import counted, first, number, rule
+from harness.explain.rules.registry import Told, counted, first, number, rule
 from harness.explain.rules.weighted import values_of
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ _BEYOND = 128.5
 
 
 @rule("wrong-axis", "wrong")
-def wrong_axes(subject: Subject) -> Iterator[Finding]:
+def wrong_axes(subject: Subject) -> Iterator[Told]:
     """Scales of a weight along another axis than that of output channels."""
     found = []
     for one in subject.weighted:
@@ -46,9 +45,7 @@ def wrong_axes(subject: Subject) -> Iterator[Finding]:
             found.append((one, axis))
     if found:
         one, axis = found[0]
-        yield Finding(
-            "wrong-axis",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'weight')} with scales along axis {axis}, such as that of a {one.node.op_type},"
             f" whose output channels are axis {one.channel_axis}: no INT8 kernel takes scales by input channel, it"
             " computes in float or is refused",
@@ -61,7 +58,7 @@ def wrong_axes(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("scale-length", "wrong")
-def scale_lengths(subject: Subject) -> Iterator[Finding]:
+def scale_lengths(subject: Subject) -> Iterator[Told]:
     """Scales that are not as many as there are channels, or in no order that a runtime knows."""
     found = []
     for one in subject.quantizers.values():
@@ -74,9 +71,7 @@ def scale_lengths(subject: Subject) -> Iterator[Finding]:
             found.append((one, one.scale.size, size if isinstance(size, int) else 0))
     if found:
         one, length, size = found[0]
-        yield Finding(
-            "scale-length",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'Q/DQ node')} with {length} scales for {size} channels on axis {one.axis}: no"
             " runtime loads that",
             first(one.name for one, _, _ in found),
@@ -86,7 +81,7 @@ def scale_lengths(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("bad-weight", "wrong")
-def bad_weights(subject: Subject) -> Iterator[Finding]:
+def bad_weights(subject: Subject) -> Iterator[Told]:
     """NaN in a constant; infinities in a weight or bias, for masks have them by design."""
     own = {name for one in subject.weighted for name in (one.constant, *one.node.input[2:])}
     found: dict[str, int] = {}
@@ -99,9 +94,7 @@ def bad_weights(subject: Subject) -> Iterator[Finding]:
             found[name] = bad
     if found:
         name = next(iter(found))
-        yield Finding(
-            "bad-weight",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'constant')} with NaN or infinity, {found[name]} of the values of {name}: outputs"
             " become NaN, and no range can be chosen",
             first(found),
@@ -111,7 +104,7 @@ def bad_weights(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("per-tensor-weights", "wrong", "note")
-def per_tensor_weights(subject: Subject) -> Iterator[Finding]:
+def per_tensor_weights(subject: Subject) -> Iterator[Told]:
     """One scale for a whole weight whose channels differ in range."""
     found: list[tuple[float, float, Weighted]] = []
     for one in subject.weighted:
@@ -129,9 +122,7 @@ def per_tensor_weights(subject: Subject) -> Iterator[Finding]:
     if found:
         found.sort(key=lambda item: -item[0])
         gain, spread, one = found[0]
-        yield Finding(
-            "per-tensor-weights",
-            "wrong" if gain >= _WRONG_DB else "note",
+        yield Told(
             f"{counted(len(found), 'weight')} with one scale for all channels; in {one.name} the widest is"
             f" {spread:.1f} times the median one, and scales by channel would round with {gain:.1f} dB less noise",
             first(one.name for _, _, one in found),
@@ -139,11 +130,12 @@ def per_tensor_weights(subject: Subject) -> Iterator[Finding]:
             " per_channel_symmetric)",
             {"count": len(found), "spread": number(spread), "gain_db": number(gain)},
             cost_db=gain,
+            severity="wrong" if gain >= _WRONG_DB else "note",
         )
 
 
 @rule("outlier-weights", "note")
-def outlier_weights(subject: Subject) -> Iterator[Finding]:
+def outlier_weights(subject: Subject) -> Iterator[Told]:
     """Weights of which a few values set the range, so that INT8 rounds all others coarsely, also by channel."""
     found: list[tuple[float, float, Weighted]] = []
     for one in subject.weighted:
@@ -159,9 +151,7 @@ def outlier_weights(subject: Subject) -> Iterator[Finding]:
     if found:
         found.sort(key=lambda item: item[0])
         reached, gain, one = found[0]
-        yield Finding(
-            "outlier-weights",
-            "note",
+        yield Told(
             f"{counted(len(found), 'weight')} with a range set by few values: in INT8 that of {one.name} keeps"
             f" {reached:.1f} dB, and {gain:.1f} dB more without the largest 0.1 %",
             first(one.name for _, _, one in found),
@@ -173,7 +163,7 @@ def outlier_weights(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("saturated-weights", "wrong")
-def saturated_weights(subject: Subject) -> Iterator[Finding]:
+def saturated_weights(subject: Subject) -> Iterator[Told]:
     """Weights of which many stand at the ends of their integers."""
     found: list[tuple[float, Weighted]] = []
     for one in subject.weighted:
@@ -183,9 +173,7 @@ def saturated_weights(subject: Subject) -> Iterator[Finding]:
     if found:
         found.sort(key=lambda item: -item[0])
         share, one = found[0]
-        yield Finding(
-            "saturated-weights",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'weight')} with more than {_SATURATED:.0%} of the values at the ends of INT8,"
             f" {share:.1%} of {one.name}: the scale is too small, they are cut off",
             first(one.name for _, one in found),
