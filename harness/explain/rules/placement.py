@@ -27,6 +27,11 @@ _IN_INT8 = frozenset({*WEIGHTED_TYPES, "MaxPool", "AveragePool", "GlobalAverageP
 _IN_INT8_BEFORE_Q = frozenset({"Add", "Mul", "Sigmoid", "LeakyRelu", "Relu", "Clip", "Resize", "ReduceMean", "Where"})
 """What ONNX Runtime has INT8 kernels for where a QuantizeLinear comes behind; TensorRT takes all element by element."""
 _NOT_BY_ELEMENT = ("LSTM", "GRU", "RNN")
+_BY_ELEMENT = frozenset({
+    "Abs", "Add", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "Min",
+    "Mul", "Neg", "PRelu", "Pow", "Reciprocal", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh",
+})  # fmt: skip
+"""What TensorRT fuses in a row into one kernel, INT8 at its ends where Q/DQ stand there."""
 _NORMS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization")
 
 
@@ -276,8 +281,20 @@ def _in_int8(subject: Subject, node: NodeProto) -> bool:
         return True
     if subject.dialect is Dialect.U8S8 and not is_default(node, *_IN_INT8_BEFORE_Q):
         return False
-    behind = [reader for name in node.output for reader in subject.graph.ahead(name)]
-    return not is_default(node, *_NOT_BY_ELEMENT) and any(reader.op_type == _Q for reader in behind)
+    if is_default(node, *_NOT_BY_ELEMENT):
+        return False
+    in_a_row = subject.dialect is not Dialect.U8S8
+    pending, seen = [node], {id(node)}
+    while pending:
+        current = pending.pop()
+        behind = [reader for name in current.output for reader in subject.graph.ahead(name)]
+        if any(reader.op_type == _Q for reader in behind):
+            return True
+        if in_a_row and is_default(current, *_BY_ELEMENT):
+            new = [one for one in behind if is_default(one, *_BY_ELEMENT) and id(one) not in seen]
+            seen.update(map(id, new))
+            pending += new
+    return False
 
 
 def _adds_constant(subject: Subject, node: NodeProto) -> bool:
