@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -130,3 +131,21 @@ def test_a_key_of_the_catalogue(capsys):
     told = json.loads(capsys.readouterr().out)
     assert {one["kind"] for one in told["findings"]} == {"recurrent", "small-operator"}
     assert "long-attention" not in told["silent_rules"]
+
+
+def test_a_weight_that_is_exact_but_for_its_outliers_is_json_too(tmp_path, capsys):
+    """Without its largest 0.1 % it is all zeros: kept without any error, which is no number in JSON."""
+    column = np.zeros(200_000, np.float32)
+    column[0], column[1:151] = 1.0, 0.0039
+    model = clean.fp32()
+    clean.put(model, "sparse_w", np.repeat(column[:, None], 2, axis=1))
+    clean.put(model, "many", np.array([1, 1, 200_000], np.int64))
+    product = [
+        helper.make_node("Expand", ["h2", "many"], ["wide"], "wide"),
+        helper.make_node("MatMul", ["wide", "sparse_w"], ["thin"], "sparse"),
+    ]
+    clean.insert(model, "norm3", *product)
+    onnx.save(model, tmp_path / "sparse.onnx")
+    assert main(["lint", str(tmp_path / "sparse.onnx"), "--json"]) == 0
+    (found,) = (one for one in json.loads(capsys.readouterr().out)["findings"] if one["kind"] == "outlier-weights")
+    assert 0 < found["cost_db"] <= 100

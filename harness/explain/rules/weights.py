@@ -25,6 +25,8 @@ _WRONG_DB = 6.0
 """A bit: from here on outputs suffer."""
 _POOR_DB = 28.0
 """SQNR of weights in INT8 by channel; Gaussian ones have 40 dB, real layers 33 and more."""
+_EXACT_DB = 100.0
+"""Beyond that it is float32's own rounding."""
 _KEPT = 0.999
 _SATURATED = 0.01
 _FEW_VALUES = 16
@@ -229,7 +231,7 @@ def _sqnr(rows: NDArray[np.float64], kept: float) -> float:
     error = np.where(inside, np.rint(rows / step) * step - rows, 0.0)
     signal = np.where(inside, rows, 0.0)
     noise = float(np.sum(error**2))
-    return 10 * float(np.log10(np.sum(signal**2) / noise)) if noise > 0 else float("inf")
+    return min(_EXACT_DB, 10 * float(np.log10(np.sum(signal**2) / noise))) if noise > 0 else _EXACT_DB
 
 
 def _dims(subject: Subject, one: Weighted) -> tuple[int, ...]:
