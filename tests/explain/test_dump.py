@@ -182,6 +182,27 @@ def test_weights_inside_of_a_layer_that_names_none_are_moved_too(project, foreig
     assert (fp16.precision, fp16.moved_bytes) == ("", None), "in which type the weights are is not told"
 
 
+@pytest.fixture
+def data_dependent(project, file):
+    """The small model with a shape that inference does not tell, as one of the configuration that has data."""
+    model = onnx.load(file)
+    model.graph.node.append(onnx.helper.make_node("NonZero", ["y"], ["at"], name="at"))
+    onnx.save(model, file)
+    (project / "data").mkdir()
+    with (project / "harness.toml").open("a") as config:
+        config.write('data = "data"\n')
+    return {**LINE, "case": "small-tensorrt-8.6.0-fp32-single", "length": 10, "shapes": {"x": [1, 8, 10]}}
+
+
+def test_without_data_here_a_table_has_what_inference_tells(project, data_dependent):
+    np.savez(project / "data" / "0.npz", x=np.ones((1, 8, 500), np.float32))  # out of the range: none is left
+    with_none = [found.tables for found in read_dumps([written(project, data_dependent)])]
+    (project / "data" / "0.npz").unlink()
+    np.savez(project / "data" / "0.npz", x=np.ones((1, 8, 12), np.float32))
+    np.savez(project / "data" / "1.npz", x=np.ones((1, 8, 20), np.float32))
+    assert [found.tables for found in read_dumps([written(project, data_dependent)])] == with_none
+
+
 def test_probes_make_the_roof(project):
     probe = {
         **LINE, "case": "roofline_product1024-tensorrt-8.6.0-fp32-single", "length": 8192,
