@@ -116,6 +116,24 @@ def recurrent(subject: Subject) -> Iterator[Told]:
         )
 
 
+@rule("einsum-weight", "note")
+def einsum_weights(subject: Subject) -> Iterator[Told]:
+    """Products with weights that are written as Einsum, which nothing quantizes."""
+    graph = subject.graph
+    found = [node for node in graph.of("Einsum") if any(name in graph.derived for name in node.input)]
+    if found:
+        values = sum(_elements(subject, name) for node in found for name in node.input)
+        yield Told(
+            f"{counted(len(found), 'Einsum', 'Einsum nodes')} with {values / 1e6:.2f} M values of weights: stays in"
+            " float, for no writer gives it Q/DQ and few runtimes have an INT8 kernel for it",
+            first(map(name_of, found)),
+            "write it as a MatMul before exporting (torch: x @ w, or a Linear layer), with transpositions where they"
+            " are needed",
+            {"count": len(found), "values": values},
+            subject.could_save_us(map(name_of, found)),
+        )
+
+
 @rule("operator-format", "wrong", "note")
 def operator_format(subject: Subject) -> Iterator[Told]:
     """Quantized operators in ONNX Runtime's own format, or quantization at run time."""

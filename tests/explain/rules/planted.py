@@ -132,6 +132,24 @@ def quantized_at_run_time(model):
     reads(model, "norm2", "h1", "h1_more")
 
 
+@plant("einsum-weight", "note", None, "spread", evidence={"count": 1, "values": WIDE * WIDE})
+@plant("einsum-weight", "note", S8S8, "spread", evidence={"count": 1, "values": WIDE * WIDE})
+def projection_as_einsum(model):
+    put(model, "spread_w", np.random.default_rng(0).normal(0, 0.1, (WIDE, WIDE)).astype(np.float32))
+    insert(model, "norm2", make("Einsum", ["h1", "spread_w"], ["h1_more"], "spread", equation="btc,cd->btd"))
+    reads(model, "norm2", "h1", "h1_more")
+
+
+@plant("activation-products", "note", None, "qk", "av", evidence={"count": 2, "with_weights": 9})
+def scores_by_einsum(model):
+    node(model, "qk").CopyFrom(make("Einsum", ["q", "k"], ["scores"], "qk", equation="bic,bjc->bij"))
+
+
+@plant("long-attention", "note", None, "qk", "av", evidence={"tokens": 600, "count": 2}, spec=SPEC)
+def long_scores_by_einsum(model):
+    scores_by_einsum(model)
+
+
 @plant("activation-products", "note", None, "qk", "av", evidence={"count": 2, "with_weights": 9})
 def as_it_is(model):
     """The float model has it."""
