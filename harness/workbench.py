@@ -1,36 +1,30 @@
-"""One run's state: calibrations, artefacts, engines and times, each made once, shared between cases."""
+"""One run's state: engines, what was measured and recorded of them, each made once, shared between cases."""
 
 from __future__ import annotations
 
-import platform
 from contextlib import contextmanager, suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness import trt_forms
 from harness.accuracy import Aggregate, Comparison, compare, verdict
-from harness.calibration import artefacts, pipeline, policies
-from harness.calibration.ready import check_family
+from harness.calibration import policies
+from harness.casefiles import CACHE_ALGORITHM, CaseFiles
 from harness.corpus.samples import length_of
-from harness.errors import HarnessError, HostLost, ResultsError, UsageError
+from harness.errors import HarnessError, HostLost, ResultsError
 from harness.latency import Latency, design_of, engines_of, gains_of, margins_of
-from harness.materials import Materials, bucket_name
+from harness.materials import bucket_name
 from harness.measure.arms import Arm, Question
 from harness.measure.host import host
 from harness.measure.session import run_session
-from harness.mixed.palette import mixed_file
-from harness.mixed.plan import find as find_plan
 from harness.modelfile import profiles_for
-from harness.ready import for_runtime
 from harness.results.record import record
 from harness.served import LoadedEngines, Outputs, Served
-from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision, Route
+from harness.spec.calibration import Precision, Route
 from harness.spec.latency import LatencyConfig
-from harness.spec.routes import ALGORITHMS, cache_version, routes_of
-from harness.spec.shapes import layout_from_text, length_buckets
+from harness.spec.routes import ALGORITHMS
+from harness.spec.shapes import length_buckets
 from harness.workers import Worker
 from harness.workers.places import place_of
-from harness.workers.standins import Standins
 from harness.workers.store import file_digest
 from harness.workers.turns import Turns
 
@@ -39,21 +33,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.corpus.catalogue import Entry
-    from harness.mixed.plan import Plan
     from harness.results.store import Run
     from harness.spec.case import Case
     from harness.spec.matrix import Matrix
     from harness.spec.model import Bounds
-    from harness.spec.shapes import Layout
     from harness.workers import Environment, Workers
+    from harness.workers.standins import Standins
 
 __all__ = ["Served", "Workbench"]
 
-CACHE_ALGORITHM = "MinMaxCalibration"
-"""The calibrator that reads our caches; it says nothing of how the ranges were found."""
 
-
-class Workbench(Materials):
+class Workbench(CaseFiles):
     """What the suites work with.
 
     :param entries: model key -> catalogue entry.
@@ -82,209 +72,17 @@ class Workbench(Materials):
         turns: Turns | None = None,
         command: str = "",
     ) -> None:
-        super().__init__(entries, matrix, seed)
-        self.environments, self.workers = environments, workers
-        self.standins, self.turns = standins or Standins(environments, workers), turns or Turns()
-        self.run, self.command = run, command
+        super().__init__(entries, environments, workers, matrix, seed, standins)
+        self.run, self.command, self.turns = run, command, turns or Turns()
         self.latency = latency or LatencyConfig()
         self.first_build = 0
         self.records: list[dict[str, Any]] = []
         self._recorded: list[tuple[str, Case]] = []
         self._repeated: dict[tuple[str, Case], dict[str, Any]] = {}
-        self._formed: dict[tuple[str, str], Path] = {}
-        self._calibrated: dict[tuple[str, ...], pipeline.Calibrated] = {}
         self._engines = LoadedEngines()
-        self._artefacts: dict[Case, tuple[Path, ...]] = {}
-        self._beside: dict[Case, list[dict[str, Path]]] = {}
-        self._described: dict[str, dict[str, Any]] = {}
-        self._machines: dict[str, dict[str, Any]] = {}
         self.arm: Case | None = None
         self._references: dict[tuple[str, str], list[Outputs]] = {}
         self._timed: dict[Case, Latency] = {}
-
-    # -- calibration and artefacts ------------------------------------------------------------------------------
-
-    def environment(self, case: Case) -> Environment:
-        """The case's, or what took over from it when its host went away."""
-        return self.standins.of(case.runtime)
-
-    def placed(self, case: Case) -> Case:
-        """The case under the name of the environment that really runs it."""
-        return replace(case, runtime=self.environment(case).name)
-
-    def layout(self, case: Case) -> Layout:
-        return layout_from_text(case.layout, self.model(case.model))
-
-    def dialect(self, case: Case) -> Dialect:
-        """``u8s8`` where x86 kernels run it, ``s8s8`` for GPUs."""
-        environment = self.environment(case)
-        on_cpu = environment.runtime == "onnxruntime" and environment.name.partition("@")[0].endswith("-cpu")
-        return Dialect.U8S8 if on_cpu and self._architecture(case) in {"x86_64", "AMD64"} else Dialect.S8S8
-
-    def _architecture(self, case: Case) -> str:
-        """Of the host that the case runs on, as :func:`platform.machine` has it."""
-        environment = self.environment(case)
-        if not environment.host:
-            return platform.machine()
-        if environment.name not in self._machines:
-            self.worker(case)
-        return str(self._machines[environment.name]["architecture"])
-
-    def calibrated(self, key: str, calibration: Calibration, layout: Layout, dialect: Dialect) -> pipeline.Calibrated:
-        """Ranges from the model's calibration corpus; observations are cached by content."""
-        prepared, corpus, model = self.prepared(key), self.corpus(key, "calibration"), self.model(key)
-        scope = "" if calibration.policy is Policy.RAGGED else str(layout.profiles)
-        wanted = (key, str(calibration), scope, f"{layout.minimum}-{layout.maximum}", dialect.value)
-        if calibration.method.name == "mixed":
-            plan = self.mixed_plan(key, dialect)
-            by_one = self.calibrated(key, replace(calibration, method=Method.parse(plan.method)), layout, dialect)
-            return replace(by_one, ranges=(plan.ranges,), methods=(calibration.method,), tried=())
-        if wanted not in self._calibrated:
-            found = pipeline.observed(prepared, model, corpus, calibration.policy, layout)
-            self._calibrated[wanted] = pipeline.from_observed(
-                found, prepared, model, corpus, corpus.lengths, calibration, layout, dialect
-            )
-        return self._calibrated[wanted]
-
-    def mixed_plan(self, key: str, dialect: Dialect) -> Plan:
-        """What ``harness mix`` found for a model.
-
-        :raises UsageError: there was no search of this model in this dialect.
-        """
-        plan = find_plan(self.prepared(key), dialect)
-        if plan is None:
-            raise UsageError(
-                f"no search for mixed precision has been run for {key} in {dialect.value}",
-                where="int8-mixed",
-                todo=f"run it: harness mix {key} --dialect {dialect.value}",
-            )
-        return plan
-
-    def chosen_methods(self, case: Case) -> tuple[Method, ...]:
-        """What the case's ranges were chosen by, one for each artefact; ``auto`` is resolved. Empty for float cases."""
-        if case.calibration is None:
-            return ()
-        return self.calibrated(case.model, case.calibration, self.layout(case), self.dialect(case)).methods
-
-    def profiles_without_samples(self, case: Case) -> list[str]:
-        """Profiles that ``per_profile`` cannot calibrate, for want of a sample of their lengths; else none."""
-        if case.calibration is None or case.calibration.policy is not Policy.PER_PROFILE:
-            return []
-        lengths = self.corpus(case.model, "calibration").lengths
-        return [str(p) for p in self.layout(case).profiles if not any(length in p for length in lengths)]
-
-    def artefacts(self, case: Case) -> tuple[Path, ...]:
-        """The ONNX files that the case's engines are built from: one, or one for each profile."""
-        if case not in self._artefacts:
-            self._artefacts[case] = self._made(case)
-        return self._artefacts[case]
-
-    def formed(self, case: Case) -> Path:
-        """The prepared file in the form that the case's runtime takes: itself, or one for an older TensorRT's parser.
-
-        :raises BuildFailed: a form does not compute what the model does on the first calibration sample.
-        """
-        environment, prepared = self.environment(case), self.prepared(case.model)
-        key = (case.model, environment.name)
-        if key not in self._formed:
-            made = trt_forms.for_parser(
-                prepared, environment.runtime, environment.version, self.model(case.model), self.facts(case.model)
-            )
-            if made != prepared:
-                trt_forms.check_equal(prepared, made, self.corpus(case.model, "calibration")[0])
-            self._formed[key] = made
-        return self._formed[key]
-
-    def _as_it_is(self, case: Case) -> Path:
-        """The file of a model that brings its own Q/DQ, as the case's runtime takes it.
-
-        :raises ModelRefused: the runtime cannot take such Q/DQ.
-        """
-        environment, path = self.environment(case), self.ready(case.model)
-        check_family(self.scales(case.model), environment.runtime, str(path))
-        return for_runtime(path, environment.runtime, environment.version, self.model(case.model))
-
-    def about_ready(self, case: Case) -> dict[str, Any]:
-        """What records say of a case that runs Q/DQ as they were given; empty for another."""
-        if not case.ready:
-            return {}
-        scales = self.scales(case.model)
-        said = {item.name: getattr(scales, item.name) for item in fields(scales) if item.name != "remarks"}
-        taken_out = self.entries[case.model].without_qdq
-        return {
-            "baseline": "its own graph, Q/DQ taken out" if taken_out else "the FP32 file that was given",
-            **said,
-            "warnings": [str(one) for one in scales.warnings(self.environment(case).runtime)],
-        }
-
-    def computes_in_float(self, case: Case) -> bool:
-        """Whether a model's own Q/DQ are in a form for TensorRT: ONNX Runtime rounds by them, and computes in float."""
-        return (
-            case.ready and self.environment(case).runtime == "onnxruntime" and bool(self.scales(case.model).operators)
-        )
-
-    def _made(self, case: Case) -> tuple[Path, ...]:
-        if case.ready:
-            return (self._as_it_is(case),)
-        prepared = self.formed(case)
-        if case.precision is Precision.FP32:
-            return (prepared,)
-        if case.precision is Precision.FP16:
-            return (prepared,) if self._by_flags(case) else (artefacts.fp16(prepared),)
-        if case.calibration is None:
-            raise UsageError("an INT8 case without a calibration", where=case.id)
-        if case.route is Route.CALIBRATOR:
-            return (prepared,)
-        dialect = self.dialect(case)
-        found = self.calibrated(case.model, case.calibration, self.layout(case), dialect)
-        if case.route is Route.CACHE:
-            return (prepared,) * len(found.ranges)
-        named = found.ranges
-        if prepared != self.prepared(case.model):
-            named = tuple(trt_forms.with_aliases(ranges, prepared) for ranges in named)
-        environment = self.environment(case)
-        weights = trt_forms.weights_for(environment.runtime, environment.version)
-        if case.mixed:
-            plan = self.mixed_plan(case.model, dialect)
-            made = tuple(mixed_file(prepared, ranges, plan.assignment, dialect, weights) for ranges in named)
-        else:
-            made = tuple(artefacts.int8(prepared, ranges, dialect, weights) for ranges in named)
-        strong = environment.runtime.startswith("tensorrt") and not self._by_flags(case)
-        return tuple(artefacts.beside_fp16(path) for path in made) if strong else made
-
-    def _by_flags(self, case: Case) -> bool:
-        """Whether the builder chooses precisions by flags, and not the types in the model."""
-        environment = self.environment(case)
-        weak = Route.QDQ in routes_of(environment.runtime, environment.version) and case.route is not Route.QDQ_STRONG
-        return environment.runtime == "tensorrt" and weak
-
-    def calibration_files(self, case: Case) -> list[dict[str, Path]]:
-        """What a TensorRT build of each engine reads beside the model: a cache of our ranges, or batches."""
-        if case not in self._beside:
-            self._beside[case] = self._read_beside(case)
-        return self._beside[case]
-
-    def _read_beside(self, case: Case) -> list[dict[str, Path]]:
-        calibration = case.calibration
-        if calibration is None or case.route not in {Route.CACHE, Route.CALIBRATOR}:
-            return [{}] * len(self.artefacts(case))
-        prepared, model, layout = self.prepared(case.model), self.model(case.model), self.layout(case)
-        corpus = self.corpus(case.model, "calibration")
-        if case.route is Route.CALIBRATOR:
-            profile = layout.profiles[policies.calibration_profile(layout, corpus.lengths)]
-            drawn = policies.handed_over(model, corpus, calibration.policy, profile)
-            described = f"{calibration.policy.value}/{profile}/{corpus.digest}"
-            return [{"batches": artefacts.batches(prepared, model, drawn, described)}]
-        chosen = set(self.chosen_methods(case))
-        if len(chosen) == 1:  # ``auto`` has been resolved: what it costs is paid once
-            calibration = replace(calibration, method=chosen.pop())
-        found = pipeline.observed(prepared, model, corpus, calibration.policy, layout)
-        ranges = pipeline.from_observed(
-            found, prepared, model, corpus, corpus.lengths, calibration, layout, Dialect.S8S8,
-            tensors=artefacts.cached_tensors(prepared),
-        ).ranges  # fmt: skip
-        version, aliases = cache_version(self.environment(case).version), trt_forms.aliases(self.formed(case))
-        return [{"cache": artefacts.trt_cache(prepared, one, version, CACHE_ALGORITHM, aliases)} for one in ranges]
 
     # -- engines ------------------------------------------------------------------------------------------------
 
@@ -363,23 +161,6 @@ class Workbench(Materials):
         if not self.environment(case).can_run:
             return []
         return [engine.profiles() for engine in self._serving(case, [path for _, path in built]).engines]
-
-    def worker(self, case: Case) -> Worker:
-        """A living worker of the case's environment."""
-        environment = self.environment(case)
-        worker = self.workers.get(environment)
-        self._described[environment.name] = {**worker.describe(), **environment.options}
-        if environment.host:  # a record is about the host that the engine was on
-            self._machines[environment.name] = {**worker.machine(), "coordinator": platform.node()}
-            self.standins.seen(environment, self._machines[environment.name])
-        return worker
-
-    def machine(self, case: Case) -> dict[str, Any]:
-        """What records say of the host that a case runs on, which may be another one: :func:`host`, asked there."""
-        environment = self.environment(case)
-        if environment.host and environment.name not in self._machines:
-            self.worker(case)
-        return {**host(), **self._machines.get(environment.name, {})}
 
     def served(self, case: Case, number: int = 0) -> Served:
         """The case's engines behind its layout; loaded as long as what is returned lives, and the last few longer.

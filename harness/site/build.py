@@ -11,15 +11,17 @@ from harness.errors import ResultsError, UsageError
 from harness.results.query import Results, trouble
 from harness.results.record import now
 from harness.site import draw
+from harness.site.best import newest_best
 from harness.site.extra import NEEDED, library
 from harness.site.history import history_page, self_tests
+from harness.site.layers import newest_layers
 from harness.site.markdown import markdown, pictures_that_matter, prefix
 from harness.site.mixed import newest_searches
 from harness.site.model import model_page
 from harness.site.nights import all_series
 from harness.site.overview import overview, rows_of, sections
 from harness.site.pages import render, write_bytes, write_text
-from harness.site.reading import EVERYTHING, newest_groups, read_gates, read_searches
+from harness.site.reading import EVERYTHING, newest_groups, read_gates, read_newest, read_searches
 from harness.site.run import run_page
 from harness.site.upgrade import gate_of, gate_page, samples_file
 
@@ -40,6 +42,8 @@ Format = Literal["png", "svg"]
 _RUNS = 40
 _GATES = 20
 _SEARCHES = 200
+_BEST, _LAYERS = 3, 12
+"""Records of each model, runtime and host that are looked at."""
 _MARK = ".harness-report"
 """In a folder that a report was written to: what stands there may be written over."""
 
@@ -128,10 +132,17 @@ def _pages(results: Results, where: Where) -> tuple[list[Page], list[Row], list[
     by_model: dict[str, dict[tuple[str, str], list[Group]]] = {}
     for (model, runtime, host), mine in sections(groups).items():
         by_model.setdefault(model, {})[runtime, host] = mine
+    best = newest_best(read_newest(results, "best", where, _BEST))
+    layers = newest_layers(read_newest(results, "layers", where, _LAYERS))
+    for model in (*best, *layers):  # those that nothing was judged of have a page all the same
+        by_model.setdefault(model, {})
     pages += [
-        model_page(model, parts, [row for row in rows if row.model == model], shown, searches.get(model, ()))
+        model_page(
+            model, parts, [row for row in rows if row.model == model], shown,
+            searches.get(model, ()), best.get(model, ()), layers.get(model, ()),
+        )
         for model, parts in by_model.items()
-    ]
+    ]  # fmt: skip
     pages += [gate_page(gate, shown) for gate in gates]
     models = frozenset(by_model)
     pages += [run_page(one, list(results.of_run(one.run)), models, gate=one.run in found) for one in paged]

@@ -2,53 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.site.layers import ROLES
 from harness.site.mixed import front_figure
 from harness.site.nights import is_invalid
 from harness.site.overview import SCORED, accuracy_of, worst_of
 from harness.site.pages import Figure, Page, file_name
+from harness.site.pays import Timed, about, crossover, pays, ratios_of
 from harness.site.plots import accuracy_by_length, calibrations, histogram, latency_by_length
 from harness.site.reading import JUDGED, as_mapping, as_number, as_triple, first, interval_of
 from harness.site.words import rank, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from harness.site.best import Best
+    from harness.site.layers import Layers
     from harness.site.mixed import Search
     from harness.site.overview import Row
     from harness.site.reading import Group
 
-__all__ = ["CaseRow", "Timed", "crossover", "model_page"]
+__all__ = ["CaseRow", "model_page"]
 
 _DRAWN = 4
 _REASONS = 12
-_SENTENCES = 6
 _LONGEST_UNIT = 24
 _LEAST_MS = 1e-9
-
-
-@dataclass(frozen=True)
-class Timed:
-    """One case at one length: times in ms as low end, median, high end, and how many times faster INT8 is.
-
-    :param series: the case's label. :param baseline: the precision that it is compared with.
-    :param ratio: None, too, where the session was ``invalid``: its times are told, and prove nothing.
-    """
-
-    series: str
-    baseline: str
-    bucket: str
-    length: float
-    int8_ms: tuple[float, float, float]
-    baseline_ms: tuple[float, float, float]
-    ratio: tuple[float, float, float] | None
-    weight: float | None
-    invalid: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,11 +65,14 @@ def model_page(
     rows: Sequence[Row],
     shown: frozenset[str],
     searches: Sequence[Search] = (),
+    best: Sequence[Best] = (),
+    layers: Sequence[Layers] = (),
 ) -> Page:
     """The page of one model.
 
     :param parts: runtime and host -> its newest records. :param rows: of the overview, this model's.
     :param shown: runs that have a page. :param searches: for mixed precision, the newest of each dialect and host.
+    :param best: searches for the case to ship, the newest first; :param layers: layer tables, the newest first.
     """
     newest = sorted(parts, key=lambda key: max(group.time for group in parts[key]), reverse=True)
     figures: dict[str, Figure] = {}
@@ -106,7 +92,7 @@ def model_page(
         sections.append({
             "name": name, "anchor": f"s{number + 1}", "drawn": drawn, "cases": cases,
             "words": sorted({row.word for row in cases}, key=rank),
-            "pays": _pays(points, _unit(groups)), "reasons": _reasons(groups), "points": points,
+            "pays": pays(points, _unit(groups)), "reasons": _reasons(groups), "points": points,
             "row": next((row for row in rows if (row.runtime, row.host) == key), None),
         })  # fmt: skip
     fronts = []
@@ -114,7 +100,10 @@ def model_page(
         figure = front_figure(f"{stem}-mixed-{number + 1}", search)
         figures[figure.name] = figure
         fronts.append((search, figure.name))
-    context = {"model": model, "sections": sections, "shown": shown, "fronts": fronts}
+    context = {
+        "model": model, "sections": sections, "shown": shown, "fronts": fronts,
+        "best": best[:_DRAWN], "layers": layers[:_DRAWN], "roles": ROLES,
+    }  # fmt: skip
     return Page(file_name("model", model), "model", model, context, figures)
 
 
@@ -137,8 +126,8 @@ def _figures(stem: str, name: str, groups: Sequence[Group], points: Sequence[Tim
         note += ", the calibration samples' lengths under them." if known else "."
         unit = _unit(groups)
         names = list(dict.fromkeys(point.series for point in points))
-        of, at = next(((one, at) for one in names if (at := crossover(_ratios(points, one)))), ("", None))
-        sentence = f"{f'{of}: ' if len(names) > 1 else ''}INT8 pays from {_about(at, unit)} on" if at else ""
+        of, at = next(((one, at) for one in names if (at := crossover(ratios_of(points, one)))), ("", None))
+        sentence = f"{f'{of}: ' if len(names) > 1 else ''}INT8 pays from {about(at, unit)} on" if at else ""
         spec = latency_by_length(list(_curves(points)), unit or "length", histogram(known), edges, at, sentence)
         yield "latency", Figure(f"{stem}-latency", f"Time against length, {name}", note, spec)
     said = {bucket: f"{bucket} ({lengths[bucket]:g})" if bucket in lengths else bucket for bucket in order}
@@ -222,66 +211,6 @@ def _curves(points: Sequence[Timed]) -> Iterator[dict[str, Any]]:
 
 def _curve(series: str, length: float, ms: tuple[float, float, float]) -> dict[str, Any]:
     return {"series": series, "length": length, "low": ms[0], "ms": ms[1], "high": ms[2]}
-
-
-def _ratios(points: Sequence[Timed], series: str) -> list[tuple[float, float]]:
-    """Length and ratio of one case."""
-    return sorted((point.length, point.ratio[1]) for point in points if point.series == series and point.ratio)
-
-
-def crossover(ratios: Sequence[tuple[float, float]]) -> float | None:
-    """From which length on INT8 is faster, by straight lines between the logarithms of lengths and of ratios.
-
-    :param ratios: lengths, rising, and how many times faster INT8 is there.
-    :return: None where it is faster, or slower, at every length, or is not faster at the longest.
-    """
-    if not ratios or ratios[-1][1] <= 1:
-        return None
-    for (shorter, before), (longer, after) in reversed(list(itertools.pairwise(ratios))):
-        if before <= 1:
-            share = -math.log(before) / (math.log(after) - math.log(before))
-            return math.exp(math.log(shorter) + share * (math.log(longer) - math.log(shorter)))
-    return None
-
-
-def _pays(points: Sequence[Timed], unit: str) -> list[str]:
-    """A sentence for each timed case: from which length on INT8 pays.
-
-    :param unit: what a length counts.
-    """
-    found = []
-    for series in list(dict.fromkeys(point.series for point in points))[:_SENTENCES]:
-        ratios = _ratios(points, series)
-        if ratios:
-            counted = f"{_counted(length for length, _ in ratios)}{f' {unit}' if unit else ''}"
-            mine = [point for point in points if point.series == series and point.ratio]
-            unclear = sorted(one.length for one in mine if one.ratio and one.ratio[0] <= 1 <= one.ratio[2])
-            proved = f"; not proved at {_counted(unclear)}" if unclear else ""
-            found.append(f"{series}: {_paying(ratios, unit)} (measured at {counted}{proved})")
-    return found
-
-
-def _counted(lengths: Iterable[float]) -> str:
-    return ", ".join(f"{length:,.0f}" for length in lengths)
-
-
-def _paying(ratios: Sequence[tuple[float, float]], unit: str) -> str:
-    if all(ratio > 1 for _, ratio in ratios):
-        return "INT8 is faster at every length"
-    if all(ratio <= 1 for _, ratio in ratios):
-        return "INT8 is faster at no length"
-    last = max(number for number, (_, ratio) in enumerate(ratios) if ratio > 1)
-    at = crossover(ratios[: last + 1])
-    if last == len(ratios) - 1:
-        return f"INT8 pays from {_about(at or 0, unit)} on"
-    end = crossover([(length, 1 / ratio) for length, ratio in ratios[last : last + 2]]) or ratios[last + 1][0]
-    return f"INT8 pays {f'from {_about(at, unit)} ' if at else ''}up to {_about(end, unit)}, not beyond"
-
-
-def _about(length: float, unit: str) -> str:
-    """Two digits: more would be more than interpolation knows."""
-    number = f"{float(f'{length:.2g}'):,.0f}"
-    return f"{number} {unit}" if unit else f"length {number}"
 
 
 def _boundaries(groups: Sequence[Group], timed: set[str]) -> list[float]:

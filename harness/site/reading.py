@@ -28,6 +28,7 @@ __all__ = [
     "labelled",
     "newest_groups",
     "read_gates",
+    "read_newest",
     "read_searches",
     "read_traffic",
 ]
@@ -219,6 +220,22 @@ def read_searches(results: Results, where: Where, last: int) -> list[Found]:
         "SELECT file, line, byte_offset, byte_length, time, kind, case_id, model, runtime, precision, bucket, verdict,"  # noqa: S608
         f" host, historical FROM records WHERE kind = 'mixed' AND {condition} ORDER BY time DESC, line DESC LIMIT ?",
         [*parameters, last],
+    )
+    return [_found(results, row) for row in rows]
+
+
+def read_newest(results: Results, kind: str, where: Where, each: int) -> list[Found]:
+    """The newest records of a kind, the newest first.
+
+    :param each: of each model, runtime and host.
+    """
+    condition, parameters = where.sql()
+    rows = results.select(
+        "SELECT file, line, byte_offset, byte_length, time, kind, case_id, model, runtime, precision, bucket, verdict,"  # noqa: S608
+        f" host, historical FROM records WHERE kind = ? AND model IS NOT NULL AND runtime IS NOT NULL AND {condition}"
+        " QUALIFY row_number() OVER (PARTITION BY model, runtime, host ORDER BY time DESC, line DESC) <= ?"
+        " ORDER BY time DESC, line DESC",
+        [kind, *parameters, each],
     )
     return [_found(results, row) for row in rows]
 

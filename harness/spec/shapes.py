@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from harness.errors import LayoutError, LengthOutOfRange
@@ -40,7 +41,8 @@ class Profile:
             )
 
     def __contains__(self, length: object) -> bool:
-        return isinstance(length, int) and self.min <= length <= self.max
+        # Integral, not int: what comes out of an array is a number of NumPy's.
+        return isinstance(length, Integral) and self.min <= int(length) <= self.max
 
     def __str__(self) -> str:
         return f"{self.min}-{self.opt}-{self.max}"

@@ -27,6 +27,7 @@ from harness.cli import cli, main
 from harness.commands.configured import configured_models
 from harness.commands.examples import commands_of
 from harness.corpus.registry import pick
+from harness.explain.tables import Effort
 from harness.modelfile import prepare
 from harness.results.store import Store
 from harness.runtimes.serve import RUNTIMES
@@ -46,6 +47,11 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 _SHOWN_WITH_OUTPUT = re.compile(r"^(?:\$ |(?=export |docker run |python -m tox |pytest ))(.+)", re.MULTILINE)
 _TINY = 'precisions = ["int8"]\ncompared = ["mse-pad"]\nsamples = 4\ntests = 1\ndraws = 2\nblocks = 2\n'
+_TWO_LAUNCHES = "launches = 2\n"
+"""Of a session; enough where no speed-up is asked for: too few to prove one on a noisy machine."""
+_FEW_SAMPLES = ("--samples", "8")
+_LITTLE = Effort(seconds=0.02, least=3)
+"""Of timed runs for a layer table."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ def folder(tmp_path_factory):
     catalogue = f"catalogue = {str(ROOT / 'fixtures' / 'catalogue.py')!r}\n"
     (folder / "harness.toml").write_text(catalogue + the_block("docs/guide/own-model.md", "toml", "models"))
     (folder / "tiny.toml").write_text(_TINY)
+    (folder / "untimed.toml").write_text(_TINY + _TWO_LAUNCHES)
     (folder / "more.toml").write_text("launches = 12\n")
     shutil.copy(ROOT / "docs/ci/allow.toml", folder)
     for results in (folder / "results", folder / "other" / "results"):
@@ -177,6 +184,7 @@ def test_command(shown, folder, monkeypatch, capsys):
     if program == "harness" and reason not in {"", not_run.ASKS}:
         check_read(arguments, monkeypatch, capsys)
     elif program == "harness":
+        monkeypatch.setattr("harness.explain.tables.Effort", lambda: _LITTLE)
         check_harness(arguments, folder, capsys)
     elif reason == not_run.HOSTS:
         assert {word for word in arguments if word.startswith("--")} <= options_of_pytest()
@@ -244,6 +252,8 @@ def check_harness(arguments, folder, capsys):
         os.chdir(folder)
     if arguments[:2] == ["results", "prune"]:
         arguments = [word for word in arguments if word != "--yes"]  # the run that other commands want is old one day
+    if arguments[:2] == ["calibrate", "vad"] and "--samples" not in arguments:  # it has any number of them
+        arguments = [*arguments, *_FEW_SAMPLES]
     before = set(folder.iterdir())
     code = main(arguments)
     out, err = capsys.readouterr()
@@ -268,7 +278,9 @@ def check_pytest(arguments, folder, *, own):
     words = [str(ROOT / word) if word.startswith(("suites/", "tests/")) else word for word in arguments]
     assert all(Path(word).exists() for word in words if word.startswith(str(ROOT)))
     # Own models are small: they run for real. What takes minutes is collected, which reads every option.
-    quick = ["--matrix", "tiny.toml", "--benchmark-disable"] if own else ["--collect-only"]
+    asked = "--models" in words or any("speedup" in word for word in words)  # the configured model has a speed-up, too
+    matrix = "tiny.toml" if asked else "untimed.toml"
+    quick = ["--matrix", matrix, "--benchmark-disable"] if own else ["--collect-only"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words, *quick]
     done = subprocess.run(
         [*command, "--results", str(folder / "results")],

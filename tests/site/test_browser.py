@@ -10,6 +10,7 @@ import pytest
 
 from harness.site.build import build_site
 from tests.run_records import made, written
+from tests.site.explained import searched, told
 from tests.site.records import HOSTILE
 
 DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
@@ -125,6 +126,26 @@ def test_what_was_not_judged_can_be_asked_for(browser, tmp_path):
         assert rows.count() == 1
         page.locator("select[name=word]").select_option(label="all")
         assert rows.count() == before
+    page.context.close()
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_what_explain_found(browser, tmp_path, size):
+    why = {"why": HOSTILE, "notes": [HOSTILE * 5]}
+    written(tmp_path / "runs", "r", searched(**why), told(100), told(1000, scale=10.0))
+    tab = Visit(browser, build_site(tmp_path / "runs", tmp_path / "out"), size)
+    page = tab.open("model-wave.html")
+    assert [one.get_attribute("href") for one in page.locator("h1 + p a").all()] == ["#best", "#layers"]
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    wide = "[...document.querySelectorAll('table.cards td')].filter(td => td.scrollWidth > td.clientWidth)"
+    assert page.evaluate(f"{wide}.map(td => td.textContent)") == []
+    tried = page.locator("#best details table")
+    tried.get_by_role("button", name="dB, search").click()
+    names = tried.locator("tbody td:first-child").all_text_contents()
+    assert names[:3] == [f"int8-{method}-ragged-single" for method in ("mse", "entropy", "auto")], "NaN is the least"
+    page.locator("#layers summary", has_text="At length 100:").click()
+    assert page.locator("#layers details table tbody tr:visible").count() == 20
+    assert tab.noted == []
     page.context.close()
 
 

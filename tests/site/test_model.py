@@ -6,24 +6,13 @@ import pytest
 
 from harness.results.query import Results
 from harness.results.record import now
-from harness.site.model import crossover, model_page
+from harness.site.model import model_page
 from harness.site.overview import sections
 from harness.site.pages import render
 from harness.site.plots import histogram
 from harness.site.reading import newest_groups
 from tests.run_records import written
 from tests.site.records import accuracy, bucket, case_of, traffic
-
-
-def test_crossover_is_between_logarithms():
-    assert crossover([(100, 0.5), (10_000, 2.0)]) == pytest.approx(1000)
-    assert crossover([(10, 0.9), (100, 1.0), (1000, 1.5)]) == pytest.approx(100)
-    assert crossover([(10, 1.2), (100, 0.8), (1000, 1.25)]) == pytest.approx(math.sqrt(100_000), rel=1e-6)
-
-
-@pytest.mark.parametrize("ratios", [[], [(10, 1.5), (100, 1.2)], [(10, 0.5), (100, 0.9)], [(10, 1.5), (100, 1.0)]])
-def test_no_crossover(ratios):
-    assert crossover(ratios) is None
 
 
 def test_histogram_has_bins_of_equal_ratio_and_loses_nobody():

@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-import collections
 import json
 import random
 
 import pytest
 
-from harness.results.query import Results
-from harness.results.record import now
-from harness.site.build import _pages
-from harness.site.pages import render
 from harness.site.plots import histogram
-from harness.site.reading import EVERYTHING
 from tests.run_records import made, written
+from tests.site.pages_made import mutated, pages_of, rendered
 from tests.site.records import HOSTILE, accuracy, case_of, gate, nights, traffic
 
-ODD = [
-    None, HOSTILE, -1, 0, 1e308, -1e308, 10**30, 1e-320, True, "NaN", "-Infinity", [], {}, [None], ["a", {}], [[1]],
-    {"a": {"b": []}},
-]  # fmt: skip
 PARTS = ("values", "environment", "model", "corpus", "samples", "seed", "synthetic", "fields")
-
-
-def mutated(value, draw, share):
-    if draw.random() < share:
-        return draw.choice(ODD)
-    if isinstance(value, dict):
-        return {name: mutated(one, draw, share) for name, one in value.items()}
-    return [mutated(one, draw, share) for one in value] if isinstance(value, list) else value
-
-
-def pages_of(folder):
-    with Results(folder) as found:
-        pages, _, _ = _pages(found, EVERYTHING)
-    for page in pages:
-        text = render(page, collections.defaultdict(str), {"menu": [], "made": now()})
-        assert HOSTILE not in text
-        for figure in page.figures.values():
-            json.dumps(figure.spec, allow_nan=False)
-    return pages
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -98,4 +70,4 @@ def test_a_run_of_drawn_examples_alone(tmp_path):
 def test_a_gate_alone_has_no_pages_of_models_and_no_links_to_them(tmp_path):
     written(tmp_path, "g", *gate("g", 0))
     run = next(page for page in pages_of(tmp_path) if page.template == "run")
-    assert "model-wave.html" not in render(run, collections.defaultdict(str), {"menu": [], "made": now()})
+    assert "model-wave.html" not in rendered(run)

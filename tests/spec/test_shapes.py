@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -187,3 +188,14 @@ def test_only_whole_numbers_are_lengths():
     assert 5 in Profile(1, 5, 9)
     assert 5.0 not in Profile(1, 5, 9)
     assert "5" not in Profile(1, 5, 9)
+
+
+@pytest.mark.parametrize("number", [int, np.int64, np.int32, np.uint8])
+def test_a_profile_holds_lengths_of_any_integer_type(number):
+    assert [number(length) in Profile(3, 5, 9) for length in (2, 3, 9, 10)] == [False, True, True, False]
+    assert SEED_BUCKETS.dispatch(np.int64(200_000)) == 1
+
+
+@pytest.mark.parametrize("other", [5.0, np.float64(5), "5", None, np.array([5])])
+def test_a_profile_holds_nothing_but_integers(other):
+    assert other not in Profile(3, 5, 9)
