@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
-import onnx.inliner
 from onnx import ModelProto, TensorProto
 
 from harness.errors import ModelRefused, UsageError
@@ -19,6 +18,7 @@ from harness.onnx_facts import (
     all_nodes,
     called,
     has_subgraph,
+    inlined,
     is_whole,
     listed,
     parse,
@@ -232,9 +232,7 @@ def prepare(path: Path | str, model: Model | None = None) -> Path:
 
 
 def _prepared(facts: ModelFacts) -> ModelProto:
-    model = onnx.load(facts.path)
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    model = inlined(onnx.load(facts.path), str(facts.path))
     _tidy_opsets(model)
     # IR below 4 lists initializers among the inputs: every weight looks replaceable, and nothing is folded.
     initializers = {tensor.name for tensor in model.graph.initializer}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
@@ -26,6 +27,7 @@ __all__ = [
     "all_nodes",
     "called",
     "has_subgraph",
+    "inlined",
     "is_batch",
     "is_whole",
     "leads_to",
@@ -274,6 +276,22 @@ def _tensor_facts(path: Path, value: ValueInfoProto) -> TensorFacts:
 
 def _opset(model: ModelProto) -> int:
     return max((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), default=0)
+
+
+def inlined(model: ModelProto, where: str) -> ModelProto:
+    """The model without functions of its own, each written out where it is called; itself where it has none.
+
+    :param where: the model's file, for messages.
+    :raises ModelRefused: they call each other in a circle, or are of versions that do not go together.
+    """
+    if not model.functions:
+        return model
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # C++ errors of no common class
+        raise ModelRefused(
+            "its functions cannot be written out", where=where, todo="export it without functions", detail=str(error)
+        ) from error
 
 
 def has_subgraph(node: NodeProto) -> bool:

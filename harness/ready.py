@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import ModelProto, helper, numpy_helper
 
 from harness.calibration.ready import Checked, Graph, check
 from harness.errors import ModelRefused, UsageError
 from harness.modelfile import quantized_types
-from harness.onnx_facts import called, is_whole, listed, read_facts
+from harness.onnx_facts import called, inlined, is_whole, listed, read_facts
 from harness.paths import cache_dir, written
 from harness.trt_forms import kernel_shapes, static_batch, weights_for
 
@@ -52,11 +51,14 @@ def float_form(path: Path) -> Path:
 
     Cached by content.
 
-    :raises ModelRefused: see :func:`without_qdq`.
+    :raises ModelRefused: see :func:`without_qdq`, and :func:`harness.calibration.ready.check`: what does not fit is
+        named before anything is computed with it.
     """
     target = _target(path, "float")
     if not is_whole(target):
-        made = without_qdq(_loaded(path), str(path))
+        model = _loaded(path)
+        check(model, str(path))
+        made = without_qdq(model, str(path))
         with written(target) as file:
             file.write(made.SerializeToString(deterministic=True))
     return target
@@ -150,8 +152,7 @@ def check_same_interface(ready: ModelFacts, baseline: ModelFacts) -> None:
 
 
 def _loaded(path: Path) -> ModelProto:
-    model = onnx.load(path)
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    return inlined(onnx.load(path), str(path))
 
 
 def _dequantized(graph: Graph, node: NodeProto, values: NDArray[Any], where: str) -> NDArray[Any]:

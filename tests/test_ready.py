@@ -139,6 +139,26 @@ def test_no_pairs(proto, says):
     assert "--float" in error.value.todo
 
 
+@pytest.mark.parametrize(
+    ("scale", "says"),
+    [
+        (np.float32(np.nan), "not positive and finite, the first is nan"),
+        (np.zeros(0, np.float32), "no scale at all"),
+        (np.full((64, 9), 0.01, np.float32), "scales along axis 0 of a constant"),
+        (np.full(7, 0.01, np.float32), "7 scales along axis 0"),
+    ],
+)
+def test_scales_that_do_not_fit_are_named_before_anything_is_computed_with_them(quantized, tmp_path, scale, says):
+    model = onnx.load(quantized)
+    weight = next(n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0].endswith("_quantized"))
+    for place, values in ((1, scale), (2, np.zeros(np.shape(scale), np.int8))):
+        stored = next(one for one in model.graph.initializer if one.name == weight.input[place])
+        stored.CopyFrom(numpy_helper.from_array(np.asarray(values), weight.input[place]))
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(ModelRefused, match=says):
+        float_form(tmp_path / "odd.onnx")
+
+
 def test_another_interface(quantized, tmp_path):
     model = onnx.load(quantized)
     model.graph.input[0].name = "signal"

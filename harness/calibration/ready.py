@@ -266,8 +266,9 @@ def _refuse_scale(node: NodeProto, scale: NDArray[Any], where: str) -> None:
     bad = scale[~(np.isfinite(scale) & (scale >= _SMALLEST))].ravel()
     if bad.size or not scale.size:
         first = f", the first is {bad[0]:.3g}" if bad.size else ""
+        said = f"{bad.size} of {scale.size} scales are not positive and finite{first}"
         raise ModelRefused(
-            f"{called(node)}: {bad.size} of {scale.size} scales are not positive and finite{first}",
+            f"{called(node)}: {said if scale.size else 'no scale at all'}",
             where=where,
             todo="calibrate or train it again: a channel or tensor that was always 0 needs a scale all the same",
         )

@@ -31,7 +31,8 @@ Show where the time of a case goes: every layer of what really runs, in which pr
 how near it comes to what this machine can do. An INT8 case stands beside FP32, what got slower first.
 
 CASE is a case's id, as pytest shows it in brackets; a key of `harness models`; or an ONNX file with --axis and --range.
-For a key or a file it is INT8 in this interpreter's ONNX Runtime, unless --runtime and --precision say otherwise.
+For a key or a file it is INT8 in this interpreter's ONNX Runtime, unless --runtime and --precision say otherwise. A
+file with Q/DQ of its own runs as it is.
 """
 _FINDINGS_SHOWN = 20
 _PRECISIONS = [precision.value for precision in Precision]
@@ -67,7 +68,7 @@ _PRECISIONS = [precision.value for precision in Precision]
 @click.option("--traffic", type=click.Path(path_type=Path), metavar="FILE",
               help="With --best: lengths, one a line, for the layout.  [default: the data's]")  # fmt: skip
 @click.option("--switch-us", type=click.FloatRange(min=0), metavar="US",
-              help="With --best: what a change of profile costs.  [default: as measured on an H200]")  # fmt: skip
+              help="What a change of profile costs here.  [default: unknown; with --best, as on an H200]")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws samples.")
 @click.option("--results", type=click.Path(path_type=Path), metavar="DIR",
               help="Where records go.  [default: the configuration's, results/]")  # fmt: skip
@@ -85,8 +86,8 @@ def explain(*, best: bool, **options: Any) -> int:  # noqa: ANN401 - click's opt
         "bounds": "--bound",
         "budget_s": "--budget",
         "traffic": "--traffic",
-        "switch_us": "--switch-us",
     }
+    switch_us = searching.pop("switch_us")
     only_with_best({named[name]: value for name, value in searching.items()})
     if asked.dumps:
         from harness.explain.dump import read_dumps
@@ -98,7 +99,7 @@ def explain(*, best: bool, **options: Any) -> int:  # noqa: ANN401 - click's opt
     from harness.explain.explained import explained, record
 
     with _opened(asked) as (bench, case, other):
-        found = explained(bench, case, other, asked.lengths, note)
+        found = explained(bench, case, other, asked.lengths, note, switch_us)
         record(bench, case, found)
     _tell([found], asked)
     return 0
@@ -209,6 +210,7 @@ def _catalogued(case: Case) -> Entry:
 
 
 def _case(asked: Asked, case: Case | None, entry: Entry, there: Environment) -> Case:
+    asked_ready = case is not None and case.ready
     if case is None:
         case = Case(entry.model.key, there.name, Precision(asked.precision or Precision.INT8), None, asked.layout)
     elif asked.precision:
@@ -216,6 +218,14 @@ def _case(asked: Asked, case: Case | None, entry: Entry, there: Environment) -> 
     case = replace(case, runtime=there.name)
     if case.precision is not Precision.INT8:
         return replace(case, calibration=None)
+    if entry.ready is not None and case.calibration is None:
+        from harness.spec.routes import ready_routes
+
+        return case if asked_ready else replace(case, route=ready_routes(there.runtime, there.version)[0])
+    if asked_ready:
+        raise UsageError(
+            f"{entry.model.key} has no Q/DQ of its own", where=asked.case, todo="name a method, or give the key alone"
+        )
     if case.calibration is None:
         from harness.spec.routes import default_routes
 

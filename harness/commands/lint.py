@@ -67,11 +67,13 @@ def lint(
 ) -> None:
     """Read, look, print."""
     from harness.explain.rules import Graph, Subject, findings_of
+    from harness.onnx_facts import inlined
     from harness.spec.calibration import Dialect
 
     try:
         path, spec = _described(model, axes, range_, length_inputs)
-        subject = Subject(graph=Graph(_loaded(path)), asked=None if dialect == "auto" else Dialect(dialect), spec=spec)
+        model_proto = inlined(_loaded(path), str(path))
+        subject = Subject(graph=Graph(model_proto), asked=None if dialect == "auto" else Dialect(dialect), spec=spec)
         found = findings_of(subject)
     except HarnessError as error:
         error.exit_code = max(error.exit_code, _UNREADABLE)  # 1 is an answer

@@ -11,6 +11,8 @@ from harness.corpus.samples import valid_length
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.corpus.catalogue import Entry
     from harness.corpus.samples import Corpus, Feeds
     from harness.spec.model import Model
@@ -35,13 +37,15 @@ class Draw:
     gain: float = 1.0
 
 
-def content(model: Model, corpus: Corpus, length: int, index: int, offset: int = 0, gain: float = 1.0) -> Feeds:
+def content(
+    model: Model, corpus: Corpus | Sequence[Feeds], length: int, index: int, offset: int = 0, gain: float = 1.0
+) -> Feeds:
     """A sample of exactly ``length``, read around in a circle from one real sample's valid part.
 
     :param index: taken modulo the corpus; :param offset: modulo the sample.
     :param gain: factor on the floating-point inputs that vary.
     """
-    feeds = corpus[index % len(corpus)]
+    feeds = dict(corpus[index % len(corpus)])
     valid = max(1, valid_length(model, feeds))
     where = (offset + np.arange(length)) % valid
     varying: dict[str, list[int]] = {}

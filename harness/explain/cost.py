@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
     from harness.corpus.samples import Feeds
 
-__all__ = ["COMPUTE", "VIEWS", "Costs", "NodeCost", "Tensor", "costs", "moved_bytes", "operations"]
+__all__ = [
+    "COMPUTE", "PICK", "SMALL", "VIEWS", "Costs", "NodeCost", "Tensor", "costs", "moved_bytes", "operations",
+]  # fmt: skip
 
 _BITS = {
     "float": 32, "double": 64, "float16": 16, "bfloat16": 16, "int64": 64, "uint64": 64, "int32": 32, "uint32": 32,
     "int16": 16, "uint16": 16, "int8": 8, "uint8": 8, "bool": 8, "int4": 4, "uint4": 4, "float32": 32, "float64": 64,
+    "float8e4m3fn": 8, "float8e4m3fnuz": 8, "float8e5m2": 8, "float8e5m2fnuz": 8, "float8e8m0": 8, "float4e2m1": 4,
+    "int2": 2, "uint2": 2, "complex64": 64, "complex128": 128,
 }  # fmt: skip
 _CONVOLUTIONS = {
     "Conv": 1, "FusedConv": 1, "NhwcConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3,
@@ -49,8 +53,10 @@ VIEWS = frozenset({
     "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Shape", "Size", "Constant", "ConstantOfShape",
 })  # fmt: skip
 """Operators that need not move what they are given."""
-_PICK = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Embedding", "EmbedLayerNormalization"})
-_SMALL = 1024
+PICK = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Embedding", "EmbedLayerNormalization"})
+"""Operators that read as much as they give."""
+SMALL = 1024
+"""Elements up to which a constant may be a shape, and is left to shape inference."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +114,8 @@ def costs(model: ModelProto, shapes: Mapping[str, Sequence[int]], feeds: Feeds |
         name = node.name or f"{node.op_type}_{index}"
         read, written = ([tensors.get(one) for one in names] for names in (node.input, node.output))
         counted = operations(node.op_type, read, written, _attributes(node))
-        read, written = ([tensors.get(one) for one in names if one] for names in (node.input, node.output))
-        nodes[name] = NodeCost(name, node.op_type, counted, moved_bytes(node.op_type, read, written))
+        ends = ([tensors.get(one) for one in dict.fromkeys(names) if one] for names in (node.input, node.output))
+        nodes[name] = NodeCost(name, node.op_type, counted, moved_bytes(node.op_type, *ends))
     return Costs(nodes, tensors)
 
 
@@ -130,20 +136,20 @@ def operations(
         return _FORMULAS[operator](operator, inputs, made, attributes or {})
     if made is None:
         return None
-    return made.size if operator in _PICK else max(one.size for one in (made, *inputs[:1]) if one is not None)
+    return made.size if operator in PICK else max(one.size for one in (made, *inputs[:1]) if one is not None)
 
 
 def moved_bytes(operator: str, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor | None]) -> int | None:
     """Bytes of what one node reads and writes, each once; None where one of them is not known.
 
-    :param inputs: without those that are left out.
+    :param inputs: without those that are left out, and each once.
     """
     if operator in VIEWS:
         return 0
     if any(one is None for one in outputs):
         return None
     written = sum(one.bytes for one in outputs if one is not None)
-    if operator in _PICK:
+    if operator in PICK:
         return 2 * written
     if any(one is None for one in inputs):
         return None
@@ -160,7 +166,7 @@ def _convolution(operator: str, inputs: _Inputs, made: Tensor | None, said: _Sai
     What a kernel would read beyond the ends of its input is not counted.
     """
     read, weights = _at(inputs, 0), _at(inputs, {**_CONVOLUTIONS, **_TRANSPOSED}[operator])
-    if weights is None or read is None or not weights.dims:
+    if weights is None or read is None or not weights.dims or operator.startswith("Nhwc"):
         return None
     if operator in _TRANSPOSED:
         return 2 * read.size * prod(weights.dims[1:])
@@ -173,15 +179,19 @@ def _convolution(operator: str, inputs: _Inputs, made: Tensor | None, said: _Sai
 
 
 def _taps(axis: int, kernel: int, size: int, steps: int, said: _Said) -> int:
-    """How often a kernel's elements along one axis meet an element of the input, over all places of the kernel."""
+    """How often a kernel's elements along one axis meet an element of the input, over all places of the kernel.
+
+    Element k of the kernel at place t reads t * stride - begin + k * dilation: for each k the places are a range.
+    """
     stride, dilation = (_of_axis(said.get(name), axis, 1) for name in ("strides", "dilations"))
     pad = str(said.get("auto_pad", "NOTSET"))
     begin = _of_axis(said.get("pads"), axis, 0) if pad == "NOTSET" else 0
     if pad.startswith("SAME"):
         total = max(0, (steps - 1) * stride + (kernel - 1) * dilation + 1 - size)
         begin = total // 2 if pad == "SAME_UPPER" else total - total // 2
-    at = np.arange(steps)[:, None] * stride - begin + np.arange(kernel)[None, :] * dilation
-    return int(((at >= 0) & (at < size)).sum())
+    offset = begin - np.arange(kernel) * dilation
+    first, last = np.maximum(0, -(-offset // stride)), np.minimum(steps - 1, (size - 1 + offset) // stride)
+    return int(np.maximum(0, last - first + 1).sum())
 
 
 def _of_axis(values: Sequence[int] | None, axis: int, default: int) -> int:
@@ -211,7 +221,8 @@ def _recurrent(operator: str, inputs: _Inputs, _: Tensor | None, __: _Said) -> i
 def _attention(_: str, inputs: _Inputs, made: Tensor | None, __: _Said) -> int | None:
     """Input [batch, length, width]: two products of activations, and that of its own weights [width, ..] if any."""
     read, second = _at(inputs, 0), _at(inputs, 1)
-    if made is None or read is None or len(read.dims) < len(("batch", "length", "width")):
+    ranks = {len(("batch", "length", "width")), len(("batch", "heads", "length", "width"))}
+    if made is None or read is None or len(read.dims) not in ranks:
         return None
     length = read.dims[-2]
     own = second is not None and len(second.dims) == len(("width", "projected"))
@@ -227,7 +238,9 @@ def _einsum(_: str, inputs: _Inputs, __: Tensor | None, said: _Said) -> int | No
         if one is None or "." in labels or len(labels) != len(one.dims):
             return None
         sizes.update(zip(labels, one.dims, strict=True))
-    return 2 * prod(sizes.values()) if sizes else None
+    if not sizes or len(left) > 2:  # the order of several products is the runtime's to choose
+        return None
+    return len(left) * prod(sizes.values())
 
 
 _FORMULAS: dict[str, Callable[[str, _Inputs, Tensor | None, _Said], int | None]] = {
@@ -257,7 +270,7 @@ def _inferred(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[st
     graph.node.extend(source.node)
     weights = {one.name: one for one in source.initializer}
     for name, one in weights.items():
-        if prod(one.dims) > _SMALL:
+        if prod(one.dims) > SMALL:
             graph.input.append(onnx.helper.make_tensor_value_info(name, one.data_type, one.dims))
         else:
             graph.initializer.append(one)

@@ -50,11 +50,13 @@ def explained(
     other: Case | None = None,
     lengths: Sequence[int] = (),
     told: Callable[[str], None] = lambda _: None,
+    switch_us: float | None = None,
 ) -> Explained:
     """Build and profile a case, and what it stands beside.
 
     :param lengths: each bucket's opt where none is given.
     :param told: hears of what takes a while.
+    :param switch_us: what a change of profile costs; without it nothing is said of that.
     :raises UsageError: a length out of the model's range.
     :raises HarnessError: see :func:`harness.explain.tables.table`.
     """
@@ -62,7 +64,7 @@ def explained(
     roof = roofline(bench, case.runtime, told=told) if bench.environment(case).can_run else None
     tables = tuple(table(bench, case, given) for given in inputs)
     baseline = tuple(table(bench, other, given) for given in inputs) if other is not None else ()
-    found = _findings(bench, case, tables, baseline, roof)
+    found = _findings(bench, case, tables, baseline, roof, switch_us)
     return Explained(bench.model(case.model).axis_name, tables, baseline, roof, tuple(found))
 
 
@@ -72,6 +74,7 @@ def _findings(
     tables: Sequence[LayerTable],
     baseline: Sequence[LayerTable],
     roof: Roofline | None,
+    switch_us: float | None,
 ) -> list[Finding]:
     """What the rules say of the file that is built from, its tables, the calibration's ranges and the traffic."""
     corpus = bench.corpus(case.model, "calibration")
@@ -92,6 +95,7 @@ def _findings(
         dialect=bench.dialect(case) if case.precision is Precision.INT8 else None,
         layout=bench.layout(case) if runs_profiles else None,
         lengths=corpus.lengths if runs_profiles else (),
+        switch_us=switch_us,
     )
 
 

@@ -19,7 +19,8 @@ class Roofline:
 
     What fits into a cache is faster than memory, so there is a roof for each size (Ilic, Pratas, Sousa 2014).
 
-    :param operations_per_s: precision (``fp32``, ``fp16``, ``int8``) -> multiplications and additions a second.
+    :param operations_per_s: precision (``fp32``, ``tf32``, ``fp16``, ``int8``) -> multiplications and additions a
+        second.
     :param bytes_per_s: of memory traffic, read and write together.
     :param in_cache: (bytes moved, bytes a second) of smaller traffic that was measured, from the smallest on.
     """
@@ -42,11 +43,13 @@ class Roofline:
         return max([rate for size, rate in self.in_cache if size >= since] + [self.bytes_per_s])
 
     def reached(self, layer: Layer) -> float | None:
-        """How near a layer comes to the roof: least time / its time, 1 on the roof; None where either is unknown."""
+        """How near a layer comes to the roof: least time / its time, 1 on the roof; None where either is unknown, and
+        for a view, which need not take any time.
+        """
         if not layer.time_us or layer.operations is None or layer.moved_bytes is None:
             return None
         least = self.least_us(layer.precision, layer.operations, layer.moved_bytes)
-        return None if least is None else least / layer.time_us
+        return least / layer.time_us if least else None
 
     def memory_bound(self, layer: Layer) -> bool | None:
         """Whether the roof above a layer is that of bytes; None where it is not known."""
@@ -63,7 +66,7 @@ class Layer:
     :param name: as the runtime names it.
     :param operator: ONNX operator type, or the runtime's own word.
     :param nodes: nodes of the prepared model that it computes; empty where that is not told.
-    :param precision: what it really ran in: ``int8``, ``fp16``, ``fp32``; empty where nobody tells.
+    :param precision: what it really ran in: ``int8``, ``fp16``, ``tf32``, ``fp32``; empty where nobody tells.
     :param time_us: mean of the faster half of its runs; None for a runtime that only builds.
     :param operations: multiplications and additions, two for each product; None where the shape is not known.
     :param moved_bytes: inputs, weights and outputs, each once; None where the shape is not known.

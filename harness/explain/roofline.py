@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CPU", "GPU", "Scale", "from_tables", "probe_entries", "probe_runs", "roofline"]
 
-ROOFLINE_VERSION = 1
+ROOFLINE_VERSION = 2
 """Raise it whenever the same host would be measured otherwise."""
 
 _PRODUCT, _STREAM = "roofline_product", "roofline_stream"
@@ -120,8 +120,8 @@ def from_tables(tables: Iterable[LayerTable]) -> Roofline:
             if one.case.startswith(f"{_STREAM}-") and _streams(layer):
                 size = layer.moved_bytes or 0
                 streams[size] = max(streams.get(size, 0.0), size / layer.time_us * 1e6)  # type: ignore[operator]
-            elif one.case.startswith(_PRODUCT) and layer.role == "compute" and layer.operations and layer.time_us:
-                rate = layer.operations / layer.time_us * 1e6
+            elif one.case.startswith(_PRODUCT) and _multiplies(layer):
+                rate = layer.operations / layer.time_us * 1e6  # type: ignore[operator]
                 peaks[layer.precision] = max(peaks.get(layer.precision, 0.0), rate)
     sizes = sorted(streams)
     memory = streams[sizes[-1]] if sizes else 0.0
@@ -139,6 +139,10 @@ def _measured(probes: Workbench, runtime: str, scale: Scale, effort: Effort) -> 
 
 def _streams(layer: Layer) -> bool:
     return bool(layer.time_us and layer.moved_bytes and any("_stream" in name for name in layer.nodes))
+
+
+def _multiplies(layer: Layer) -> bool:
+    return bool(layer.role == "compute" and layer.precision and layer.operations and layer.time_us)
 
 
 def _given(rows: int, width: int) -> Input:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["beside_table", "heading", "layer_table", "roofline_line", "sums_table"]
 
-_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _ROUND = 100
 _SHORTEST = 12
 
@@ -27,12 +27,13 @@ _SHORTEST = 12
 def heading(table: LayerTable, unit: str) -> str:
     """One line: the case, its length, what a run takes, and how much of that the layers are."""
     size = f"{table.size_bytes / 1e6:.1f} MB"
-    if table.whole_us is None or table.profiled_us is None:
-        return f"{table.case} at {table.length} {unit}: {len(table.layers)} layers, no times here, {size}"
+    layers, take = ("1 layer", "takes") if len(table.layers) == 1 else (f"{len(table.layers)} layers", "take")
+    if not table.whole_us or table.profiled_us is None:
+        return f"{table.case} at {table.length} {unit}: {layers}, no times here, {size}"
     ratio = table.profiled_us / table.whole_us
     return (
-        f"{table.case} at {table.length} {unit}: {_time(table.whole_us)} a run, {len(table.layers)} layers that take "
-        f"{ratio:.2f} of it under the profiler, {size}"
+        f"{table.case} at {table.length} {unit}: {_time(table.whole_us)} a run, {layers} that {take} {ratio:.2f} of it"
+        f" under the profiler, {size}"
     )
 
 

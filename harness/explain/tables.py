@@ -12,6 +12,7 @@ from harness.explain import assemble, onnxruntime_layers, tensorrt_layers
 from harness.explain.cost import costs
 from harness.explain.layer import LayerTable
 from harness.runtimes import rtx_layers
+from harness.spec.calibration import Precision
 from harness.workers.places import place_of
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from harness.spec.case import Case
     from harness.workbench import Workbench
 
-__all__ = ["Effort", "read_rows", "table"]
+__all__ = ["Effort", "only_precision", "read_rows", "table"]
 
 _LABEL = "explain"
 _LOG_LINES = 20
@@ -62,7 +63,7 @@ def table(bench: Workbench, case: Case, given: Input, effort: Effort | None = No
     if not environment.can_run:
         said = rtx_layers.layers(path.read_bytes()) if environment.runtime == "tensorrt-rtx" else []
         rows = tensorrt_layers.rows(said, {}, names)
-        layers = assemble.layers(model, counted, rows, {})
+        layers = assemble.layers(model, counted, rows, {}, only_precision(case))
         return LayerTable(case.id, given.length, layers, None, path.stat().st_size, log)
     engine = bench.served(case).engine_for(given.length)
     effort = effort or Effort()
@@ -73,8 +74,13 @@ def table(bench: Workbench, case: Case, given: Input, effort: Effort | None = No
         whole = _median_us(engine.timed(_LABEL, 1, repeats))
         told, times = engine.layers(_LABEL), engine.layer_times(_LABEL, repeats)
     rows = read_rows(environment.runtime, told, times, names)
-    layers = assemble.layers(model, counted, rows, times)
+    layers = assemble.layers(model, counted, rows, times, only_precision(case))
     return LayerTable(case.id, given.length, layers, whole, path.stat().st_size, log)
+
+
+def only_precision(case: Case) -> str:
+    """The precision of products where the builder had no choice; empty where it had one."""
+    return case.precision.value if case.precision is Precision.FP32 else ""
 
 
 def read_rows(

@@ -65,7 +65,7 @@ def _row(one: Mapping[str, Any], names: Mapping[str, str]) -> Row:
     return Row(
         name=name,
         operator="" if words else str(one.get("ParameterType", "") or kind),
-        precision=_precision(one, tactic),
+        precision=_precision(one, tactic, told_by_ends=not foreign),
         role=role,
         inputs=(*_ends(one.get("Inputs", ())), *_weights(one)),
         outputs=tuple(_ends(one.get("Outputs", ()))),
@@ -92,13 +92,19 @@ def _words(name: str, metadata: str) -> Iterator[str]:
     yield from (word.strip() for word in _JOINS.split(name) if word and word.strip())
 
 
-def _precision(one: Mapping[str, Any], tactic: str) -> str:
-    """By what it reads, its weights or its tactic; empty where nothing tells."""
+def _precision(one: Mapping[str, Any], tactic: str, *, told_by_ends: bool) -> str:
+    """By what it reads, its weights or its tactic; empty where nothing tells.
+
+    :param told_by_ends: False for a piece of the graph that changes types inside, as FP16 ones do behind FP32 inputs.
+    """
     if is_int8(one):
         return "int8"
+    if "tf32" in tactic:
+        return "tf32"
     weights = one.get("Weights")
     said = [str(weights.get("Type", ""))] if isinstance(weights, dict) else []
-    said += [end.dtype or (end.tensor.dtype if end.tensor else "") for end in _ends(one.get("Inputs", ()))]
+    ends = _ends(one.get("Inputs", ())) if told_by_ends else ()
+    said += [end.dtype or (end.tensor.dtype if end.tensor else "") for end in ends]
     kinds = [dtype for text in said if (dtype := _dtype(text)) in _PRECISIONS]
     if kinds:
         return _PRECISIONS[kinds[0]]

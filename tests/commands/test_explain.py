@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 
+import numpy as np
+import onnx
 import pytest
 
 from harness.best import candidates
+from harness.calibration.artefacts import int8
 from harness.cli import main
 from harness.explain import explained
 from harness.explain.layer import Roofline
-from harness.spec.calibration import Method
+from harness.modelfile import prepare
+from harness.spec.calibration import Dialect, Method
 
 
 @pytest.fixture
@@ -57,6 +62,32 @@ def test_a_case_by_its_id_against_another(run):
     other = name.replace("fp32", "int8-minmax-ragged")
     (case,) = json.loads(run(other, "--against", name.replace("fp32", "fp16"), "--length", "8", "--json").out)["cases"]
     assert (case["tables"][0]["case"], case["baseline"][0]["case"]) == (other, name.replace("fp32", "fp16"))
+
+
+@pytest.fixture
+def own_scales(project):
+    """The model with Q/DQ of its own, as a file beside it."""
+    ranges = {"x": (-9.0, 9.0), "h": (-20.0, 20.0), "s": (0.0, 20.0), "y": (-90.0, 90.0)}
+    return shutil.copy(int8(prepare(project / "small.onnx"), ranges, Dialect.U8S8), project / "trained.onnx")
+
+
+def test_a_file_with_scales_of_its_own_is_explained_as_it_is(run, own_scales, project):
+    options = (own_scales, "--axis", "x:1=frames", "--range", "4:10:20", "--length", "8", "--json")
+    (case,) = json.loads(run(*options).out)["cases"]
+    name = case["tables"][0]["case"]
+    assert "-int8-ready-single" in name, "nothing is calibrated anew"
+    assert case["baseline"][0]["case"] == name.replace("int8-ready", "fp32")
+    model = onnx.load(own_scales)
+    (scale,) = (one for one in model.graph.initializer if one.name == "x_scale")
+    scale.CopyFrom(onnx.numpy_helper.from_array(np.array(0, np.float32), "x_scale"))
+    onnx.save(model, own_scales)
+    assert "scales are not positive" in run(*options, code=1).err
+
+
+def test_a_ready_case_of_a_model_that_is_not(run):
+    (case,) = json.loads(run("small", "--precision", "fp32", "--length", "8", "--json").out)["cases"]
+    name = case["tables"][0]["case"].replace("fp32", "int8-ready")
+    assert "no Q/DQ of its own" in run(name, code=2).err
 
 
 @pytest.mark.parametrize(
@@ -108,7 +139,6 @@ def test_the_best_case_as_text_and_as_json(run, project, monkeypatch):
         (("small-onnxruntime-1.32.0-cpu-fp32-single", "--best"), "wants a model"),
         (("--best", "--seed", "1"), "which model"),
         (("small", "--goal", "speedup=2"), "goes with --best"),
-        (("small", "--switch-us", "0"), "goes with --best"),
     ],
 )
 def test_what_best_refuses(run, arguments, said):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from harness.cli import main
 from harness.spec.calibration import Dialect
@@ -83,6 +85,7 @@ def test_a_file_cannot_paint_on_the_terminal(tmp_path, capsys):
         (["text.onnx"], "not an ONNX model: it looks like text"),
         (["cut.onnx"], "not an ONNX model"),
         (["external.onnx"], "external data"),
+        (["circle.onnx"], "functions cannot be written out"),
         (["float.onnx", "--axis", "x:2=frames"], "no range was given"),
         (["float.onnx", "--axis", "y:2=frames", "--range", "4:600"], "no input 'y'"),
         (["float.onnx", "--axis", "x:0=frames", "--range", "4:600"], "fixed to 1"),
@@ -98,6 +101,12 @@ def test_refused_with_2(words, said, float_file, tmp_path, monkeypatch, capsys):
     model = onnx.load(float_file)
     onnx.save(model, "external.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     (tmp_path / "weights.bin").unlink()
+    circle = onnx.load(float_file)
+    circle.opset_import.append(helper.make_opsetid("own", 1))
+    again = helper.make_node("Again", ["a"], ["b"], domain="own")
+    circle.functions.append(helper.make_function("own", "Again", ["a"], ["b"], [again], [circle.opset_import[1]]))
+    circle.graph.node.append(helper.make_node("Again", ["x"], ["y"], domain="own"))
+    onnx.save(circle, "circle.onnx")
     assert main(["lint", *words]) == 2
     assert said in capsys.readouterr().err
 
@@ -122,3 +131,21 @@ def test_a_key_of_the_catalogue(capsys):
     told = json.loads(capsys.readouterr().out)
     assert {one["kind"] for one in told["findings"]} == {"recurrent", "small-operator"}
     assert "long-attention" not in told["silent_rules"]
+
+
+def test_a_weight_that_is_exact_but_for_its_outliers_is_json_too(tmp_path, capsys):
+    """Without its largest 0.1 % it is all zeros: kept without any error, which is no number in JSON."""
+    column = np.zeros(200_000, np.float32)
+    column[0], column[1:151] = 1.0, 0.0039
+    model = clean.fp32()
+    clean.put(model, "sparse_w", np.repeat(column[:, None], 2, axis=1))
+    clean.put(model, "many", np.array([1, 1, 200_000], np.int64))
+    product = [
+        helper.make_node("Expand", ["h2", "many"], ["wide"], "wide"),
+        helper.make_node("MatMul", ["wide", "sparse_w"], ["thin"], "sparse"),
+    ]
+    clean.insert(model, "norm3", *product)
+    onnx.save(model, tmp_path / "sparse.onnx")
+    assert main(["lint", str(tmp_path / "sparse.onnx"), "--json"]) == 0
+    (found,) = (one for one in json.loads(capsys.readouterr().out)["findings"] if one["kind"] == "outlier-weights")
+    assert 0 < found["cost_db"] <= 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import onnx
@@ -48,6 +49,22 @@ def test_a_convolution_counts_what_it_reads(pads, strides, dilations, pad):
     assert costs(model, {"x": (1, 4, 7, 9)}).nodes["conv"].operations == 2 * int(ones.sum()), "each product gave a 1"
 
 
+def test_what_is_read_twice_moves_once():
+    model = one_node(helper.make_node("Mul", ["x", "x"], ["y"], name="square"), {"x": [5, 8]})
+    assert costs(model, {"x": (5, 8)}).nodes["square"].moved_bytes == 2 * 4 * 40
+
+
+def test_a_long_kernel_over_a_long_input_is_counted_without_a_table_of_both():
+    long, kernel = 10**6, 10**4
+    shapes = [Tensor("float", (1, 1, long)), Tensor("float", (1, 1, kernel))]
+    made = [Tensor("float", (1, 1, long))]
+    tracemalloc.start()
+    counted = operations("Conv", shapes, made, {"pads": [kernel - 1, 0]})
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+    assert counted == 2 * (long * kernel - kernel * (kernel - 1) // 2), "causal: the first places lack taps"
+
+
 def test_a_transposed_convolution_and_a_recurrent_net():
     node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="up", strides=[2])
     model = one_node(node, {"x": [1, 4, 5]}, {"w": np.ones((4, 3, 2), np.float32)})
@@ -81,6 +98,8 @@ def test_a_shape_that_depends_on_the_data_is_read_off_a_run():
         ("MatMulInteger", [(2, 5, 8), (8, 3)], (2, 5, 3), 2 * 2 * 5 * 3 * 8),
         ("Attention", [(1, 5, 8), (8, 24)], (1, 5, 8), 2 * 5 * 8 * 24 + 4 * 5 * 5 * 8),
         ("MultiHeadAttention", [(1, 5, 8), (1, 7, 8), (1, 7, 8)], (1, 5, 8), 4 * 5 * 7 * 8),
+        ("MultiHeadAttention", [(1, 5, 2, 3, 4)], (1, 5, 8), None),  # packed: which axis is the length is its own
+        ("NhwcConv", [(1, 9, 9, 4), (6, 4, 3, 3)], (1, 7, 7, 6), None),
         ("Reshape", [(5, 8), (1,)], (40,), 0),
         ("ReduceMean", [(5, 8)], (5, 1), 40),
         ("Gather", [(1000, 8), (5,)], (5, 8), 40),
@@ -97,6 +116,8 @@ def test_bytes_follow_the_type_and_what_is_really_read():
     assert moved_bytes("Add", [Tensor("int8", (5, 8))] * 2, [Tensor("uint8", (5, 8))]) == 3 * 40
     assert moved_bytes("MatMulNBits", [Tensor("uint4", (5,))], [Tensor("float16", (5,))]) == 3 + 10
     assert moved_bytes("Reshape", [large], [large]) == 0
+    assert Tensor("float8e4m3fn", (5,)).bytes == 5
+    assert [Tensor(kind, (5,)).bytes for kind in ("float4e2m1", "uint2")] == [3, 2]
     assert moved_bytes("Add", [None, small], [small]) is None
 
 
@@ -105,6 +126,8 @@ def test_einsum_multiplies_every_label():
     made = [Tensor("float", (2, 3, 5))]
     assert operations("Einsum", shapes, made, {"equation": "bij,bjk->bik"}) == 2 * 2 * 3 * 4 * 5
     assert operations("Einsum", shapes, made, {"equation": "...ij,...jk->...ik"}) is None
+    assert operations("Einsum", shapes[:1], [Tensor("float", (2, 4))], {"equation": "bij->bj"}) == 24, "a sum"
+    assert operations("Einsum", [*shapes, shapes[0]], made, {"equation": "bij,bjk,bij->bik"}) is None, "in which order?"
 
 
 def test_unknown_shapes_stay_unknown():

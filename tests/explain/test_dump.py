@@ -155,6 +155,54 @@ def test_a_model_that_is_not_here_has_names_and_times(project):
     assert (layer.name, layer.time_us, layer.nodes, layer.operations) == ("Conv_0", pytest.approx(10), (), None)
 
 
+@pytest.fixture
+def foreign(project):
+    """The small model as one layer, of which TensorRT names the ends alone; the line of a dump of it."""
+    kind = {"Format/Datatype": "Row major linear FP32"}
+    layer = {"Name": "{ForeignNode[conv...share]}", "LayerType": "Myelin", "Metadata": "",
+             "Inputs": [{"Name": "x", "Dimensions": [1, 8, 10], **kind}],
+             "Outputs": [{"Name": "y", "Dimensions": [1, 10, 64], **kind}]}  # fmt: skip
+    path = project / "small.onnx"
+    model = onnx.load(path)
+    wide = onnx.numpy_helper.from_array(np.zeros((32, 64), np.float32), "wide")
+    model.graph.initializer.append(wide)
+    model.graph.node[-1].input[0] = "more"
+    model.graph.node.insert(5, onnx.helper.make_node("MatMul", ["s", "wide"], ["more"], name="widen"))
+    model.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 64
+    onnx.save(model, path)
+    return {**LINE, "case": "small-tensorrt-8.6.0-fp32-single", "length": 10, "shapes": {"x": [1, 8, 10]},
+            "layers": [layer], "times_ms": {layer["Name"]: [0.1]}}  # fmt: skip
+
+
+def test_weights_inside_of_a_layer_that_names_none_are_moved_too(project, foreign):
+    half = {**foreign, "case": "small-tensorrt-8.6.0-fp16-single"}
+    ((fp32,), (fp16,)) = (found.tables[0].layers for found in read_dumps([written(project, foreign, half)]))
+    assert {"conv", "widen", "share"} < set(fp32.nodes)
+    assert (fp32.precision, fp32.moved_bytes) == ("fp32", 4 * (80 + 640 + 32 * 64))
+    assert (fp16.precision, fp16.moved_bytes) == ("", None), "in which type the weights are is not told"
+
+
+@pytest.fixture
+def data_dependent(project, file):
+    """The small model with a shape that inference does not tell, as one of the configuration that has data."""
+    model = onnx.load(file)
+    model.graph.node.append(onnx.helper.make_node("NonZero", ["y"], ["at"], name="at"))
+    onnx.save(model, file)
+    (project / "data").mkdir()
+    with (project / "harness.toml").open("a") as config:
+        config.write('data = "data"\n')
+    return {**LINE, "case": "small-tensorrt-8.6.0-fp32-single", "length": 10, "shapes": {"x": [1, 8, 10]}}
+
+
+def test_without_data_here_a_table_has_what_inference_tells(project, data_dependent):
+    np.savez(project / "data" / "0.npz", x=np.ones((1, 8, 500), np.float32))  # out of the range: none is left
+    with_none = [found.tables for found in read_dumps([written(project, data_dependent)])]
+    (project / "data" / "0.npz").unlink()
+    np.savez(project / "data" / "0.npz", x=np.ones((1, 8, 12), np.float32))
+    np.savez(project / "data" / "1.npz", x=np.ones((1, 8, 20), np.float32))
+    assert [found.tables for found in read_dumps([written(project, data_dependent)])] == with_none
+
+
 def test_probes_make_the_roof(project):
     probe = {
         **LINE, "case": "roofline_product1024-tensorrt-8.6.0-fp32-single", "length": 8192,
@@ -172,11 +220,30 @@ def test_probes_make_the_roof(project):
         ("{", "no JSON"),
         ({**LINE, "layers": "none"}, "without layers"),
         ({**LINE, "case": "nothing"}, "no case's id"),
+        ({**LINE, "whole_us": "long"}, "whole_us"),
+        ({**LINE, "whole_us": float("nan")}, "NaN is no number"),
+        ({**LINE, "length": -1}, "length"),
+        ({**LINE, "length": True}, "length"),
+        ({**LINE, "size_bytes": "large"}, "size_bytes"),
+        ({**LINE, "log": 5}, "log"),
+        ({**LINE, "layers": ["Conv_0"]}, "layers"),
+        ({**LINE, "layers": [{"Name": "a", "Inputs": 5}]}, "layers"),
+        ({**LINE, "layers": [{"Name": "a", "Inputs": [{"Name": "x", "Dimensions": 5}]}]}, "layers"),
+        ({**LINE, "times_ms": {"Conv_0": ["long"]}}, "times_ms"),
+        ({**LINE, "times_ms": {"Conv_0": [-1.0]}}, "times_ms"),
+        ({**LINE, "shapes": {"x": [1, 1 << 70]}}, "shapes"),
     ],
 )
 def test_other_files_are_refused(project, line, said):
     with pytest.raises(DataError, match=said):
         read_dumps([written(project, line)])
+
+
+def test_what_the_tables_show_is_found(project):
+    int8 = {**LINE, "case": "other-tensorrt-8.6.0-int8-mse-ragged-single", "whole_us": 40.0}
+    fp32, found = read_dumps([written(project, {**LINE, "whole_us": 12.0}, int8)])
+    assert fp32.findings == ()
+    assert {one.kind for one in found.findings} == {"launch-bound", "not-faster"}
 
 
 def test_a_case_that_is_not_there(project):

@@ -30,6 +30,7 @@ def test_how_near_a_layer_is():
     assert ROOF.reached(layer(time_us=2000.0, operations=1_000_000, moved_bytes=10)) == pytest.approx(0.5)
     assert ROOF.reached(layer(time_us=2000.0, operations=None, moved_bytes=10)) is None
     assert ROOF.reached(layer(operations=10, moved_bytes=10)) is None
+    assert ROOF.reached(layer(time_us=2.0, operations=0, moved_bytes=0)) is None, "a view has no roof to be far from"
     assert ROOF.reached(layer(time_us=1.0, operations=10, moved_bytes=10, precision="")) is None
 
 

@@ -42,6 +42,12 @@ def test_without_times_there_are_no_columns_for_them():
     assert "no times here" in heading(table(layer("a", None), whole=None), "frames")
 
 
+def test_one_layer_and_a_run_that_took_no_time():
+    assert "1 layer that takes 0.50 of it" in heading(table(layer("a", 500.0)), "frames")
+    assert "2 layers that take" in heading(table(layer("a", 500.0), layer("b", 1.0)), "frames")
+    assert "no times here" in heading(table(layer("a", 5.0), whole=0.0), "frames")
+
+
 def test_what_got_slower_stands_above_what_got_faster():
     was = table(layer("a", 100.0), layer("b", 500.0), layer("same", 7.0))
     now = table(
@@ -65,3 +71,4 @@ def test_the_roof_in_one_line():
     assert roofline_line(ROOF) == (
         "roof: the best measured here: fp32 100Gop/s, int8 400Gop/s; memory 30GB/s, caches 30GB/s"
     )
+    assert "fp16 332Top/s; memory 4.25TB/s" in roofline_line(Roofline({"fp16": 3.32e14}, 4.25e12))

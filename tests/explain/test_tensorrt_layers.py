@@ -50,6 +50,18 @@ def made(*told, times=None):
     return assemble.layers(model, costs(model, {"x": (1, 8, 10)}), rows(told, times or {}, NAMES), times or {})
 
 
+def test_tf32_is_not_fp32():
+    """As TensorRT 8.6 has it on an H200: an FP16 build may still compute a product of FP32 in TF32, at another roof."""
+    tactic = "sm90_xmma_gemm_f32f32_tf32f32_f32_tn_n_tilesize128x128x32_cgasize1x2x1_warpgroupsize1x1x1_beta0"
+    ends = [{"Name": "t", "Dimensions": [1, 10, 16], "Format/Datatype": "Row major linear FP32"}]
+    told = {"Name": "product", "LayerType": "CaskGemmConvolution", "TacticName": tactic, "Inputs": ends,
+            "Outputs": [], "Weights": {"Type": "Float", "Count": 512}}  # fmt: skip
+    (layer,) = made(told)
+    assert layer.precision == "tf32"
+    (layer,) = made({**told, "TacticName": "sm80_xmma_gemm_f32f32_f32f32_f32_nn_n_ffma"})
+    assert layer.precision == "fp32"
+
+
 def test_a_fused_convolution_of_8_5():
     (layer,) = made(IN_8_5, times={"conv + relu": [0.010, 0.012, 0.014]})
     assert (layer.operator, layer.nodes, layer.precision, layer.role) == ("Conv", ("conv", "relu"), "int8", "compute")

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.calibration.observe import BINS, Histogram
-from harness.explain.finding import Finding
 from harness.explain.rules.graph import is_default
-from harness.explain.rules.registry import counted, first, number, rule
+from harness.explain.rules.registry import Told, counted, first, number, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +26,7 @@ _EDGES = np.arange(1 << 15, dtype=np.uint32)
 
 
 @rule("saturated-activation", "wrong", needs="observation")
-def saturated_activations(subject: Subject) -> Iterator[Finding]:
+def saturated_activations(subject: Subject) -> Iterator[Told]:
     """Activations of which much lies outside of their scale."""
     found: list[tuple[float, Pair]] = []
     for pair, seen in _seen(subject):
@@ -41,9 +40,7 @@ def saturated_activations(subject: Subject) -> Iterator[Finding]:
     if found:
         found.sort(key=lambda item: -item[0])
         share, pair = found[0]
-        yield Finding(
-            "saturated-activation",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'activation')} with more than {_CUT:.0%} of the values cut off, {share:.1%} of"
             f" {pair.source}: its scale is too small for these data",
             first(pair.source for _, pair in found),
@@ -53,7 +50,7 @@ def saturated_activations(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("outlier-activation", "note", needs="observation")
-def outlier_activations(subject: Subject) -> Iterator[Finding]:
+def outlier_activations(subject: Subject) -> Iterator[Told]:
     """Activations whose range one value in ten thousand sets."""
     found: list[tuple[float, float, str]] = []
     by_tensor = {pair.source: pair for pair in subject.pairs}
@@ -67,9 +64,7 @@ def outlier_activations(subject: Subject) -> Iterator[Finding]:
         found.sort(reverse=True)
         ratio, largest, name = found[0]
         lost = 20 * float(np.log10(ratio))
-        yield Finding(
-            "outlier-activation",
-            "note",
+        yield Told(
             f"{counted(len(found), 'activation')} with a range set by a few values: {name} reaches {largest:.4g},"
             f" {ratio:.1f} times what 99.99 % stay below, so all else is rounded {lost:.0f} dB more coarsely",
             first(name for _, _, name in found),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.explain.finding import Finding
 from harness.explain.rules.graph import MOVERS, is_default, name_of
-from harness.explain.rules.registry import counted, first, rule
+from harness.explain.rules.registry import Told, counted, first, rule
 from harness.modelfile import WEIGHTED_TYPES
 from harness.spec.calibration import Dialect
 
@@ -24,7 +23,7 @@ _FUSED_UP_TO = 512
 
 
 @rule("quantized-residual", "wrong", "note")
-def quantized_residuals(subject: Subject) -> Iterator[Finding]:
+def quantized_residuals(subject: Subject) -> Iterator[Told]:
     """Q/DQ on what a transformer adds up from layer to layer."""
     found, own = [], 0
     for node in subject.graph.of("Add"):
@@ -35,9 +34,7 @@ def quantized_residuals(subject: Subject) -> Iterator[Finding]:
             found.append(node)
             own += not all(_serves_weights(subject, name) for name in rounded)
     if found:
-        yield Finding(
-            "quantized-residual",
-            "wrong" if own else "note",
+        yield Told(
             f"{counted(len(found), 'residual Add')} before a normalization with Q/DQ on its inputs: outliers live"
             " there, and one scale for them leaves few steps for all else",
             first(map(name_of, found)),
@@ -45,19 +42,18 @@ def quantized_residuals(subject: Subject) -> Iterator[Finding]:
             if own
             else "let these Adds read the tensor before its Q/DQ, which a weighted operator needs and they do not",
             {"count": len(found), "own_pairs": own},
+            severity="wrong" if own else "note",
         )
 
 
 @rule("quantized-norm", "wrong", "note")
-def quantized_norms(subject: Subject) -> Iterator[Finding]:
+def quantized_norms(subject: Subject) -> Iterator[Told]:
     """Q/DQ on inputs of LayerNormalization or Softmax."""
     found = [node for node in subject.graph.of(*_NORMS, "Softmax") if _rounded(subject, node.input[0])]
     found += [node for node in _written_out(subject) if _rounded(subject, node.input[0])]
     if found:
         kinds = ", ".join(sorted({node.op_type for node in found}))
-        yield Finding(
-            "quantized-norm",
-            "wrong" if any(node.op_type != "Softmax" for node in found) else "note",
+        yield Told(
             f"{counted(len(found), 'input')} of {kinds} with Q/DQ: outliers set the range, and the normalization goes"
             " by what is left of the rest; few runtimes have INT8 kernels for it",
             first(map(name_of, found)),
@@ -65,19 +61,18 @@ def quantized_norms(subject: Subject) -> Iterator[Finding]:
             " calibrate does so)",
             {"count": len(found), "operators": kinds},
             subject.spent_us(name for node in found for name in _pair_nodes(subject, node.input[0])),
+            severity="wrong" if any(node.op_type != "Softmax" for node in found) else "note",
         )
 
 
 @rule("quantized-product", "note")
-def quantized_products(subject: Subject) -> Iterator[Finding]:
+def quantized_products(subject: Subject) -> Iterator[Told]:
     """Products of two activations in INT8, where no length is known beyond which that costs time."""
     found = _quantized_products(subject)
     if found and not (subject.for_tensorrt and _long(subject, found)):
         by_outputs = sum(all(_of_weights(subject, name) for name in node.input[:2]) for node in found)
         aside = by_outputs == len(found) and not subject.for_tensorrt
-        yield Finding(
-            "quantized-product",
-            "note",
+        yield Told(
             f"{counted(len(found), 'product')} of two activations in INT8: both operands are rounded with one scale"
             f" for the whole tensor, and beyond {_FUSED_UP_TO} tokens TensorRT has no fused kernel for it",
             first(map(name_of, found)),
@@ -92,7 +87,7 @@ def quantized_products(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("long-attention", "slow", "note", needs="lengths")
-def long_attention(subject: Subject) -> Iterator[Finding]:
+def long_attention(subject: Subject) -> Iterator[Told]:
     """Attention over more tokens than TensorRT's fused INT8 kernels take."""
     if not subject.for_tensorrt:
         return
@@ -102,15 +97,14 @@ def long_attention(subject: Subject) -> Iterator[Finding]:
         return
     longest = max(tokens for _, tokens in found)
     advice = f"put a profile's boundary at {_FUSED_UP_TO} tokens (--layouts MIN-OPT-MAX,...) and measure both sides"
-    yield Finding(
-        "long-attention",
-        "slow" if quantized else "note",
+    yield Told(
         f"{counted(len(found), 'product')} of attention over up to {longest} tokens at length {subject.spec.maximum}:"
         f" TensorRT fuses INT8 attention up to {_FUSED_UP_TO}, beyond it is slower than FP16",
         first(name_of(node) for node, _ in found),
         f"leave these products in float, {advice}" if quantized else f"they stay in float; {advice}",
         {"count": len(found), "tokens": longest, "fused_up_to": _FUSED_UP_TO},
         subject.lost_us(name_of(node) for node, _ in found) if quantized else None,
+        severity="slow" if quantized else "note",
     )
 
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.explain.finding import Finding
 from harness.explain.rules.graph import is_default, name_of
-from harness.explain.rules.registry import counted, first, rule
+from harness.explain.rules.registry import Told, counted, first, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,13 +25,12 @@ _OPERATOR_FORMAT = frozenset(
 
 
 @rule("float-activation", "slow")
-def float_activations(subject: Subject) -> Iterator[Finding]:
+def float_activations(subject: Subject) -> Iterator[Told]:
     """Quantized weights whose activation has no Q/DQ."""
     found = [one for one in subject.weighted if one.weight_dq is not None and one.activation_dq is None]
     if found:
         yield _in_float(
             subject,
-            "float-activation",
             found,
             "weights in INT8 and an input without Q/DQ: weights are turned back, and the operator computes in float",
             f"put a Q/DQ pair on the input as well: {_CALIBRATE}; or leave its weights in float",
@@ -40,7 +38,7 @@ def float_activations(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("float-weight", "slow")
-def float_weights(subject: Subject) -> Iterator[Finding]:
+def float_weights(subject: Subject) -> Iterator[Told]:
     """Quantized activations that meet a weight in float."""
     found = [
         one for one in subject.weighted if one.activation_dq is not None and one.weight_dq is None and one.constant
@@ -48,7 +46,6 @@ def float_weights(subject: Subject) -> Iterator[Finding]:
     if found:
         yield _in_float(
             subject,
-            "float-weight",
             found,
             "an input with Q/DQ and a weight without: the input is rounded, and the operator computes in float",
             f"quantize the weight, by output channel: {_CALIBRATE}; or take the Q/DQ off its input",
@@ -56,7 +53,7 @@ def float_weights(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("computed-weight", "slow")
-def computed_weights(subject: Subject) -> Iterator[Finding]:
+def computed_weights(subject: Subject) -> Iterator[Told]:
     """Weights that the graph computes of constants, in each run; and a convolution's that depend on its input."""
     folded = [one for one in subject.weighted if not one.constant]
     own = {id(one.node) for one in subject.weighted}
@@ -64,7 +61,6 @@ def computed_weights(subject: Subject) -> Iterator[Finding]:
     if folded:
         yield _in_float(
             subject,
-            "computed-weight",
             folded,
             "weights that are computed of constants: no Q/DQ finds them, and they are computed in each run",
             "fold constants: the harness does when it prepares an FP32 model; torch: remove_weight_norm before"
@@ -72,9 +68,7 @@ def computed_weights(subject: Subject) -> Iterator[Finding]:
         )
     if depending:
         nodes = [name_of(node) for node in depending]
-        yield Finding(
-            "computed-weight",
-            "slow",
+        yield Told(
             f"{counted(len(nodes), 'convolution')} with weights that depend on the input: stay in float",
             first(nodes),
             "INT8 takes constant weights; write the operator as a product, or leave it in float",
@@ -84,15 +78,13 @@ def computed_weights(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("float-operator", "note")
-def float_operators(subject: Subject) -> Iterator[Finding]:
+def float_operators(subject: Subject) -> Iterator[Told]:
     """Operators without any Q/DQ in a model whose others have them."""
     found = [one for one in subject.weighted if one.weight_dq is None and one.activation_dq is None and one.constant]
     if subject.is_qdq and found:
         share = _share(subject, found)
         nodes = [one.name for one in found]
-        yield Finding(
-            "float-operator",
-            "note",
+        yield Told(
             f"{len(found)} of {counted(len(subject.weighted), 'operator')} with weights ({share:.0%} of the weights)"
             " in float, without Q/DQ on input or weight",
             first(nodes),
@@ -103,7 +95,7 @@ def float_operators(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("recurrent", "note")
-def recurrent(subject: Subject) -> Iterator[Finding]:
+def recurrent(subject: Subject) -> Iterator[Told]:
     """LSTM, GRU and RNN, which stay in float."""
     found = list(subject.graph.of(*_RECURRENT))
     if found:
@@ -114,9 +106,7 @@ def recurrent(subject: Subject) -> Iterator[Finding]:
         evidence: dict[str, float | int | str] = {"count": len(found), "share_of_weights": round(share, 4)}
         if spent is not None:
             evidence["time_us"] = round(spent, 2)
-        yield Finding(
-            "recurrent",
-            "note",
+        yield Told(
             f"{counted(len(found), 'recurrent operator')} ({kinds}) with {share:.0%} of the weights in float: Q/DQ do"
             " not reach into them",
             first(map(name_of, found)),
@@ -126,31 +116,46 @@ def recurrent(subject: Subject) -> Iterator[Finding]:
         )
 
 
+@rule("einsum-weight", "note")
+def einsum_weights(subject: Subject) -> Iterator[Told]:
+    """Products with weights that are written as Einsum, which nothing quantizes."""
+    graph = subject.graph
+    found = [node for node in graph.of("Einsum") if any(name in graph.derived for name in node.input)]
+    if found:
+        values = sum(_elements(subject, name) for node in found for name in node.input)
+        yield Told(
+            f"{counted(len(found), 'Einsum', 'Einsum nodes')} with {values / 1e6:.2f} M values of weights: stays in"
+            " float, for no writer gives it Q/DQ and few runtimes have an INT8 kernel for it",
+            first(map(name_of, found)),
+            "write it as a MatMul before exporting (torch: x @ w, or a Linear layer), with transpositions where they"
+            " are needed",
+            {"count": len(found), "values": values},
+            subject.could_save_us(map(name_of, found)),
+        )
+
+
 @rule("operator-format", "wrong", "note")
-def operator_format(subject: Subject) -> Iterator[Finding]:
+def operator_format(subject: Subject) -> Iterator[Told]:
     """Quantized operators in ONNX Runtime's own format, or quantization at run time."""
     found = [node for node in subject.graph.nodes if node.op_type in _OPERATOR_FORMAT]
     if found:
         kinds = sorted({node.op_type for node in found})
-        yield Finding(
-            "operator-format",
-            "wrong" if subject.for_tensorrt else "note",
+        yield Told(
             f"{counted(len(found), 'integer operator')} ({', '.join(kinds)}): TensorRT parses Q/DQ alone",
             first(map(name_of, found)),
             f"give the FP32 model and write Q/DQ: {_CALIBRATE} (ONNX Runtime: quantize_static, QuantFormat.QDQ)",
             {"count": len(found), "types": ", ".join(kinds)},
+            severity="wrong" if subject.for_tensorrt else "note",
         )
 
 
 @rule("activation-products", "note")
-def activation_products(subject: Subject) -> Iterator[Finding]:
+def activation_products(subject: Subject) -> Iterator[Told]:
     """In a float model: products of two activations, which calibration leaves in float."""
     if subject.is_qdq or not subject.products:
         return
     nodes = [name_of(node) for node in subject.products]
-    yield Finding(
-        "activation-products",
-        "note",
+    yield Told(
         f"{counted(len(nodes), 'matrix product')} of two activations beside {len(subject.weighted)} with weights:"
         " harness calibrate leaves them in float, for INT8 costs accuracy there and fused attention",
         first(nodes),
@@ -160,7 +165,7 @@ def activation_products(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("shared-weights", "note")
-def shared_weights(subject: Subject) -> Iterator[Finding]:
+def shared_weights(subject: Subject) -> Iterator[Told]:
     """Weights that something else reads too, as a tied embedding does."""
     readers: dict[str, list[str]] = {}
     for one in subject.weighted:
@@ -179,9 +184,7 @@ def shared_weights(subject: Subject) -> Iterator[Finding]:
             shared[constant] = [*kept]
     if shared:
         size = sum(_elements(subject, name) for name in shared)
-        yield Finding(
-            "shared-weights",
-            "note",
+        yield Told(
             f"{counted(len(shared), 'weight')} ({size / 1e6:.2f} M values) read by other operators too: the file keeps"
             " them in float beside INT8, and grows",
             first(shared),
@@ -190,11 +193,9 @@ def shared_weights(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _in_float(subject: Subject, kind: str, found: Sequence[Weighted], why: str, todo: str) -> Finding:
+def _in_float(subject: Subject, found: Sequence[Weighted], why: str, todo: str) -> Told:
     nodes, share = [one.name for one in found], _share(subject, found)
-    return Finding(
-        kind,
-        "slow",
+    return Told(
         f"{counted(len(found), 'operator')} ({share:.0%} of the weights) with {why}",
         first(nodes),
         todo,

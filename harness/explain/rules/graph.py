@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
+
+from harness.onnx_facts import inlined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,15 +53,16 @@ class Graph:
     """The top graph of a model; functions are inlined, what stands in If, Loop and Scan is only known to be read.
 
     :param model: with its weights.
+    :raises ModelRefused: its functions cannot be inlined.
 
     Nodes without an output, or without the inputs that they need, are in ``malformed`` and nowhere else.
     """
 
     def __init__(self, model: ModelProto) -> None:
-        self.model = onnx.inliner.inline_local_functions(model) if model.functions else model
+        self.model = inlined(model, model.graph.name)
         graph = self.model.graph
-        self.malformed = [node for node in graph.node if not _is_whole(node)]
-        self.nodes: list[NodeProto] = [node for node in graph.node if _is_whole(node)]
+        self.malformed = [node for node in graph.node if not _is_whole(node, self.opset)]
+        self.nodes: list[NodeProto] = [node for node in graph.node if _is_whole(node, self.opset)]
         self.constants: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
         self.inputs = {value.name: value for value in graph.input if value.name not in self.constants}
         self.outputs = {value.name for value in graph.output}
@@ -200,18 +202,19 @@ class Graph:
         return ModelProto(ir_version=self.model.ir_version, opset_import=self.model.opset_import, graph=made)
 
 
-def _is_whole(node: NodeProto) -> bool:
+def _is_whole(node: NodeProto, opset: int) -> bool:
     """Whether it has an output, and the inputs that its operator cannot do without: rules count on them."""
     if not node.output or not node.output[0]:
         return False
-    least = _least_inputs(node.op_type) if node.domain in {"", "ai.onnx"} else 0
+    least = _least_inputs(node.op_type, opset) if node.domain in {"", "ai.onnx"} else 0
     return len(node.input) >= least
 
 
 @cache
-def _least_inputs(kind: str) -> int:
+def _least_inputs(kind: str, opset: int) -> int:
+    """In that opset: axes of Unsqueeze, say, were no input before 13."""
     try:
-        return int(onnx.defs.get_schema(kind).min_input)
+        return int(onnx.defs.get_schema(kind, opset).min_input)
     except onnx.defs.SchemaError:
         return 0
 

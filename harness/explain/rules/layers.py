@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.explain.finding import Finding
-from harness.explain.rules.registry import counted, first, number, rule
+from harness.explain.rules.registry import Told, counted, first, number, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,11 +20,11 @@ _IN_LAYERS = 0.6
 _FAR = 10.0
 _NEAR = 4.0
 _GROWS = 3.0
-_FLOATS = frozenset({"fp32", "fp16"})
+_FLOATS = frozenset({"fp32", "tf32", "fp16", "bf16"})
 
 
 @rule("float-fallback", "slow", needs="tables")
-def float_fallback(subject: Subject) -> Iterator[Finding]:
+def float_fallback(subject: Subject) -> Iterator[Told]:
     """Operators with Q/DQ on both operands that ran in float."""
     quantized = {one.name for one in subject.weighted if one.quantized}
     found: dict[str, str] = {}
@@ -41,9 +40,7 @@ def float_fallback(subject: Subject) -> Iterator[Finding]:
     evidence: dict[str, float | int | str] = {"count": len(found), "of": len(quantized), "precision": precision}
     if spent is not None:
         evidence["time_us"] = number(spent)
-    yield Finding(
-        "float-fallback",
-        "slow",
+    yield Told(
         f"{len(found)} of {counted(len(quantized), 'quantized operator')} ran in {precision} although both operands"
         " have"
         " Q/DQ" + (f": {spent:.1f} us at length {subject.table.length}" if spent and subject.table else ""),
@@ -56,7 +53,7 @@ def float_fallback(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("memory-bound", "note", needs="roofline")
-def memory_bound(subject: Subject) -> Iterator[Finding]:
+def memory_bound(subject: Subject) -> Iterator[Told]:
     """Float layers that wait for memory, so that quicker arithmetic gains nothing."""
     table, roofline = subject.table, subject.roofline
     if table is None or roofline is None or not table.profiled_us:
@@ -74,9 +71,7 @@ def memory_bound(subject: Subject) -> Iterator[Finding]:
     if found and share >= _LEAST_SHARE:
         found.sort(key=lambda layer: -(layer.time_us or 0))
         least = sum(_least(roofline, layer)[0] for layer in found)
-        yield Finding(
-            "memory-bound",
-            "note",
+        yield Told(
             f"{counted(len(found), 'float layer')} with {share:.0%} of the time ({spent:.1f} us at length"
             f" {table.length}) wait for memory (at least {least:.1f} us): INT8 arithmetic gains nothing there, only"
             " fewer bytes do",
@@ -88,7 +83,7 @@ def memory_bound(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("slower-in-int8", "slow", needs="baseline")
-def slower(subject: Subject) -> Iterator[Finding]:
+def slower(subject: Subject) -> Iterator[Told]:
     """Layers that take longer than those that compute the same in the float model."""
     table = subject.table
     base = subject.baseline_of(table) if table else None
@@ -107,9 +102,7 @@ def slower(subject: Subject) -> Iterator[Finding]:
     if found and lost >= 0.01 * table.profiled_us:
         found.sort(key=lambda item: -item[0])
         more, layer = found[0]
-        yield Finding(
-            "slower-in-int8",
-            "slow",
+        yield Told(
             f"{counted(len(found), 'layer')} slower in INT8 than in float at length {table.length}, by {lost:.1f} us"
             f" together, {layer.name} by {more:.1f} us",
             first(_names([one for _, one in found])),
@@ -120,7 +113,7 @@ def slower(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("reformat-share", "slow", needs="tables")
-def reformats(subject: Subject) -> Iterator[Finding]:
+def reformats(subject: Subject) -> Iterator[Told]:
     """Time that goes into Q/DQ and changes of layout or type."""
     table = subject.table
     if table is None or not table.profiled_us:
@@ -133,9 +126,7 @@ def reformats(subject: Subject) -> Iterator[Finding]:
     if share > _HELPERS and spent > before:
         helpers.sort(key=lambda layer: -(layer.time_us or 0))
         quantize = _sum([one for one in helpers if one.role == "quantize"]) or 0.0
-        yield Finding(
-            "reformat-share",
-            "slow",
+        yield Told(
             f"{share:.0%} of the time goes into Q/DQ ({quantize:.1f} us) and changes of layout or type"
             f" ({spent - quantize:.1f} us) at length {table.length}, in {counted(len(helpers), 'layer')}",
             first(_names(helpers)),
@@ -152,7 +143,7 @@ def reformats(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("launch-bound", "slow", needs="tables")
-def launch_bound(subject: Subject) -> Iterator[Finding]:
+def launch_bound(subject: Subject) -> Iterator[Told]:
     """Runs that take much longer than their layers together."""
     table = subject.table
     if table is None or not table.whole_us or not table.profiled_us:
@@ -162,9 +153,7 @@ def launch_bound(subject: Subject) -> Iterator[Finding]:
     # launches cost the same at every length; what grows with it is contention, or a noisy machine
     constant = max(everywhere) <= _GROWS * max(1.0, min(everywhere))
     if table.profiled_us / table.whole_us < _IN_LAYERS and constant:
-        yield Finding(
-            "launch-bound",
-            "slow",
+        yield Told(
             f"{counted(len(table.layers), 'layer')} take {table.profiled_us:.1f} us of {table.whole_us:.1f} us at"
             f" length {table.length}: the rest is spent between them, and quicker kernels do not help",
             first(_names(sorted(table.layers, key=lambda layer: layer.time_us or 0))[:3]),
@@ -175,7 +164,7 @@ def launch_bound(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("far-from-roofline", "note", needs="roofline")
-def far_from_roofline(subject: Subject) -> Iterator[Finding]:
+def far_from_roofline(subject: Subject) -> Iterator[Told]:
     """INT8 layers that take ten times what this host could do them in."""
     table, roofline = subject.table, subject.roofline
     if table is None or roofline is None or not table.profiled_us:
@@ -190,9 +179,7 @@ def far_from_roofline(subject: Subject) -> Iterator[Finding]:
     if found:
         found.sort(key=lambda item: -item[1])
         ratio, _, layer = found[0]
-        yield Finding(
-            "far-from-roofline",
-            "note",
+        yield Told(
             f"{counted(len(found), 'INT8 layer')} more than {_FAR:.0f} times slower than this host could be,"
             f" {layer.name} {ratio:.0f} times at length {table.length}",
             first(_names([one for _, _, one in found])),

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from harness.explain.finding import Finding
 from harness.explain.rules.graph import MOVERS, is_default, name_of
-from harness.explain.rules.registry import counted, first, number, rule
+from harness.explain.rules.registry import Told, counted, first, number, rule
 from harness.modelfile import WEIGHTED_TYPES
 from harness.spec.calibration import Dialect
 
@@ -28,19 +27,22 @@ _IN_INT8 = frozenset({*WEIGHTED_TYPES, "MaxPool", "AveragePool", "GlobalAverageP
 _IN_INT8_BEFORE_Q = frozenset({"Add", "Mul", "Sigmoid", "LeakyRelu", "Relu", "Clip", "Resize", "ReduceMean", "Where"})
 """What ONNX Runtime has INT8 kernels for where a QuantizeLinear comes behind; TensorRT takes all element by element."""
 _NOT_BY_ELEMENT = ("LSTM", "GRU", "RNN")
+_BY_ELEMENT = frozenset({
+    "Abs", "Add", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "Min",
+    "Mul", "Neg", "PRelu", "Pow", "Reciprocal", "Relu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh",
+})  # fmt: skip
+"""What TensorRT fuses in a row into one kernel, INT8 at its ends where Q/DQ stand there."""
 _NORMS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization")
 
 
 @rule("split-fusion", "slow")
-def split_fusions(subject: Subject) -> Iterator[Finding]:
+def split_fusions(subject: Subject) -> Iterator[Told]:
     """Q/DQ between a weighted operator and what would be computed in its kernel."""
     found = _split(subject)
     if found:
         makers = [name_of(subject.graph.producers[pair.source]) for pair, _ in found]
         what = ", ".join(sorted({kind for _, kind in found}))
-        yield Finding(
-            "split-fusion",
-            "slow",
+        yield Told(
             f"{counted(len(found), 'Q/DQ pair')} between a weighted operator and its {what}: two kernels where there"
             " could be one, and the tensor goes through memory",
             first(makers),
@@ -52,7 +54,7 @@ def split_fusions(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("quantized-output", "slow")
-def quantized_outputs(subject: Subject) -> Iterator[Finding]:
+def quantized_outputs(subject: Subject) -> Iterator[Told]:
     """In the TensorRT dialect: Q/DQ on a weighted operator's output that nothing in INT8 reads."""
     if subject.dialect is not Dialect.S8S8:
         return
@@ -66,9 +68,7 @@ def quantized_outputs(subject: Subject) -> Iterator[Finding]:
         and not any(is_default(node, *_NORMS, "Softmax", _Q) for node in _readers(subject, pair))
     ]
     if found:
-        yield Finding(
-            "quantized-output",
-            "slow",
+        yield Told(
             f"{counted(len(found), 'Q/DQ pair')} on outputs that nothing in INT8 reads: rounds, and costs a kernel",
             first(name_of(subject.graph.producers[pair.source]) for pair in found),
             "quantize inputs of weighted operators, not outputs: harness calibrate MODEL --emit qdq-s8s8 (ONNX Runtime:"
@@ -79,7 +79,7 @@ def quantized_outputs(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("idle-qdq", "slow")
-def idle(subject: Subject) -> Iterator[Finding]:
+def idle(subject: Subject) -> Iterator[Told]:
     """Q/DQ that only operators read which compute in float, or move data."""
     found = [
         pair
@@ -92,9 +92,7 @@ def idle(subject: Subject) -> Iterator[Finding]:
     ]
     if found:
         moved = sum(any(is_default(n, *MOVERS) for n in subject.graph.readers[pair.output]) for pair in found)
-        yield Finding(
-            "idle-qdq",
-            "slow",
+        yield Told(
             f"{counted(len(found), 'Q/DQ pair')} that nothing in INT8 reads ({moved} before operators that only move"
             " data): rounds for nothing, and costs kernels",
             first(pair.source for pair in found),
@@ -105,13 +103,11 @@ def idle(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("double-qdq", "slow")
-def doubled(subject: Subject) -> Iterator[Finding]:
+def doubled(subject: Subject) -> Iterator[Told]:
     """Two pairs in a row with one scale: the second does nothing."""
     found = [(left, right) for left, right in _in_a_row(subject) if _scale(left) == _scale(right)]
     if found:
-        yield Finding(
-            "double-qdq",
-            "slow",
+        yield Told(
             f"{counted(len(found), 'tensor')} quantized twice in a row with the same scale: the second pair does"
             " nothing, and may keep the first from fusing",
             first(left.source for left, _ in found),
@@ -122,7 +118,7 @@ def doubled(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("requantized", "wrong")
-def requantized(subject: Subject) -> Iterator[Finding]:
+def requantized(subject: Subject) -> Iterator[Told]:
     """Two pairs in a row with two scales: two roundings."""
     found = [(left, right) for left, right in _in_a_row(subject) if _scale(left) != _scale(right)]
     if found:
@@ -130,9 +126,7 @@ def requantized(subject: Subject) -> Iterator[Finding]:
         finer, coarser = sorted((_scale(left), _scale(right)))
         # two independent roundings, s1^2 / 12 and s2^2 / 12, against the finer one alone
         lost = 10 * float(np.log10(1 + (coarser / finer) ** 2)) if finer > 0 and np.isfinite(coarser) else None
-        yield Finding(
-            "requantized",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'tensor')} rounded twice in a row, with scales {_scale(left):.4g} and"
             f" {_scale(right):.4g}: the coarser one decides, and the finer adds its error",
             first(left.source for left, _ in found),
@@ -143,7 +137,7 @@ def requantized(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("lone-dequantize", "wrong")
-def lone_dequantize(subject: Subject) -> Iterator[Finding]:
+def lone_dequantize(subject: Subject) -> Iterator[Told]:
     """DequantizeLinear on integers that no QuantizeLinear made."""
     graph = subject.graph
     found = [
@@ -158,9 +152,7 @@ def lone_dequantize(subject: Subject) -> Iterator[Finding]:
     ]
     if found:
         makers = [graph.producers[one.node.input[0]].op_type for one in found]
-        yield Finding(
-            "lone-dequantize",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'DequantizeLinear', 'DequantizeLinear')} without a QuantizeLinear before: what"
             f" {makers[0]} makes is taken for INT8",
             first(one.name for one in found),
@@ -170,7 +162,7 @@ def lone_dequantize(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("lone-quantize", "wrong")
-def lone_quantize(subject: Subject) -> Iterator[Finding]:
+def lone_quantize(subject: Subject) -> Iterator[Told]:
     """QuantizeLinear whose integers nothing turns back."""
     graph = subject.graph
     found = []
@@ -181,9 +173,7 @@ def lone_quantize(subject: Subject) -> Iterator[Finding]:
             found.append((one, [node.op_type for node in readers if node.op_type != _DQ]))
     if found:
         readers_of = found[0][1]
-        yield Finding(
-            "lone-quantize",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'QuantizeLinear', 'QuantizeLinear')} that no DequantizeLinear undoes: read by"
             f" {', '.join(readers_of) or 'nothing'}",
             first(one.name for one, _ in found),
@@ -194,7 +184,7 @@ def lone_quantize(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("cast-beside-qdq", "slow")
-def casts(subject: Subject) -> Iterator[Finding]:
+def casts(subject: Subject) -> Iterator[Told]:
     """Casts between a DequantizeLinear and its operator, or before a QuantizeLinear in the other type."""
     graph, found = subject.graph, []
     for node in graph.of("Cast"):
@@ -213,9 +203,7 @@ def casts(subject: Subject) -> Iterator[Finding]:
         ):
             found.append(node)
     if found:
-        yield Finding(
-            "cast-beside-qdq",
-            "slow",
+        yield Told(
             f"{counted(len(found), 'Cast')} between Q/DQ and an operator: the pattern of an INT8 kernel is broken, it"
             " computes in float",
             first(map(name_of, found)),
@@ -227,7 +215,7 @@ def casts(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("half-quantized-add", "slow")
-def half_quantized_adds(subject: Subject) -> Iterator[Finding]:
+def half_quantized_adds(subject: Subject) -> Iterator[Told]:
     """In the TensorRT dialect: a residual Add of a convolutional network with Q/DQ at its convolution's side alone."""
     if subject.dialect is not Dialect.S8S8:
         return
@@ -245,9 +233,7 @@ def half_quantized_adds(subject: Subject) -> Iterator[Finding]:
         if pair is not None and _made_by(subject, pair, "Conv", "ConvTranspose") and not fused:
             found.append(node)
     if found:
-        yield Finding(
-            "half-quantized-add",
-            "slow",
+        yield Told(
             f"{counted(len(found), 'residual Add')} with Q/DQ on one side: computes in float, and the convolution"
             " before it writes float",
             first(map(name_of, found)),
@@ -295,8 +281,20 @@ def _in_int8(subject: Subject, node: NodeProto) -> bool:
         return True
     if subject.dialect is Dialect.U8S8 and not is_default(node, *_IN_INT8_BEFORE_Q):
         return False
-    behind = [reader for name in node.output for reader in subject.graph.ahead(name)]
-    return not is_default(node, *_NOT_BY_ELEMENT) and any(reader.op_type == _Q for reader in behind)
+    if is_default(node, *_NOT_BY_ELEMENT):
+        return False
+    in_a_row = subject.dialect is not Dialect.U8S8
+    pending, seen = [node], {id(node)}
+    while pending:
+        current = pending.pop()
+        behind = [reader for name in current.output for reader in subject.graph.ahead(name)]
+        if any(reader.op_type == _Q for reader in behind):
+            return True
+        if in_a_row and is_default(current, *_BY_ELEMENT):
+            new = [one for one in behind if is_default(one, *_BY_ELEMENT) and id(one) not in seen]
+            seen.update(map(id, new))
+            pending += new
+    return False
 
 
 def _adds_constant(subject: Subject, node: NodeProto) -> bool:

@@ -41,6 +41,7 @@ class Quantizer:
     :param kind: element type on the integer side, as ONNX numbers it; UNDEFINED where nobody tells.
     :param constant: whether it works on constants: a weight or a bias.
     :param axis: of a scale for each channel.
+    :param block: values along the axis that share a scale, where it has one for each block; else 0.
     """
 
     node: NodeProto
@@ -49,6 +50,7 @@ class Quantizer:
     kind: int
     constant: bool
     axis: int
+    block: int = 0
 
     @property
     def name(self) -> str:
@@ -122,6 +124,7 @@ def _quantizer(graph: Graph, node: NodeProto) -> Quantizer:
         kind=_kind(graph, node, zero_name),
         constant=node.input[0] in graph.derived,
         axis=attribute(node, "axis", 1),
+        block=attribute(node, "block_size", 0),
     )
 
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from harness.explain.finding import Finding
 from harness.explain.rules.quantizers import UNSIGNED, Pair, Quantizer, pairs, quantizers
 from harness.explain.rules.weighted import Weighted, products, weighted
 from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from onnx import NodeProto
 
     from harness.calibration.observe import Observation
-    from harness.explain.finding import Finding, Severity
+    from harness.explain.finding import Severity
     from harness.explain.layer import Layer, LayerTable, Roofline
     from harness.explain.rules.graph import Graph
     from harness.spec.model import Model
     from harness.spec.shapes import Layout
 
-__all__ = ["RULES", "Needs", "Rule", "Subject", "counted", "first", "number", "rule"]
+__all__ = ["RULES", "Check", "Needs", "Rule", "Subject", "Told", "counted", "first", "number", "rule"]
 
 Needs = Literal["graph", "lengths", "observation", "tables", "baseline", "roofline", "traffic"]
 """What a rule cannot do without, beside the graph."""
@@ -58,6 +60,11 @@ class Subject:
     def quantizers(self) -> dict[str, Quantizer]:
         """QuantizeLinear and DequantizeLinear by their output."""
         return quantizers(self.graph)
+
+    @cached_property
+    def scales(self) -> set[str]:
+        """Tensors that are a scale of one of them."""
+        return {one.node.input[1] for one in self.quantizers.values()}
 
     @cached_property
     def pairs(self) -> list[Pair]:
@@ -98,9 +105,13 @@ class Subject:
         """Whether TensorRT may be what runs it: s8s8, or a float model of which nothing was said."""
         return self.dialect is not Dialect.U8S8
 
+    @cached_property
+    def _by_output(self) -> dict[str, Pair]:
+        return {pair.output: pair for pair in self.pairs}
+
     def dequantized(self, tensor: str) -> Pair | None:
         """The pair that a tensor comes out of."""
-        return next((pair for pair in self.pairs if pair.output == tensor), None)
+        return self._by_output.get(tensor)
 
     @cached_property
     def table(self) -> LayerTable | None:
@@ -169,15 +180,38 @@ RULES: dict[str, Rule] = {}
 """Every rule by its kind; documents and tests are held against this."""
 
 
-def rule(
-    kind: str, *severities: Severity, needs: Needs = "graph"
-) -> Callable[[Callable[[Subject], Iterable[Finding]]], Callable[[Subject], Iterable[Finding]]]:
+@dataclass(frozen=True)
+class Told:
+    """A finding but for its kind, which is the rule's; :class:`harness.explain.finding.Finding` has the fields.
+
+    :param severity: where the rule has several.
+    """
+
+    what: str
+    where: tuple[str, ...]
+    todo: str
+    evidence: dict[str, float | int | str]
+    cost_us: float | None = None
+    cost_db: float | None = None
+    severity: Severity | None = None
+
+
+Check = Callable[["Subject"], Iterable[Told]]
+
+
+def rule(kind: str, *severities: Severity, needs: Needs = "graph") -> Callable[[Check], Check]:
     """Enter a function into :data:`RULES`."""
 
-    def enter(check: Callable[[Subject], Iterable[Finding]]) -> Callable[[Subject], Iterable[Finding]]:
+    def enter(check: Check) -> Check:
         if kind in RULES:
             raise ValueError(f"two rules {kind!r}")
-        RULES[kind] = Rule(kind, severities, needs, check)
+
+        def findings(subject: Subject) -> Iterator[Finding]:
+            for one in check(subject):
+                said = {name: value for name, value in vars(one).items() if name != "severity"}
+                yield Finding(kind=kind, severity=one.severity or severities[0], **said)
+
+        RULES[kind] = Rule(kind, severities, needs, findings)
         return check
 
     return enter

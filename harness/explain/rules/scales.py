@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from harness.explain.finding import Finding
 from harness.explain.rules.quantizers import UNSIGNED
-from harness.explain.rules.registry import counted, first, number, rule
+from harness.explain.rules.registry import Told, counted, first, number, rule
 from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _INTEGER_BIAS = frozenset({TensorProto.INT32})
 
 
 @rule("bad-scale", "wrong")
-def bad_scales(subject: Subject) -> Iterator[Finding]:
+def bad_scales(subject: Subject) -> Iterator[Told]:
     """Scales that are 0, negative, infinite or NaN."""
     bad: dict[str, list[float]] = {}
     for one in subject.quantizers.values():
@@ -42,9 +41,7 @@ def bad_scales(subject: Subject) -> Iterator[Finding]:
             bad.setdefault(one.node.input[1], []).extend(outside.tolist())
     if bad:
         worst = next(iter(bad.values()))[0]
-        yield Finding(
-            "bad-scale",
-            "wrong",
+        yield Told(
             f"{counted(len(bad), 'scale')}, such as {worst:g}, not positive and finite: all that passes is lost",
             first(bad),
             f"a tensor that is always 0 needs a scale of its own choosing, such as 1/127; {_AGAIN}",
@@ -53,7 +50,7 @@ def bad_scales(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("tiny-scale", "wrong")
-def tiny_scales(subject: Subject) -> Iterator[Finding]:
+def tiny_scales(subject: Subject) -> Iterator[Told]:
     """Scales that their type holds with few digits, or that kernels flush to 0."""
     tiny: dict[str, float] = {}
     for one in subject.quantizers.values():
@@ -67,9 +64,7 @@ def tiny_scales(subject: Subject) -> Iterator[Finding]:
             tiny[one.node.input[1]] = float(below.min())
     if tiny:
         least_seen = min(tiny.values())
-        yield Finding(
-            "tiny-scale",
-            "wrong",
+        yield Told(
             f"{counted(len(tiny), 'scale')} too small for its type to hold, down to {least_seen:g}",
             first(tiny),
             "the tensor is nearly always 0: leave its operator in float, or write its scale in float32; " + _AGAIN,
@@ -78,15 +73,13 @@ def tiny_scales(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("computed-scale", "wrong")
-def computed_scales(subject: Subject) -> Iterator[Finding]:
+def computed_scales(subject: Subject) -> Iterator[Told]:
     """Scales or zero points that are no constants."""
     found = [
         one for one in subject.quantizers.values() if set(one.node.input[1:]) - {""} - set(subject.graph.constants)
     ]
     if found:
-        yield Finding(
-            "computed-scale",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'Q/DQ node')} with a scale or zero point that is computed: TensorRT takes constants"
             " only, and ONNX Runtime's INT8 kernels do too",
             first(one.name for one in found),
@@ -96,7 +89,7 @@ def computed_scales(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("unequal-pair", "wrong")
-def unequal_pairs(subject: Subject) -> Iterator[Finding]:
+def unequal_pairs(subject: Subject) -> Iterator[Told]:
     """A DequantizeLinear that does not undo its QuantizeLinear."""
     found = []
     for pair in subject.pairs:
@@ -108,9 +101,7 @@ def unequal_pairs(subject: Subject) -> Iterator[Finding]:
     if found:
         pair = found[0]
         there, back = _flat(pair.quantize)[0], _flat(pair.dequantize)[0]
-        yield Finding(
-            "unequal-pair",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'Q/DQ pair')} with two scales or zero points: {there:g} there and {back:g} back"
             " changes the tensor",
             first(pair.source for pair in found),
@@ -120,7 +111,7 @@ def unequal_pairs(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("zero-point", "wrong")
-def zero_points(subject: Subject) -> Iterator[Finding]:
+def zero_points(subject: Subject) -> Iterator[Told]:
     """Signed zero points other than 0, which TensorRT refuses."""
     if subject.dialect is not Dialect.S8S8:
         return
@@ -131,9 +122,7 @@ def zero_points(subject: Subject) -> Iterator[Finding]:
     ]
     if found and found[0].zero is not None:
         value = float(found[0].zero.astype(np.float64).reshape(-1)[0])
-        yield Finding(
-            "zero-point",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'Q/DQ node')} with a zero point other than 0, such as {value:g}: TensorRT refuses"
             " them",
             first(one.name for one in found),
@@ -143,15 +132,13 @@ def zero_points(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("unsigned", "wrong")
-def unsigned(subject: Subject) -> Iterator[Finding]:
+def unsigned(subject: Subject) -> Iterator[Told]:
     """Unsigned integers in a file for TensorRT; of a file that mixes both, ``mixed-dialects`` tells."""
     if subject.dialect is not Dialect.S8S8 or _is_mixed(subject):
         return
     found = [one for one in subject.quantizers.values() if one.kind in UNSIGNED]
     if found:
-        yield Finding(
-            "unsigned",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'Q/DQ node')} in unsigned integers: TensorRT takes them for signed ones, and what is"
             " above 127 saturates, or refuses them",
             first(one.name for one in found),
@@ -161,16 +148,14 @@ def unsigned(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("mixed-dialects", "wrong")
-def mixed(subject: Subject) -> Iterator[Finding]:
+def mixed(subject: Subject) -> Iterator[Told]:
     """Activations of both signs in one file."""
     if not _is_mixed(subject):
         return
     unsigned_ones = [one for one in subject.activations if one.kind == TensorProto.UINT8]
     signed_ones = [one for one in subject.activations if one.kind == TensorProto.INT8]
     rarer = min(unsigned_ones, signed_ones, key=len)
-    yield Finding(
-        "mixed-dialects",
-        "wrong",
+    yield Told(
         f"{len(unsigned_ones)} activations in uint8 and {len(signed_ones)} in int8: TensorRT takes int8 alone, and x86"
         " kernels fuse operators whose activations are all uint8",
         first(one.name for one in rarer),
@@ -180,15 +165,13 @@ def mixed(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("not-int8", "slow")
-def other_types(subject: Subject) -> Iterator[Finding]:
+def other_types(subject: Subject) -> Iterator[Told]:
     """Q/DQ in other integers, or in floats of 8 bits."""
     biases = _INTEGER_BIAS | {TensorProto.UNDEFINED}
     found = [one for one in subject.quantizers.values() if one.kind not in _EIGHT_BITS | biases]
     if found:
         kinds = sorted({TensorProto.DataType.Name(one.kind).lower() for one in found})
-        yield Finding(
-            "not-int8",
-            "slow",
+        yield Told(
             f"{counted(len(found), 'Q/DQ node')} in {', '.join(kinds)}: INT8 kernels do not take it, the operators"
             " behind compute in float",
             first(one.name for one in found),
@@ -198,13 +181,11 @@ def other_types(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("per-channel-activation", "slow")
-def per_channel_activations(subject: Subject) -> Iterator[Finding]:
+def per_channel_activations(subject: Subject) -> Iterator[Told]:
     """Activations with a scale for each channel."""
     found = [one for one in subject.activations if one.per_channel]
     if found and found[0].scale is not None:
-        yield Finding(
-            "per-channel-activation",
-            "slow",
+        yield Told(
             f"{counted(len(found), 'activation')} with a scale for each channel ({found[0].scale.size}): no INT8"
             " kernel takes that, the operator behind computes in float and nothing says so",
             first(one.node.input[0] for one in found),
@@ -213,16 +194,28 @@ def per_channel_activations(subject: Subject) -> Iterator[Finding]:
         )
 
 
+@rule("block-scale", "slow")
+def block_scales(subject: Subject) -> Iterator[Told]:
+    """A scale for each block of values, as files with 4-bit weights have them."""
+    found = [one for one in subject.quantizers.values() if one.block]
+    if found:
+        yield Told(
+            f"{counted(len(found), 'Q/DQ node')} with a scale for every {found[0].block} values: no INT8 kernel takes"
+            " that, the operator behind computes in float",
+            first(one.name for one in found),
+            "one scale for each output channel of a weight, one for all of an activation: harness calibrate does so",
+            {"count": len(found), "block": found[0].block},
+        )
+
+
 @rule("quantized-bias", "wrong")
-def quantized_biases(subject: Subject) -> Iterator[Finding]:
+def quantized_biases(subject: Subject) -> Iterator[Told]:
     """Integer biases in a file for TensorRT, which refuses them."""
     if subject.dialect is not Dialect.S8S8:
         return
     found = [one for one, _ in _biases(subject)]
     if found:
-        yield Finding(
-            "quantized-bias",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'operator')} with a bias that comes through a DequantizeLinear: TensorRT refuses"
             " int32 there",
             first(one.name for one in found),
@@ -232,7 +225,7 @@ def quantized_biases(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("bias-scale", "wrong")
-def bias_scales(subject: Subject) -> Iterator[Finding]:
+def bias_scales(subject: Subject) -> Iterator[Told]:
     """Integer biases whose scale is not input scale times weight scale, which kernels take it for."""
     found: list[tuple[Weighted, float]] = []
     for one, bias in _biases(subject):
@@ -251,9 +244,7 @@ def bias_scales(subject: Subject) -> Iterator[Finding]:
             )
     if found:
         one, ratio = found[0]
-        yield Finding(
-            "bias-scale",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'bias', 'biases')} with a scale {ratio:.4g} times that of input and weights"
             " together: kernels add it as if it were that, and it counts by that factor too little or too much",
             first(one.name for one, _ in found),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from harness.explain.finding import Finding
-from harness.explain.rules.registry import counted, number, rule
+from harness.explain.rules.registry import Told, counted, number, rule
+from harness.spec.calibration import Precision
+from harness.spec.case import read_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,34 +19,33 @@ _DEAR = 0.1
 
 
 @rule("not-faster", "slow", needs="baseline")
-def not_faster(subject: Subject) -> Iterator[Finding]:
+def not_faster(subject: Subject) -> Iterator[Told]:
     """Lengths at which the whole model is not faster in INT8."""
     ratios = {}
     for table in subject.tables:
-        base = subject.baseline_of(table)
-        if base is not None and table.whole_us and base.whole_us:
+        base, case = subject.baseline_of(table), read_case(table.case)
+        in_int8 = case is None or case.precision is Precision.INT8
+        if in_int8 and base is not None and table.whole_us and base.whole_us:
             ratios[table.length] = (base.whole_us / table.whole_us, table.whole_us - base.whole_us)
     behind = {length: pair for length, pair in ratios.items() if pair[0] <= 1}
     if behind:
         length = min(behind, key=lambda one: behind[one][0])
         ratio, lost = behind[length]
         everywhere = len(behind) == len(ratios)
-        yield Finding(
-            "not-faster",
-            "slow",
+        yield Told(
             f"not faster in INT8 at {'any' if everywhere else len(behind)} of {counted(len(ratios), 'length')}:"
             f" {ratio:.2f}x at length {length}"
             f" ({', '.join(f'{one}: {pair[0]:.2f}x' for one, pair in sorted(ratios.items()))})",
             tuple(f"length {one}" for one in sorted(behind)),
             "see the layers' findings; medians of single sessions: pytest suites/test_latency.py judges it"
-            + ("" if everywhere else "; serve these lengths with a float engine, in a profile of their own"),
+            + ("" if everywhere else "; serve these lengths with a float engine of their own"),
             {"lengths": len(ratios), "not_faster": len(behind), "worst_ratio": number(ratio), "at": length},
             lost if lost > 0 else None,
         )
 
 
 @rule("far-opt", "slow", needs="traffic")
-def far_opt(subject: Subject) -> Iterator[Finding]:
+def far_opt(subject: Subject) -> Iterator[Told]:
     """Profiles whose opt is far from the lengths that they serve."""
     if subject.layout is None or not subject.lengths:
         return
@@ -61,9 +61,7 @@ def far_opt(subject: Subject) -> Iterator[Finding]:
             found.append((apart, profile, usual, len(served) / len(inside)))
     if found:
         apart, profile, usual, share = max(found, key=lambda item: item[0])
-        yield Finding(
-            "far-opt",
-            "slow",
+        yield Told(
             f"{counted(len(found), 'profile')} with an opt far from the traffic: {profile} serves {share:.0%} of it,"
             f" half of that below {usual:g}, {apart:.1f} times away; kernels are chosen for opt",
             tuple(str(one) for _, one, _, _ in found),
@@ -76,7 +74,7 @@ def far_opt(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("dear-switch", "slow", needs="traffic")
-def dear_switch(subject: Subject) -> Iterator[Finding]:
+def dear_switch(subject: Subject) -> Iterator[Told]:
     """Changes of profile that cost a good part of a run."""
     table, layout = subject.table, subject.layout
     if subject.switch_us is None or table is None or not table.whole_us or layout is None or len(layout.profiles) < 2:
@@ -86,9 +84,7 @@ def dear_switch(subject: Subject) -> Iterator[Finding]:
         lengths = [one for one in subject.lengths if layout.minimum <= one <= layout.maximum]
         served = [layout.dispatch(one) for one in lengths]
         frequent = 1 - sum((served.count(one) / len(served)) ** 2 for one in set(served)) if served else 1.0
-        yield Finding(
-            "dear-switch",
-            "slow",
+        yield Told(
             f"a change of profile costs {subject.switch_us:.0f} us, {share:.0%} of a run of {table.whole_us:.0f} us at"
             f" length {table.length}; in random order {frequent:.0%} of the runs change it",
             tuple(map(str, layout.profiles)),

@@ -72,9 +72,19 @@ def weighted(graph: Graph, quantizers: dict[str, Quantizer]) -> list[Weighted]:
 
 
 def products(graph: Graph, found: list[Weighted]) -> list[NodeProto]:
-    """Matrix products of two activations."""
+    """Matrix products of two activations, also those that are written as Einsum."""
     own = {id(one.node) for one in found}
-    return [node for node in graph.of("MatMul", "Gemm") if id(node) not in own and len(node.input) > 1]
+    return [
+        node
+        for node in graph.of("MatMul", "Gemm", "Einsum")
+        if id(node) not in own
+        and len(node.input) > 1
+        and not (node.op_type == "Einsum" and _reads_constants(graph, node))
+    ]
+
+
+def _reads_constants(graph: Graph, node: NodeProto) -> bool:
+    return any(name in graph.derived for name in node.input)
 
 
 def values_of(graph: Graph, one: Weighted) -> NDArray[np.float64] | None:

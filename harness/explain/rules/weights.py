@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from harness.explain.finding import Finding
-from harness.explain.rules.registry import counted, first, number, rule
+from harness.explain.rules.registry import Told, counted, first, number, rule
 from harness.explain.rules.weighted import values_of
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ _WRONG_DB = 6.0
 """A bit: from here on outputs suffer."""
 _POOR_DB = 28.0
 """SQNR of weights in INT8 by channel; Gaussian ones have 40 dB, real layers 33 and more."""
+_EXACT_DB = 100.0
+"""Beyond that it is float32's own rounding."""
 _KEPT = 0.999
 _SATURATED = 0.01
 _FEW_VALUES = 16
@@ -34,21 +35,19 @@ _BEYOND = 128.5
 
 
 @rule("wrong-axis", "wrong")
-def wrong_axes(subject: Subject) -> Iterator[Finding]:
+def wrong_axes(subject: Subject) -> Iterator[Told]:
     """Scales of a weight along another axis than that of output channels."""
     found = []
     for one in subject.weighted:
         dq, dims = one.weight_dq, _dims(subject, one)
-        if dq is None or not dq.per_channel or one.channel_axis is None or not dims or dq.scale is None:
+        if dq is None or not dq.per_channel or dq.block or one.channel_axis is None or not dims or dq.scale is None:
             continue
         axis = dq.axis % len(dims)
         if axis != one.channel_axis and dq.scale.size == dims[axis]:
             found.append((one, axis))
     if found:
         one, axis = found[0]
-        yield Finding(
-            "wrong-axis",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'weight')} with scales along axis {axis}, such as that of a {one.node.op_type},"
             f" whose output channels are axis {one.channel_axis}: no INT8 kernel takes scales by input channel, it"
             " computes in float or is refused",
@@ -61,32 +60,53 @@ def wrong_axes(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("scale-length", "wrong")
-def scale_lengths(subject: Subject) -> Iterator[Finding]:
-    """Scales that are not as many as there are channels."""
+def scale_lengths(subject: Subject) -> Iterator[Told]:
+    """Scales that are not as many as there are channels, or in no order that a runtime knows."""
     found = []
     for one in subject.quantizers.values():
-        dims = subject.graph.symbols(one.node.input[0])
-        if one.scale is None or one.scale.ndim != 1 or one.scale.size < 2 or not dims:
+        if one.scale is None or one.block:
             continue
-        size = dims[one.axis] if -len(dims) <= one.axis < len(dims) else 0
-        if isinstance(size, int) and size != one.scale.size:
-            found.append((one, size))
+        dims = subject.graph.symbols(one.node.input[0])
+        size = (dims[one.axis] if -len(dims) <= one.axis < len(dims) else 0) if dims else None
+        counts = one.scale.ndim == 1 and one.scale.size > 1
+        if not one.scale.size or one.scale.ndim > 1 or (counts and isinstance(size, int) and size != one.scale.size):
+            found.append((one, one.scale.size, size if isinstance(size, int) else 0))
     if found:
-        one, size = found[0]
-        length = one.scale.size if one.scale is not None else 0
-        yield Finding(
-            "scale-length",
-            "wrong",
+        one, length, size = found[0]
+        yield Told(
             f"{counted(len(found), 'Q/DQ node')} with {length} scales for {size} channels on axis {one.axis}: no"
             " runtime loads that",
-            first(one.name for one, _ in found),
-            "one scale for each element of the axis; check that axis was not left at its default, 1",
+            first(one.name for one, _, _ in found),
+            "one scale for each element of the axis, in one dimension; check that axis was not left at its default, 1",
             {"count": len(found), "scales": length, "channels": size},
         )
 
 
+@rule("bad-weight", "wrong")
+def bad_weights(subject: Subject) -> Iterator[Told]:
+    """NaN in a constant; infinities in a weight or bias, for masks have them by design."""
+    own = {name for one in subject.weighted for name in (one.constant, *one.node.input[2:])}
+    found: dict[str, int] = {}
+    for name in subject.graph.constants:
+        values = subject.graph.array(name) if subject.graph.readers.get(name) else None
+        if values is None or values.dtype.kind != "f":
+            continue
+        bad = int(np.count_nonzero(~np.isfinite(values) if name in own else np.isnan(values)))
+        if bad and name not in subject.scales:
+            found[name] = bad
+    if found:
+        name = next(iter(found))
+        yield Told(
+            f"{counted(len(found), 'constant')} with NaN or infinity, {found[name]} of the values of {name}: outputs"
+            " become NaN, and no range can be chosen",
+            first(found),
+            "export it again from a checkpoint whose weights are finite",
+            {"count": len(found), "values": found[name]},
+        )
+
+
 @rule("per-tensor-weights", "wrong", "note")
-def per_tensor_weights(subject: Subject) -> Iterator[Finding]:
+def per_tensor_weights(subject: Subject) -> Iterator[Told]:
     """One scale for a whole weight whose channels differ in range."""
     found: list[tuple[float, float, Weighted]] = []
     for one in subject.weighted:
@@ -104,9 +124,7 @@ def per_tensor_weights(subject: Subject) -> Iterator[Finding]:
     if found:
         found.sort(key=lambda item: -item[0])
         gain, spread, one = found[0]
-        yield Finding(
-            "per-tensor-weights",
-            "wrong" if gain >= _WRONG_DB else "note",
+        yield Told(
             f"{counted(len(found), 'weight')} with one scale for all channels; in {one.name} the widest is"
             f" {spread:.1f} times the median one, and scales by channel would round with {gain:.1f} dB less noise",
             first(one.name for _, _, one in found),
@@ -114,11 +132,12 @@ def per_tensor_weights(subject: Subject) -> Iterator[Finding]:
             " per_channel_symmetric)",
             {"count": len(found), "spread": number(spread), "gain_db": number(gain)},
             cost_db=gain,
+            severity="wrong" if gain >= _WRONG_DB else "note",
         )
 
 
 @rule("outlier-weights", "note")
-def outlier_weights(subject: Subject) -> Iterator[Finding]:
+def outlier_weights(subject: Subject) -> Iterator[Told]:
     """Weights of which a few values set the range, so that INT8 rounds all others coarsely, also by channel."""
     found: list[tuple[float, float, Weighted]] = []
     for one in subject.weighted:
@@ -134,9 +153,7 @@ def outlier_weights(subject: Subject) -> Iterator[Finding]:
     if found:
         found.sort(key=lambda item: item[0])
         reached, gain, one = found[0]
-        yield Finding(
-            "outlier-weights",
-            "note",
+        yield Told(
             f"{counted(len(found), 'weight')} with a range set by few values: in INT8 that of {one.name} keeps"
             f" {reached:.1f} dB, and {gain:.1f} dB more without the largest 0.1 %",
             first(one.name for _, _, one in found),
@@ -148,7 +165,7 @@ def outlier_weights(subject: Subject) -> Iterator[Finding]:
 
 
 @rule("saturated-weights", "wrong")
-def saturated_weights(subject: Subject) -> Iterator[Finding]:
+def saturated_weights(subject: Subject) -> Iterator[Told]:
     """Weights of which many stand at the ends of their integers."""
     found: list[tuple[float, Weighted]] = []
     for one in subject.weighted:
@@ -158,9 +175,7 @@ def saturated_weights(subject: Subject) -> Iterator[Finding]:
     if found:
         found.sort(key=lambda item: -item[0])
         share, one = found[0]
-        yield Finding(
-            "saturated-weights",
-            "wrong",
+        yield Told(
             f"{counted(len(found), 'weight')} with more than {_SATURATED:.0%} of the values at the ends of INT8,"
             f" {share:.1%} of {one.name}: the scale is too small, they are cut off",
             first(one.name for _, one in found),
@@ -216,7 +231,7 @@ def _sqnr(rows: NDArray[np.float64], kept: float) -> float:
     error = np.where(inside, np.rint(rows / step) * step - rows, 0.0)
     signal = np.where(inside, rows, 0.0)
     noise = float(np.sum(error**2))
-    return 10 * float(np.log10(np.sum(signal**2) / noise)) if noise > 0 else float("inf")
+    return min(_EXACT_DB, 10 * float(np.log10(np.sum(signal**2) / noise))) if noise > 0 else _EXACT_DB
 
 
 def _dims(subject: Subject, one: Weighted) -> tuple[int, ...]:

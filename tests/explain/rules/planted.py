@@ -132,6 +132,24 @@ def quantized_at_run_time(model):
     reads(model, "norm2", "h1", "h1_more")
 
 
+@plant("einsum-weight", "note", None, "spread", evidence={"count": 1, "values": WIDE * WIDE})
+@plant("einsum-weight", "note", S8S8, "spread", evidence={"count": 1, "values": WIDE * WIDE})
+def projection_as_einsum(model):
+    put(model, "spread_w", np.random.default_rng(0).normal(0, 0.1, (WIDE, WIDE)).astype(np.float32))
+    insert(model, "norm2", make("Einsum", ["h1", "spread_w"], ["h1_more"], "spread", equation="btc,cd->btd"))
+    reads(model, "norm2", "h1", "h1_more")
+
+
+@plant("activation-products", "note", None, "qk", "av", evidence={"count": 2, "with_weights": 9})
+def scores_by_einsum(model):
+    node(model, "qk").CopyFrom(make("Einsum", ["q", "k"], ["scores"], "qk", equation="bic,bjc->bij"))
+
+
+@plant("long-attention", "note", None, "qk", "av", evidence={"tokens": 600, "count": 2}, spec=SPEC)
+def long_scores_by_einsum(model):
+    scores_by_einsum(model)
+
+
 @plant("activation-products", "note", None, "qk", "av", evidence={"count": 2, "with_weights": 9})
 def as_it_is(model):
     """The float model has it."""
@@ -358,6 +376,16 @@ def subnormal_scale(model):
     set_pair(model, "down", scale=1e-40)
 
 
+@plant("block-scale", "slow", S8S8, "logits_w_DequantizeLinear", evidence={"count": 1, "block": 16})
+def weight_by_block(model):
+    model.opset_import[0].version = 21
+    dequantize, _ = weight_parts(model, "logits")
+    set_axis(dequantize, 0)
+    dequantize.attribute.append(helper.make_attribute("block_size", 16))
+    put(model, dequantize.input[1], np.full((2, WIDE), 0.01, np.float32))
+    put(model, dequantize.input[2], np.zeros((2, WIDE), np.int8))
+
+
 @plant("computed-scale", "wrong", S8S8, "ur_QuantizeLinear", "ur_DequantizeLinear", evidence={"count": 2})
 def scale_of_the_data(model):
     put(model, "full", np.array(127.0, np.float32))
@@ -466,6 +494,30 @@ def transposed_conv_by_input_channel(model):
 def axis_left_out(model):
     """64 scales of output channels, along the axis of 32 input channels."""
     set_axis(weight_parts(model, "up")[0], 0)
+
+
+@plant("scale-length", "wrong", S8S8, "up_w_DequantizeLinear", evidence={"scales": 64 * WIDE, "channels": 64})
+def scales_of_two_dimensions(model):
+    put(model, weight_parts(model, "up")[0].input[1], np.full((WIDE, 64), 0.01, np.float32))
+
+
+@plant("scale-length", "wrong", S8S8, "ur_QuantizeLinear", "ur_DequantizeLinear", evidence={"count": 2, "scales": 0})
+def no_scale_at_all(model):
+    set_pair(model, "down", scale=np.zeros(0), zero=np.zeros(0, np.int8))
+
+
+@plant("bad-weight", "wrong", None, "up_w", evidence={"count": 1, "values": 2})
+def weight_with_nan_and_infinity(model):
+    values = get(model, "up_w").copy()
+    values[0, 0], values[1, 1] = np.nan, np.inf
+    put(model, "up_w", values)
+
+
+@plant("bad-weight", "wrong", S8S8, "conv1_b", evidence={"count": 1, "values": 1})
+def bias_with_nan(model):
+    values = get(model, "conv1_b").copy()
+    values[3] = np.nan
+    put(model, "conv1_b", values)
 
 
 @plant("per-tensor-weights", "wrong", S8S8, "logits")

@@ -145,6 +145,11 @@ def test_not_faster(model):
     assert one.cost_us == pytest.approx(1.1 * 18)
 
 
+def test_an_fp16_case_is_not_said_to_be_int8(float_model):
+    slow = [replace(table("fp16", 40.0), case="small-tensorrt-8.6.0-fp16-single")]
+    assert found(float_model, slow, baseline=[FP32]) == []
+
+
 def test_far_opt(model):
     layout = Layout("own", (Profile(4, 20, 300), Profile(301, 400, 600)))
     lengths = [100, 110, 120, 130, 310]
