@@ -11,7 +11,8 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.best.candidates import first, floats, widened
+from harness.best.candidates import first as in_one_layout
+from harness.best.candidates import floats, widened
 from harness.best.evidence import RUNGS, Candidate
 from harness.best.found import chosen
 from harness.best.rungs import Rungs, name_of, plain, ratio_of
@@ -48,24 +49,31 @@ class Halving(Rungs):
 
         :param advise: on layouts, for the case that is to be shipped.
         """
-        ready = self.bench.entries[self.key].ready is not None
-        cases = floats(self.key, self.environment)[1:]
-        cases += first(self.key, self.environment, ready=ready, mixed=self.mixed, policies=self.settings.policies)
-        self.candidates += map(Candidate, cases)
-        self.shares, self.of_what_is_left = _SHARES, _OF_WHAT_IS_LEFT
-        of = next((case for case in cases if case.calibration and not case.mixed), None)
-        if of is not None:
-            self.tried = self._step(_STATIC, "tried", partial(self.measures.tried, of)) or {}
+        first = self.first()
         if self.builds:
-            self._in_waves()
+            self._in_waves(first)
         else:
-            self._up(self.candidates[1:])
+            self._up(first)
         self.fp32.rung = _SESSION
         judged = self._judged_within()
         self._advise(advise, judged)
         if self.builds and judged:
             self._widen(judged)
         return self.candidates
+
+    def first(self) -> list[Candidate]:
+        """List all candidates, and try methods on calibration samples; those that go up first."""
+        ready = self.bench.entries[self.key].ready is not None
+        cases = floats(self.key, self.environment)[1:]
+        cases += in_one_layout(
+            self.key, self.environment, ready=ready, mixed=self.mixed, policies=self.settings.policies
+        )
+        self.candidates += map(Candidate, cases)
+        self.shares, self.of_what_is_left = _SHARES, _OF_WHAT_IS_LEFT
+        of = next((case for case in cases if case.calibration and not case.mixed), None)
+        if of is not None:
+            self.tried = self._step(_STATIC, "tried", partial(self.measures.tried, of)) or {}
+        return self._promising() if self.builds else self.candidates[1:]
 
     def _up(self, left: list[Candidate]) -> None:
         for rung in (self._static, self._few, self._more, self._short):
@@ -74,9 +82,9 @@ class Halving(Rungs):
 
     # -- where engines are built --------------------------------------------------------------------------------
 
-    def _in_waves(self) -> None:
+    def _in_waves(self, wave: list[Candidate]) -> None:
         """The most promising candidates up to their sessions; others only while no INT8 case is within its bounds."""
-        wave, rest = self._promising()
+        rest = sorted((one for one in self.candidates[1:] if one not in wave), key=self._hoped)
         self.shares, self.build_share = dict.fromkeys(RUNGS, 1.0), _BUILDS_OF_FIRST
         self.of_what_is_left = _OF_FIRST
         self._up(wave)
@@ -92,8 +100,8 @@ class Halving(Rungs):
                 wave = rung(wave)
             self._beside_winner(wave)
 
-    def _promising(self) -> tuple[list[Candidate], list[Candidate]]:
-        """Mixed precision, the ranges that came nearest on calibration samples, and FP16; and all others behind them.
+    def _promising(self) -> list[Candidate]:
+        """Mixed precision, the ranges that came nearest on calibration samples, and FP16.
 
         Without ranges of ours (the file brings its own), all of them.
         """
@@ -102,7 +110,7 @@ class Halving(Rungs):
         int8 = [one for one in given if one.case.precision is Precision.INT8]
         mixed = [one for one in int8 if one.case.mixed or one.case.calibration is None]
         order = sorted((one for one in int8 if one not in mixed), key=self._hoped)
-        return [*mixed, *order[:1], *own], order[1:]
+        return [*mixed, *order[:1], *own]
 
     def _hoped(self, one: Candidate) -> tuple[int, float]:
         """Policies in their order, and methods by what they reached on calibration samples, which cost no build."""
