@@ -17,6 +17,7 @@ from harness.best.evidence import RUNGS, Candidate
 from harness.best.found import chosen
 from harness.best.rungs import Rungs, name_of, plain, ratio_of
 from harness.best.steps import Settings
+from harness.errors import HarnessError
 from harness.spec.calibration import Precision
 
 if TYPE_CHECKING:
@@ -43,12 +44,14 @@ class Halving(Rungs):
     """One search on its way."""
 
     layouts: LayoutAdvice | None = None
+    notes: list[str]
 
     def run(self, advise: Callable[[Case], LayoutAdvice]) -> list[Candidate]:
         """Go up the rungs as far as the budget reaches; the candidates, FP32 first.
 
         :param advise: on layouts, for the case that is to be shipped.
         """
+        self.notes = []
         first = self.first()
         if self.builds:
             self._in_waves(first)
@@ -56,9 +59,15 @@ class Halving(Rungs):
             self._up(first)
         self.fp32.rung = _SESSION
         judged = self._judged_within()
-        self._advise(advise, judged)
-        if self.builds and judged:
-            self._widen(judged)
+        try:
+            self._advise(advise, judged)
+            if self.builds and judged:
+                self._widen(judged)
+        except HarnessError as error:  # a launch that was lost, say: what was judged before stands
+            if not judged:
+                raise
+            self.unfinished = self.unfinished or self.stage
+            self.notes.append(f"layouts were not tried to the end: {error}")
         return self.candidates
 
     def first(self) -> list[Candidate]:

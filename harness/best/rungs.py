@@ -182,7 +182,8 @@ class Rungs(Steps):
             if one.test is None:
                 return False
         launch_s = self.budget.took(_SHORT)  # about what one of a session takes, too; a session of one proves nothing
-        share_s = self.of_what_is_left * self.budget.left
+        unanswered = self.builds and not self.answered
+        share_s = self.budget.left if unanswered else self.of_what_is_left * self.budget.left
         budget_s = (share_s / still if share_s > 3 * launch_s * still else share_s) - launch_s
         if budget_s < launch_s:
             self.unfinished = self.unfinished or _SESSION

@@ -123,7 +123,7 @@ def _why(found: Found, model: Model) -> str:
 
 
 def _notes(halving: Halving, looking: Looking) -> list[str]:
-    notes = []
+    notes = [*halving.notes]
     if looking.seen:
         notes.append("calibration took all samples there are: the search looked at the same ones")
     if not halving.mixed and halving.bench.entries[halving.key].ready is None:

@@ -92,6 +92,11 @@ class Steps:
         """Whether the runtime builds engines, for seconds to minutes each; behind profiles, then."""
         return self.environment.runtime != "onnxruntime"
 
+    @property
+    def answered(self) -> bool:
+        """Whether anything was judged."""
+        return any(one.session for one in self.candidates)
+
     def _each(self, rung: str, left: Sequence[Candidate], look: Callable[[Candidate], str]) -> list[Candidate]:
         """Look at one after the other; those that were looked at and not rejected.
 
@@ -130,10 +135,9 @@ class Steps:
             for one in left:
                 self._passed_over(rung, one)
             return []
-        answered = any(one.session for one in self.candidates)
         there: list[Candidate] = []
         for one in left:
-            share = self.build_share if there or answered else 1.0
+            share = self.build_share if there or self.answered else 1.0
             if self._looked(rung, one, partial(self._build, rung, one.case, share)):
                 there.append(one)
         return there

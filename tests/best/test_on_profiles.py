@@ -13,6 +13,7 @@ from harness.best.layout_advice import traffic_of
 from harness.best.search import Asked, search
 from harness.best.shown import commands, layouts_lines
 from harness.corpus.own import own_entry
+from harness.errors import HostLost
 from harness.results.store import Store
 from harness.spec.calibration import Method, Policy
 from harness.spec.matrix import Matrix
@@ -144,6 +145,27 @@ def test_a_budget_of_two_builds_judges_int8(bench, tmp_path, monkeypatch):
     assert judged.case.precision == "int8"
     assert found.layouts is None or judged.session
     assert found.unfinished
+
+
+def test_what_builds_leave_is_enough_for_a_session(bench, tmp_path, monkeypatch):
+    """Three builds and short runs take 60 s of 90; two launches of a session fit into what is left."""
+    clock = Clock(monkeypatch, build_s=15.0, short_s=14.0)
+    found = search(bench, asked(clock, tmp_path, 90.0))
+    assert [one for one in found.candidates if one.session and one.test]
+    assert clock.at <= 90.0
+
+
+def test_an_answer_outlives_a_launch_that_is_lost_over_layouts(bench, tmp_path, monkeypatch):
+    def lost(*_):
+        raise HostLost("short runs were lost", where="there")
+
+    clock = Clock(monkeypatch, build_s=1.0)
+    monkeypatch.setattr(timing, "over_lengths", lost)
+    found = search(bench, asked(clock, tmp_path, 300.0))
+    assert found.ship is not None
+    assert found.ship.session is not None
+    assert found.unfinished == "layouts"
+    assert any("short runs were lost" in note for note in found.notes)
 
 
 def test_a_build_ends_with_the_budget(bench, tmp_path, monkeypatch):
