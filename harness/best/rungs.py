@@ -151,6 +151,9 @@ class Rungs(Steps):
 
     def _timed_together(self, group: Sequence[Candidate], cases: Sequence[Case]) -> dict[str, Speed]:
         found = self._step(_SHORT, _SHORT, partial(self.measures.short, cases))
+        self.launch_s = self.budget.took(_SHORT)
+        if self.builds:  # most of a launch is each arm's start: a session has two of them
+            self.launch_s *= max(0.5, 2 / (1 + len(cases)))
         for one in group:
             if found is None:
                 self._passed_over(_SHORT, one)
@@ -181,11 +184,11 @@ class Rungs(Steps):
             one.test = self._step(_SESSION, "test", lambda: self.measures.test(one.case))
             if one.test is None:
                 return False
-        launch_s = self.budget.took(_SHORT)  # about what one of a session takes, too; a session of one proves nothing
+        launch_s = self.launch_s  # about what one of a session takes, too; a session of one proves nothing
         unanswered = self.builds and not self.answered
         share_s = self.budget.left if unanswered else self.of_what_is_left * self.budget.left
         budget_s = (share_s / still if share_s > 3 * launch_s * still else share_s) - launch_s
-        if budget_s < launch_s:
+        if budget_s < (0.0 if unanswered else launch_s):  # without any answer, one launch is better than none
             self.unfinished = self.unfinished or _SESSION
             return False
         asked = self.goal.speedups()

@@ -85,7 +85,7 @@ class Steps:
         self._engines: set[Case] = set()
         self._made: dict[tuple[str, ...], str] = {}
         self.unfinished = ""
-        self.session_s = 0.0
+        self.session_s = self.launch_s = 0.0
 
     @property
     def builds(self) -> bool:

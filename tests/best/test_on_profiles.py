@@ -148,8 +148,8 @@ def test_a_budget_of_two_builds_judges_int8(bench, tmp_path, monkeypatch):
 
 
 def test_what_builds_leave_is_enough_for_a_session(bench, tmp_path, monkeypatch):
-    """Three builds and short runs take 60 s of 90; two launches of a session fit into what is left."""
-    clock = Clock(monkeypatch, build_s=15.0, short_s=14.0)
+    """Three builds and short runs take 65 s of 90: no two launches fit into what is left, one does."""
+    clock = Clock(monkeypatch, build_s=15.0, short_s=20.0, session_s=1.0)
     found = search(bench, asked(clock, tmp_path, 90.0))
     assert [one for one in found.candidates if one.session and one.test]
     assert clock.at <= 90.0
