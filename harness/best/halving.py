@@ -60,6 +60,8 @@ class Halving(Rungs):
         self.fp32.rung = _SESSION
         judged = self._judged_within()
         try:
+            if self.builds and self.passed_over:  # a finalist: what is left is for its session, when it goes on
+                return self.candidates
             self._advise(advise, judged)
             if self.builds and judged:
                 self._widen(judged)

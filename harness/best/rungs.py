@@ -173,6 +173,7 @@ class Rungs(Steps):
                 there.append(one)
             else:
                 self._passed_over(_SESSION, one)
+                self.passed_over += 1
         return there
 
     def _judged(self, one: Candidate, still: int) -> bool:
@@ -188,6 +189,8 @@ class Rungs(Steps):
         unanswered = self.builds and not self.answered
         share_s = self.budget.left if unanswered else self.of_what_is_left * self.budget.left
         budget_s = (share_s / still if share_s > 3 * launch_s * still else share_s) - launch_s
+        if self.builds and budget_s < launch_s:  # finalists come before layouts
+            budget_s = self.budget.left - launch_s
         if budget_s < (0.0 if unanswered else launch_s):  # without any answer, one launch is better than none
             self.unfinished = self.unfinished or _SESSION
             return False

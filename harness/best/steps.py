@@ -53,7 +53,7 @@ class Steps:
 
     ``shares``: rung -> how much of the budget may be spent when its steps end; ``build_share``: when a build ends.
     ``of_what_is_left``: the share of what is left of the budget that sessions may take. ``stage``: named where the
-    budget ends, in place of the rung.
+    budget ends, in place of the rung. ``passed_over``: finalists that the budget had no session for.
     """
 
     shares: Mapping[str, float]
@@ -86,6 +86,7 @@ class Steps:
         self._made: dict[tuple[str, ...], str] = {}
         self.unfinished = ""
         self.session_s = self.launch_s = 0.0
+        self.passed_over = 0
 
     @property
     def builds(self) -> bool:
