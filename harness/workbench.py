@@ -76,6 +76,7 @@ class Workbench(CaseFiles):
         self.run, self.command, self.turns = run, command, turns or Turns()
         self.latency = latency or LatencyConfig()
         self.first_build = 0
+        self._build_deadline_s: float | None = None
         self.records: list[dict[str, Any]] = []
         self._recorded: list[tuple[str, Case]] = []
         self._repeated: dict[tuple[str, Case], dict[str, Any]] = {}
@@ -128,9 +129,18 @@ class Workbench(CaseFiles):
         asked = [{**self.build_options(case, index, len(files)), **again} for index in range(len(files))]
         with _told_of(case):
             return [
-                self.workers.build(environment, path, options, files=paths)
+                self.workers.build(environment, path, options, files=paths, deadline_s=self._build_deadline_s)
                 for path, options, paths in zip(files, asked, beside, strict=True)
             ]
+
+    @contextmanager
+    def builds_within(self, seconds: float) -> Iterator[None]:
+        """Within, a build that outlasts so many seconds is stopped, and its worker with it (:class:`WorkerHung`)."""
+        before, self._build_deadline_s = self._build_deadline_s, seconds
+        try:
+            yield
+        finally:
+            self._build_deadline_s = before
 
     def rebuilt(self, case: Case) -> list[list[tuple[dict[str, Any], Path]]]:
         """Every further build of the case that the matrix asks for, where the runtime can tell builds apart."""

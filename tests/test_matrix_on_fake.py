@@ -92,7 +92,7 @@ class InProcess:
     def describe(self):
         return self.runtime.describe()
 
-    def build(self, environment, source, options, *, files=None):
+    def build(self, environment, source, options, *, files=None, deadline_s=None):  # noqa: ARG002
         assert environment == self.environment
         given = {**options, "files": {role: str(path) for role, path in (files or {}).items()}}
         key = json.dumps([str(source), given], sort_keys=True)

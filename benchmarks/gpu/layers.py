@@ -9,6 +9,10 @@ Q/DQ), feeds at the lengths, probes of the roofline, and ``jobs.json``. ``--meth
 mix`` found, where there was a search. The second builds an engine of each, and appends a JSON line for each length:
 what the inspector says at those shapes, what the profiler times, a whole run's time. What fails, ends the process or
 outlasts the deadline is a line that says so. A second ``run`` leaves out what its file has already.
+
+For a model that builds slowly: ``prepare --narrow --level 0`` makes one profile from the shortest to the longest length
+that is asked for, and ``run --at-once 4 --engines FOLDER`` builds four at a time to that folder before any is timed;
+times are then taken one after the other, alone. An engine that is in the folder is not built again.
 """
 
 from __future__ import annotations
@@ -47,6 +51,7 @@ def main() -> None:
     first.add_argument("--routes", default="", help="of INT8: cache, qdq; the version's usual ones without")
     first.add_argument("--level", type=int, default=2, help="builder_optimization_level, from 8.6 on")
     first.add_argument("--tactics", default=",".join(TACTICS), help="tactic sources")
+    first.add_argument("--narrow", action="store_true", help="one profile over the lengths alone, opt the longest")
     first.add_argument("--no-probes", action="store_true", help="of the roofline: another folder has them")
     first.set_defaults(step=prepare)
     second = steps.add_parser("run")
@@ -56,6 +61,9 @@ def main() -> None:
     second.add_argument("--repeats", type=int, default=30)
     second.add_argument("--budget", type=float, default=1e9, help="seconds after which no job is begun")
     second.add_argument("--deadline", type=float, default=600, help="seconds that a case may take")
+    second.add_argument("--at-once", type=int, default=1, help="builds at a time, before anything is timed")
+    second.add_argument("--engines", type=Path, help="where they are kept; a folder that is removed without")
+    second.add_argument("--phase", choices=("build", "time"), help="one of them alone; time: what is built")
     second.set_defaults(step=run)
     options = parser.parse_args()
     options.step(options)
@@ -104,7 +112,7 @@ def cases_of(bench: Any, model: str, environment: Any, options: argparse.Namespa
     from harness.spec.routes import calibrates, default_routes
 
     fp32 = Case(model, environment.name, Precision.FP32, None, "single", Route.QDQ)
-    found = [fp32, replace(fp32, precision=Precision.FP16)]
+    found = [fp32]  # what is asked of first is built first
     routes = [Route(word) for word in options.routes.split(",") if word]
     routes = routes or list(default_routes(environment.runtime, environment.version))
     for word in options.methods.split(","):
@@ -117,7 +125,7 @@ def cases_of(bench: Any, model: str, environment: Any, options: argparse.Namespa
             for route in routes
             if calibrates(route, calibration)
         ]
-    return found
+    return [*found, replace(fp32, precision=Precision.FP16)]
 
 
 def job(bench: Any, case: Any, inputs: list[Any], options: argparse.Namespace) -> dict[str, Any]:
@@ -127,8 +135,17 @@ def job(bench: Any, case: Any, inputs: list[Any], options: argparse.Namespace) -
     build = {**bench.build_options(case, 0, 1), "tactic_sources": options.tactics.split(","), "timing_cache": True}
     if tuple(int(word) for word in options.version.split(".")[:2]) >= (8, 6):
         build["optimization_level"] = options.level
+    said = {"level": build.get("optimization_level")}
+    if options.narrow:
+        from harness.modelfile import profiles_for
+        from harness.spec.shapes import Profile
+
+        asked = sorted(given.length for given in inputs)
+        one_for_all = Profile(asked[0], asked[-1], asked[-1])
+        build["profiles"] = profiles_for(bench.model(case.model), bench.facts(case.model), (one_for_all,))
+        said["profile"] = str(one_for_all)
     lengths = []
-    for given in inputs:
+    for given in sorted(inputs, key=lambda given: -given.length) if options.narrow else inputs:
         shapes = {name: list(value.shape) for name, value in given.feeds.items()}
         types = {name: str(value.dtype) for name, value in given.feeds.items()}
         one: dict[str, Any] = {"length": given.length, "shapes": shapes, "dtypes": types}
@@ -140,6 +157,7 @@ def job(bench: Any, case: Any, inputs: list[Any], options: argparse.Namespace) -
     return {
         "case": case.id, "runtime": environment.runtime, "version": environment.version,
         "onnx": copied(source, options.jobs), "files": files, "build": build, "lengths": lengths,
+        "said": said,
     }  # fmt: skip
 
 
@@ -156,16 +174,99 @@ def run(options: argparse.Namespace) -> None:
     """Each case in a process that goes on to the next one; where it ends or hangs, another goes on behind that case."""
     jobs = json.loads((options.jobs / "jobs.json").read_text("utf-8"))
     left = [one for one in jobs if one["case"].startswith(options.only) and one["case"] not in finished(options.out)]
-    until = time.monotonic() + options.budget
     with tempfile.TemporaryDirectory() as cache:
-        while left:
-            stopped, why = watched(left, options, Path(cache), until)
-            if not stopped:
+        options.engines = options.engines or Path(cache)
+        options.engines.mkdir(parents=True, exist_ok=True)
+        if options.phase == "build" or (options.at_once > 1 and not options.phase):
+            left = built_at_once(left, options)
+        if options.phase == "time":
+            left = [one for one in left if kept(one, options)[0].exists()]
+        until = time.monotonic() + options.budget
+        while left and options.phase != "build":
+            case, why = watched(left, options, until)
+            if not case:
                 sys.exit(why or None)  # before the first case: no TensorRT, say
-            at = [one["case"] for one in left].index(stopped)
-            said = {name: left[at][name] for name in ("case", "runtime", "version")}
-            append(options.out, {**said, "failed": why})
+            at = [one["case"] for one in left].index(case)
+            append(options.out, {**about(left[at]), "failed": why})
             left = left[at + 1 :]
+
+
+def about(one: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: one[name] for name in ("case", "runtime", "version")}, **one.get("said", {})}
+
+
+def built_at_once(left: list[dict[str, Any]], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Build each in a process of its own, several at a time; those whose engines are there. Others are lines."""
+    waiting, running = [one for one in left if not kept(one, options)[0].exists()], {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < max(1, options.at_once):
+                one = waiting.pop(0)
+                child = os.fork()
+                if not child:
+                    try:
+                        build_alone(one, options)
+                        os._exit(0)
+                    finally:
+                        traceback.print_exc()
+                        os._exit(1)
+                running[child] = one, time.monotonic()
+            time.sleep(0.05)
+            for child, (one, began) in list(running.items()):
+                ended, status = os.waitpid(child, os.WNOHANG)
+                why = f"the process ended by itself: status {status}" if ended and status else ""
+                if not ended and time.monotonic() - began > options.deadline:
+                    why = f"no end within {options.deadline:g} s"
+                    stopped(child)
+                if ended or why:
+                    del running[child]
+                if why:
+                    append(options.out, {**about(one), "failed": why})
+    finally:
+        for child in running:
+            stopped(child)
+    return [one for one in left if kept(one, options)[0].exists()]
+
+
+def stopped(child: int) -> None:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def kept(one: dict[str, Any], options: argparse.Namespace) -> tuple[Path, Path]:
+    """Where an engine is, and what its build said."""
+    return options.engines / f"{one['case']}.engine", options.engines / f"{one['case']}.json"
+
+
+def build_alone(one: dict[str, Any], options: argparse.Namespace) -> None:
+    """A failure is a line of its own, and leaves no engine."""
+    sys.path.insert(0, str(ROOT / "harness"))
+    from runtimes.serve import make_runtime
+
+    runtime = make_runtime(one["runtime"])
+    runtime.cache = str(options.out.absolute().parent)
+    try:
+        build(runtime, one, options)
+        print(f"{one['case']} built", flush=True)
+    except Exception as error:  # noqa: BLE001 - the other cases go on, and the file says it
+        append(options.out, {**about(one), "failed": words(error)})
+
+
+def build(runtime: Any, one: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """What the build says, of an engine that is in the folder when this returns: whole, or not at all."""
+    engine, notes = kept(one, options)
+    if engine.exists():
+        return dict(json.loads(notes.read_text("utf-8")))
+    files = {role: str(options.jobs / name) for role, name in one["files"].items()}
+    scratch = engine.with_suffix(f".{os.getpid()}")
+    facts = runtime.build(str(options.jobs / one["onnx"]), str(scratch), {**one["build"], "files": files})
+    notes.write_text(json.dumps({"seconds": facts["seconds"], "log": facts["log"][-10:]}), "utf-8")
+    scratch.replace(engine)
+    return dict(facts)
+
+
+def words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error} {getattr(error, 'detail', '')}"[:2000]
 
 
 def finished(out: Path) -> set[str]:
@@ -180,14 +281,14 @@ def append(out: Path, line: dict[str, Any]) -> None:
     print(f"{line['case']} {line.get('length', '')} {line.get('whole_us', line.get('failed', ''))}", flush=True)
 
 
-def watched(left: list[dict[str, Any]], options: argparse.Namespace, cache: Path, until: float) -> tuple[str, str]:
+def watched(left: list[dict[str, Any]], options: argparse.Namespace, until: float) -> tuple[str, str]:
     """Run in a child; the case that it did not end, and why. A native build can only be stopped with its process."""
     there, here = os.pipe()
     child = os.fork()  # TensorRT is imported in the child alone
     if not child:
         os.close(there)
         try:
-            work(left, options, cache, until, here)
+            work(left, options, until, here)
             os._exit(0)
         finally:  # never the parent's way out of here
             traceback.print_exc()
@@ -208,7 +309,7 @@ def watched(left: list[dict[str, Any]], options: argparse.Namespace, cache: Path
     return (current, why or f"the process ended by itself: status {status}") if status else ("", "")
 
 
-def work(left: list[dict[str, Any]], options: argparse.Namespace, cache: Path, until: float, told: int) -> None:
+def work(left: list[dict[str, Any]], options: argparse.Namespace, until: float, told: int) -> None:
     sys.path.insert(0, str(ROOT / "harness"))  # the runtimes alone: they want numpy, TensorRT and pycuda
     from runtimes.serve import make_runtime
 
@@ -220,25 +321,24 @@ def work(left: list[dict[str, Any]], options: argparse.Namespace, cache: Path, u
         os.write(told, f"{one['case']}\n".encode())
         runtime = runtimes.setdefault(one["runtime"], make_runtime(one["runtime"]))
         runtime.cache = str(options.out.absolute().parent)  # timings are kept for the next run
-        for line in lines(runtime, one, options, cache):
+        for line in lines(runtime, one, options):
             append(options.out, line)
 
 
-def lines(runtime: Any, one: dict[str, Any], options: argparse.Namespace, cache: Path) -> Any:
+def lines(runtime: Any, one: dict[str, Any], options: argparse.Namespace) -> Any:
     """A line a length; a failure is one too, and ends its case."""
-    said = {name: one[name] for name in ("case", "runtime", "version")}
-    target = cache / "engine"
+    said = about(one)
+    target = kept(one, options)[0]
     engine = None
     try:
-        files = {role: str(options.jobs / name) for role, name in one["files"].items()}
-        facts = runtime.build(str(options.jobs / one["onnx"]), str(target), {**one["build"], "files": files})
+        facts = build(runtime, one, options)
         engine = runtime.load(str(target), {})
         said |= {"size_bytes": target.stat().st_size, "build_s": facts["seconds"], "log": facts["log"][-10:]}
         said["device"] = runtime.describe()["device"]
         for given in one["lengths"]:
             yield {**said, "length": given["length"], "shapes": given["shapes"], **told(engine, given, options)}
     except Exception as error:  # noqa: BLE001 - whatever it is, the other cases go on, and the file says it
-        yield {**said, "failed": f"{type(error).__name__}: {error} {getattr(error, 'detail', '')}"[:2000]}
+        yield {**said, "failed": words(error)}
     finally:
         if engine is not None:
             engine.close()

@@ -1,339 +1,187 @@
 """Successive halving: many candidates looked at cheaply, few at length (Jamieson and Talwalkar, AISTATS 2016).
 
-Rungs of growing cost: what can be told without running; accuracy on few samples, then on more; speed by short runs of
-all that are left, interleaved; a session of each finalist against FP32, and its accuracy on the test corpus, which
-nothing before has looked at.
+Where cases run as they are made (ONNX Runtime), all of them go up the rungs together. Where each is built for seconds
+to minutes, the most promising ones go up first, alone, in one layout: there is an answer before anything else is paid
+for. Then come other ranges, where those were not right enough; then layouts and routes of what was judged.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from harness.best import static
-from harness.best.candidates import POLICIES, first, floats, widened
+from harness.best.candidates import first as in_one_layout
+from harness.best.candidates import floats, widened
 from harness.best.evidence import RUNGS, Candidate
-from harness.best.journal import Over
-from harness.best.looking import some
-from harness.best.measures import Measures
-from harness.errors import HarnessError, HostLost
-from harness.measure.session import TRAFFIC
-from harness.mixed.plan import find as find_plan
+from harness.best.found import chosen
+from harness.best.rungs import Rungs, name_of, plain, ratio_of
+from harness.best.steps import Settings
+from harness.errors import HarnessError
 from harness.spec.calibration import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from harness.best.goal import Goal
-    from harness.best.journal import Budget, Journal
     from harness.best.layouts import LayoutAdvice
-    from harness.best.looking import Looking
-    from harness.spec.calibration import Policy
     from harness.spec.case import Case
-    from harness.workbench import Workbench
 
-T = TypeVar("T")
+__all__ = ["Halving", "Settings"]
 
-__all__ = ["FEW", "Halving", "Settings"]
-
-FEW = 3
-"""Samples a bucket on the first rung that runs any."""
-
-_ETA = 3
-_HOPELESS = 2.0
-"""On few samples a case goes where it misses the bounds of a bucket by more than twice what they allow: 9.5 dB."""
-_SLOWER = 0.9
-"""By short runs a case goes where it misses the goal by a tenth."""
-_ALIKE = 0.03
-"""Short runs do not tell speeds apart that are nearer than this."""
-_TOGETHER = 6
-"""So many candidates are in a launch of short runs; each has a process, and FP32 is in all of them."""
-_OF_WHAT_IS_LEFT = 0.85
 _STATIC, _FEW, _MORE, _SHORT, _SESSION = RUNGS
-_SHARE = {_STATIC: 0.35, _FEW: 0.5, _MORE: 0.65, _SHORT: 0.8, _SESSION: 1.0}
-"""How much of the budget may be spent when a rung's steps end."""
+_SHARES = {_STATIC: 0.35, _FEW: 0.5, _MORE: 0.65, _SHORT: 0.8, _SESSION: 1.0}
+"""How much of the budget may be spent when a rung's steps end, where all candidates go up together."""
+_BUILDS_OF_FIRST, _OTHERS = 0.5, 0.6
+"""Where engines are built: when builds of the first candidates end, and all that is done with others. What is built
+comes to its answer, whatever that leaves to others."""
+_OF_WHAT_IS_LEFT = 0.85
+_OF_FIRST = 0.6
+_WAVE = 3
+"""So many candidates are built before one of them is judged: what is in float, the best ranges, mixed precision."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a search may do.
+class Halving(Rungs):
+    """One search on its way."""
 
-    :param kept: how many are timed by short runs; :param finalists: how many have a session.
-    :param policies: under which ranges are found.
-    :param layouts: that survivors are tried in, where the runtime has profiles.
-    """
-
-    kept: int = 4
-    finalists: int = 2
-    policies: tuple[Policy, ...] = POLICIES
-    layouts: tuple[str, ...] = ("single", "buckets3")
-
-
-class Halving:
-    """One search on its way.
-
-    :param told: hears of each rung: its name, and how many candidates it begins with.
-    """
-
-    def __init__(
-        self,
-        bench: Workbench,
-        looking: Looking,
-        goal: Goal,
-        budget: Budget,
-        journal: Journal,
-        settings: Settings,
-        told: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self.bench, self.looking, self.goal = bench, looking, goal
-        self.budget, self.settings, self.told = budget, settings, told
-        self.key = looking.key
-        self.model = bench.model(self.key)
-        (self.environment,) = bench.environments.values()
-        self.fp32 = Candidate(floats(self.key, self.environment)[0])
-        plan = find_plan(bench.prepared(self.key), bench.dialect(self.fp32.case))
-        self.mixed = plan is not None
-        self.measures = Measures(bench, looking, journal, "" if plan is None else str(plan.as_data()))
-        self.candidates: list[Candidate] = [self.fp32]
-        self.layouts: LayoutAdvice | None = None
-        self.unfinished = ""
+    layouts: LayoutAdvice | None = None
+    notes: list[str]
 
     def run(self, advise: Callable[[Case], LayoutAdvice]) -> list[Candidate]:
         """Go up the rungs as far as the budget reaches; the candidates, FP32 first.
 
-        :param advise: on layouts, for the first case that is left when layouts come in.
+        :param advise: on layouts, for the case that is to be shipped.
         """
-        ready = self.bench.entries[self.key].ready is not None
-        cases = floats(self.key, self.environment)[1:]
-        cases += first(self.key, self.environment, ready=ready, mixed=self.mixed, policies=self.settings.policies)
-        self.candidates += map(Candidate, cases)
-        left = self.candidates[1:]
-        for rung in (self._static, self._few, self._more):
-            left = rung(left)
-        int8 = [one for one in left if one.case.precision is Precision.INT8 and one.case.layout == "single"]
-        best = min(int8, key=self._rank).case if int8 else self.fp32.case
-        self.layouts = self._step(_SHORT, "layouts", lambda: advise(best))
-        left = self._short(self._widened(left))
-        self._session(left)
+        self.notes = []
+        first = self.first()
+        if self.builds:
+            self._in_waves(first)
+        else:
+            self._up(first)
         self.fp32.rung = _SESSION
+        judged = self._judged_within()
+        try:
+            if self.builds and self.passed_over:  # a finalist: what is left is for its session, when it goes on
+                return self.candidates
+            self._advise(advise, judged)
+            if self.builds and judged:
+                self._widen(judged)
+        except HarnessError as error:  # a launch that was lost, say: what was judged before stands
+            if not judged:
+                raise
+            self.unfinished = self.unfinished or self.stage
+            self.notes.append(f"layouts were not tried to the end: {error}")
         return self.candidates
 
-    # -- rungs --------------------------------------------------------------------------------------------------
-
-    def _static(self, left: list[Candidate]) -> list[Candidate]:
-        self.told(f"{_STATIC}: {len(left)} candidates")
-        plain = next((one.case for one in left if one.case.calibration and not one.case.mixed), None)
-        tried = self._step(_STATIC, "tried", lambda: self.measures.tried(plain)) if plain else None
-        made: dict[tuple[str, ...], str] = {}
-
-        def look(one: Candidate) -> str:
-            if why := static.unfit(self.bench, one.case) or static.behind(one.case, tried or {}):
-                return why
-            wrong, files = self.measures.made(one.case)
-            if wrong:
-                return wrong
-            if files in made:
-                return f"the same files as {made[files]}"
-            made[files] = _name(one.case)
-            return ""
-
-        return self._each(_STATIC, left, look)
-
-    def _few(self, left: list[Candidate]) -> list[Candidate]:
-        return self._accuracy(_FEW, left, some(self.looking, FEW), max(self.settings.kept, -(-len(left) // _ETA)))
-
-    def _more(self, left: list[Candidate]) -> list[Candidate]:
-        whole = tuple(range(len(self.looking.corpus)))
-        return self._accuracy(_MORE, left, whole, self.settings.kept)
-
-    def _accuracy(self, rung: str, left: list[Candidate], indices: Sequence[int], keep: int) -> list[Candidate]:
-        """Run the samples; what is beyond its bounds goes, then all but the ``keep`` most accurate ones.
-
-        What computes less in INT8 is not ranked against what computes all of it: it is slower for its accuracy.
-        """
-        self.told(f"{rung}: {len(left)} candidates on {len(indices)} samples")
-
-        def look(one: Candidate) -> str:
-            one.search, int8 = self.measures.accuracy(one.case, indices)
-            if int8 == 0:
-                return "no operator runs in INT8"
-            return ""
-
-        there = self._each(rung, left, look)
-        there = self._within(rung, there)
-        plain = [one for one in there if _plain(one.case)]
-        order = sorted(plain, key=self._rank)
-        for place, one in enumerate(order[keep:], keep + 1):
-            best = order[0].search
-            shown = f", the first {best.sqnr_db():.1f}" if best else ""
-            db = one.search.sqnr_db() if one.search else math.nan
-            one.reject(rung, f"place {place} of {len(order)} by accuracy: {db:.1f} dB{shown}")
-        return [one for one in there if not one.rejected]
-
-    def _within(self, rung: str, there: list[Candidate]) -> list[Candidate]:
-        """Those within their bounds, on few samples those not far beyond them; the two nearest where none is, so that
-        it can be said how near.
-        """
-        limit, said = (_HOPELESS, "far beyond its bounds: ") if rung == _FEW else (0.0, "")
-        out = [one for one in there if self._misses(one, limit)]
-        spared = sorted(out, key=self._rank)[:2] if len(out) == len(there) else []
-        for one in out:
-            if one not in spared and one.search:
-                one.reject(rung, said + one.search.reasons(self.model)[0])
-        return [one for one in there if not one.rejected]
-
-    def _misses(self, one: Candidate, limit: float) -> bool:
-        if one.search is None or not one.search.reasons(self.model):
-            return False
-        return not limit or max(one.search.shortfalls(self.model).values()) > limit
-
-    def _rank(self, one: Candidate) -> tuple[float, float]:
-        if one.search is None:
-            return math.inf, 0.0
-        return one.search.shortfall(self.model), -one.search.sqnr_db()
-
-    def _widened(self, left: list[Candidate]) -> list[Candidate]:
-        """Survivors in every layout, the advised one among them, and by every route: what these change is the time."""
-        found, layouts = list(left), [*self.settings.layouts]
-        if self.layouts is not None and self.layouts.advice is not None:
-            layouts += [self.layouts.advice.best.text, self.layouts.advice.apart.text]
-        plain = sorted((one for one in left if _plain(one.case)), key=self._rank)
-        for one in [*(one for one in left if not _plain(one.case)), *plain[: self.settings.finalists]]:
-            for case in widened(one.case, self.environment, tuple(dict.fromkeys(layouts)))[1:]:
-                further = Candidate(case, _MORE, search=one.search)
-                further.notes.append(f"accuracy of {_name(one.case)}")
-                self.candidates.append(further)
-                found.append(further)
-        return found
-
-    def _short(self, left: list[Candidate]) -> list[Candidate]:
-        self.told(f"{_SHORT}: {len(left)} candidates")
-        left = self._each(_SHORT, left, lambda one: self._built(one.case))
-        for group in (left[start : start + _TOGETHER] for start in range(0, len(left), _TOGETHER)):
-            cases = [one.case for one in group]
-            found = self._step(_SHORT, _SHORT, partial(self.measures.short, cases))
-            for one in group:
-                if found is None:
-                    one.rejected = f"not looked at on rung {_SHORT!r}: the budget"
-                else:
-                    one.short = found[one.case.id]
-        left = [one for one in left if not one.rejected]
-        there = [one for one in left if self._short_of(one)[0] <= 1 / _SLOWER]
-        spared = [] if there else self._fastest_first(left)[:1]  # so that it can be said how near
-        for one in left:
-            if one not in there and one not in spared:
-                one.reject(_SHORT, self._short_of(one)[1])
-        order = self._fastest_first(there) or spared
-        for one in order[self.settings.finalists :]:
-            ours, theirs = _ratio(one), _ratio(order[0])
-            alike = f"no faster than {_name(order[0].case)} ({ours:.2f}x, {theirs:.2f}x), and less accurate"
-            slower = f"{ours:.2f}x by short runs, {_name(order[0].case)} {theirs:.2f}x"
-            one.reject(_SHORT, alike if ours >= theirs * (1 - _ALIKE) else slower)
-        return order[: self.settings.finalists]
-
-    def _session(self, left: list[Candidate]) -> list[Candidate]:
-        if not left and self.goal.latencies() and not self.unfinished:
-            left = [self.fp32]
-        if left:
-            self.told(f"{_SESSION}: {', '.join(_name(one.case) for one in left)}")
-        there = []
-        for index, one in enumerate(left):
-            if self._judged(one, len(left) - index):
-                one.rung = _SESSION
-                there.append(one)
-            else:
-                one.rejected = f"not looked at on rung {_SESSION!r}: the budget"
-        return there
-
-    def _judged(self, one: Candidate, still: int) -> bool:
-        """A session and the test corpus; False where the budget ends before.
-
-        :param still: how many are to be judged, this one among them.
-        """
-        if one is not self.fp32:
-            one.test = self._step(_SESSION, "test", lambda: self.measures.test(one.case))
-            if one.test is None:
-                return False
-        launch_s = self.budget.took(_SHORT)  # about what one of a session takes, too; a session of one proves nothing
-        share_s = _OF_WHAT_IS_LEFT * self.budget.left
-        budget_s = (share_s / still if share_s > 3 * launch_s * still else share_s) - launch_s
-        if budget_s < launch_s:
-            self.unfinished = self.unfinished or _SESSION
-            return False
-        asked = self.goal.speedups()
-        found = self._step(
-            _SESSION, f"{_SESSION} {one.case.id}", lambda: self.measures.session(one.case, asked, budget_s)
+    def first(self) -> list[Candidate]:
+        """List all candidates, and try methods on calibration samples; those that go up first."""
+        ready = self.bench.entries[self.key].ready is not None
+        cases = floats(self.key, self.environment)[1:]
+        cases += in_one_layout(
+            self.key, self.environment, ready=ready, mixed=self.mixed, policies=self.settings.policies
         )
-        if found is None:
-            return False
-        one.session, baseline = found
-        if one is not self.fp32 and self.fp32.session is None:
-            self.fp32.session = baseline
-        return True
+        self.candidates += map(Candidate, cases)
+        self.shares, self.of_what_is_left = _SHARES, _OF_WHAT_IS_LEFT
+        of = next((case for case in cases if case.calibration and not case.mixed), None)
+        if of is not None:
+            self.tried = self._step(_STATIC, "tried", partial(self.measures.tried, of)) or {}
+        return self._promising() if self.builds else self.candidates[1:]
 
-    def _built(self, case: Case) -> str:
-        self.bench.side(case)
+    def _up(self, left: list[Candidate]) -> None:
+        for rung in (self._static, self._few, self._more, self._short):
+            left = rung(left)
+        self._session(left)
+
+    # -- where engines are built --------------------------------------------------------------------------------
+
+    def _in_waves(self, wave: list[Candidate]) -> None:
+        """The most promising candidates up to their sessions; others only while no INT8 case is within its bounds."""
+        rest = sorted((one for one in self.candidates[1:] if one not in wave), key=self._hoped)
+        self.shares, self.build_share = dict.fromkeys(RUNGS, 1.0), _BUILDS_OF_FIRST
+        self.of_what_is_left = _OF_FIRST
+        self._up(wave)
+        self.fp32.rung = _SESSION
+        self.shares, self.build_share = dict.fromkeys(RUNGS, _OTHERS), _OTHERS
+        while rest:
+            if enough := self._right_enough():
+                for one in rest:
+                    one.reject(_STATIC, f"other ranges change how right a case is, not its speed; right is {enough}")
+                return
+            wave, rest = rest[:_WAVE], rest[_WAVE:]
+            for rung in (self._static, self._few, self._more):
+                wave = rung(wave)
+            self._beside_winner(wave)
+
+    def _promising(self) -> list[Candidate]:
+        """Mixed precision, the ranges that came nearest on calibration samples, and FP16.
+
+        Without ranges of ours (the file brings its own), all of them.
+        """
+        given = self.candidates[1:]
+        own = [one for one in given if one.case.precision is not Precision.INT8]
+        int8 = [one for one in given if one.case.precision is Precision.INT8]
+        mixed = [one for one in int8 if one.case.mixed or one.case.calibration is None]
+        order = sorted((one for one in int8 if one not in mixed), key=self._hoped)
+        return [*mixed, *order[:1], *own]
+
+    def _hoped(self, one: Candidate) -> tuple[int, float]:
+        """Policies in their order, and methods by what they reached on calibration samples, which cost no build."""
+        calibration = one.case.calibration
+        if calibration is None:
+            return 0, 0.0
+        reached = self.tried.get(str(calibration.method), math.nan)
+        return self.settings.policies.index(calibration.policy), math.inf if math.isnan(reached) else -reached
+
+    def _right_enough(self) -> str:
+        """An INT8 case that is within its bounds as far as is known, and was timed; empty where there is none."""
+        for one in self.candidates:
+            seen = [known for known in (one.search, one.test) if known is not None]
+            if plain(one.case) and one.short and seen and not any(known.reasons(self.model) for known in seen):
+                return name_of(one.case)
         return ""
 
-    # -- how they go on -----------------------------------------------------------------------------------------
+    def _beside_winner(self, left: list[Candidate]) -> None:
+        """Judge those that are faster than what would be shipped now; all finalists where that would be FP32."""
+        ship, _ = chosen(self.candidates, self.goal, self.model)
+        if ship is None or ship is self.fp32 or (ship.test and ship.test.reasons(self.model)):
+            self._session(self._short(left) if left else [])
+        else:
+            self._session(self._faster(left, ship))
 
-    def _each(self, rung: str, left: Sequence[Candidate], look: Callable[[Candidate], str]) -> list[Candidate]:
-        """Look at one after the other; those that were looked at and not rejected."""
-        there = []
-        for one in left:
-            try:
-                why = self._step(rung, rung, partial(look, one))
-            except HostLost:
-                raise
-            except HarnessError as error:
-                why = f"{type(error).__name__}: {error.what}"
-            if why is None:
-                one.rejected = f"not looked at on rung {rung!r}: the budget"
-            elif why:
-                one.reject(rung, why)
-            else:
-                one.rung = rung
-                there.append(one)
-        return there
+    # -- layouts and routes -------------------------------------------------------------------------------------
 
-    def _step(self, rung: str, kind: str, work: Callable[[], T]) -> T | None:
-        """What a step gives; None where the budget does not reach for it."""
-        try:
-            return self.budget.step(kind, work, _SHARE[rung])
-        except Over:
-            self.unfinished = self.unfinished or rung
-            return None
+    def _judged_within(self) -> list[Candidate]:
+        """What was judged and is within its bounds: what would be shipped now first, then the fastest."""
+        ship, _ = chosen(self.candidates, self.goal, self.model)
+        judged = [one for one in self.candidates if one.test and one.session and not one.test.reasons(self.model)]
+        return sorted(judged, key=lambda one: (one is not ship, -ratio_of(one)))
 
-    def _short_of(self, one: Candidate) -> tuple[float, str]:
-        """The factor by which the candidate's short runs miss the goal, and where they miss it most."""
-        if one.short is None:
-            return 0.0, ""
-        missed = []
-        for ask in self.goal.asks:
-            known = one.short.ratio if ask.kind == "speedup" else one.short.ms
-            shown = f"{known[ask.bucket][1]:.3g}{'x' if ask.kind == 'speedup' else ' ms'}"
-            missed.append((ask.short_of(known[ask.bucket][1]), f"{shown} by short runs, {ask} asked"))
-        return max(missed, default=(0.0, ""))
+    def _advise(self, advise: Callable[[Case], LayoutAdvice], judged: list[Candidate]) -> None:
+        """Advice on layouts, for the case that would be shipped; not in an answer's place."""
+        if self.builds and self.unfinished and not judged:
+            return
+        self.shares, self.of_what_is_left, self.stage = dict.fromkeys(RUNGS, 1.0), _OF_WHAT_IS_LEFT, "layouts"
+        int8 = [one for one in self.candidates if one.search and plain(one.case) and one.case.layout == "single"]
+        best = judged[0] if judged else min(int8, key=self._rank, default=self.fp32)
+        if not self.builds:  # nothing is measured for it
+            self.layouts = advise(best.case)
+            return
+        self.told("layouts")
+        self.layouts = self._step(_SESSION, "layouts", lambda: advise(best.case))
 
-    def _fastest_first(self, some: Sequence[Candidate]) -> list[Candidate]:
-        """What is about as fast as the first goes by accuracy."""
-        order = sorted(some, key=lambda one: -_ratio(one))
-        if not order:
-            return []
-        near = [one for one in order if _ratio(one) >= _ratio(order[0]) * (1 - _ALIKE)]
-        return [*sorted(near, key=self._rank), *order[len(near) :]]
-
-
-def _ratio(one: Candidate) -> float:
-    return one.short.ratio[TRAFFIC][1] if one.short else 0.0
-
-
-def _plain(case: Case) -> bool:
-    return case.precision is Precision.INT8 and not case.mixed
-
-
-def _name(case: Case) -> str:
-    """Without model and runtime, which all have in common."""
-    return case.id.removeprefix(f"{case.model}-{case.runtime}-")
+    def _widen(self, judged: list[Candidate]) -> None:
+        """Judged cases in every layout, the advised one among them, and by every route, as far as the budget reaches:
+        what these change is the time.
+        """
+        layouts = [*self.settings.layouts]
+        if self.layouts is not None and self.layouts.advice is not None:
+            layouts += [self.layouts.advice.best.text, self.layouts.advice.apart.text]
+        found = []
+        for one in judged:
+            for case in widened(one.case, self.environment, tuple(dict.fromkeys(layouts)))[1:]:
+                further = Candidate(case, _MORE, search=one.search)
+                further.notes.append(f"accuracy of {name_of(one.case)}")
+                found.append(further)
+        self.candidates += found
+        kept_s = self.budget.took(_SHORT) + self.session_s  # short runs and a session of the fastest come behind builds
+        self.build_share = max(0.0, 1.0 - kept_s / max(self.budget.seconds, 1e-9))
+        self._beside_winner(found)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.spec.model import Model
     from harness.workbench import Workbench
 
-__all__ = ["Asked", "record", "search"]
+__all__ = ["Asked", "journal_of", "record", "search"]
 
 _ENOUGH_FOR_TABLES_S = 30.0
 """Left of the budget: layer tables, and the machine's roof where it is not known yet."""
@@ -78,7 +78,7 @@ def search(bench: Workbench, asked: Asked, told: Callable[[str], None] = lambda 
         )
     key, model = asked.key, bench.model(asked.key)
     bench.make_ready(key)
-    journal = Journal(asked.journal or _journal(bench, key))
+    journal = Journal(asked.journal or journal_of(bench, key))
     traffic = asked.traffic or traffic_of(bench.corpus(key, "calibration").lengths, model)
     with closing(Looking.made(bench, key, asked.each)) as looking:
         rungs = Budget(max(0.0, budget.left), asked.now)  # they share what model and data leave
@@ -123,7 +123,7 @@ def _why(found: Found, model: Model) -> str:
 
 
 def _notes(halving: Halving, looking: Looking) -> list[str]:
-    notes = []
+    notes = [*halving.notes]
     if looking.seen:
         notes.append("calibration took all samples there are: the search looked at the same ones")
     if not halving.mixed and halving.bench.entries[halving.key].ready is None:
@@ -153,6 +153,6 @@ def _limits(bench: Workbench, nearest: Candidate, budget: Budget, told: Callable
     return [one for one in found if one.severity in _LIMITS][:_SHOWN]
 
 
-def _journal(bench: Workbench, key: str) -> Path:
+def journal_of(bench: Workbench, key: str) -> Path:
     prepared = bench.prepared(key)
     return cache_dir("best") / f"{key}-{prepared.stem}.jsonl"

@@ -58,11 +58,14 @@ class Workers:
         options: Mapping[str, Any] | None = None,
         *,
         files: Mapping[str, Path] | None = None,
+        deadline_s: float | None = None,
     ) -> tuple[dict[str, Any], Path]:
         """:meth:`Worker.build` in a living worker; a build that ended its worker is not tried again.
 
         Several tests ask for the same engine. One whose build hangs would cost the deadline each time. A host that was
         lost meanwhile says nothing of the build, which is tried again when it is asked for again.
+
+        :param deadline_s: as :meth:`Worker.build` takes it; never more than what all calls have.
 
         :raises WorkerDied, WorkerHung: it ended the worker, now or earlier. :raises HostLost: as :meth:`Worker.call`.
         :raises HarnessError: as :meth:`Worker.build`.
@@ -74,7 +77,8 @@ class Workers:
             earlier = self._fatal[key]()
             raise earlier
         try:
-            return self.get(environment).build(source, options, files=files)
+            limit_s = None if deadline_s is None else min(deadline_s, self.deadline_s)
+            return self.get(environment).build(source, options, limit_s, files=files)
         except HostLost:
             raise
         except (WorkerDied, WorkerHung) as error:

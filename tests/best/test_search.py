@@ -131,11 +131,11 @@ def test_bounds_that_nothing_reaches_leave_fp32(bench, asked):
 def test_a_budget_that_ends_goes_on_with_the_next_call(bench, asked, tmp_path):
     made, path = bench(sqnr_db=20.0), tmp_path / "own.jsonl"
     ticks = itertools.count()
-    first = search(made, asked(journal=path, budget_s=60.0, now=lambda: float(next(ticks))))
+    first = search(made, asked(journal=path, budget_s=32.0, now=lambda: float(next(ticks))))
     assert first.unfinished
     assert first.word == "open"
     assert first.measured > 0
-    assert next(ticks) < 70, "no step is begun behind the end"
+    assert next(ticks) < 42, "no step is begun behind the end"
     assert any("the budget" in one.rejected for one in first.candidates)
     second = search(made, asked(journal=path))
     assert second.unfinished == ""
