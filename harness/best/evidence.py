@@ -123,6 +123,7 @@ class Candidate:
     """One case on its way up.
 
     :param rung: the last of :data:`RUNGS` that it was looked at on; :param rejected: why it goes no further.
+    :param refused: by the runtime's builder.
     :param search: accuracy on the samples of the search, the most that were run; :param test: on the test corpus.
     :param short: speed by short runs; :param session: by a session of its own.
     """
@@ -130,6 +131,7 @@ class Candidate:
     case: Case
     rung: str = RUNGS[0]
     rejected: str = ""
+    refused: bool = False
     search: Accuracy | None = None
     test: Accuracy | None = None
     short: Speed | None = None

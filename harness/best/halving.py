@@ -36,6 +36,7 @@ _BUILDS_OF_FIRST, _OTHERS = 0.5, 0.6
 comes to its answer, whatever that leaves to others."""
 _OF_WHAT_IS_LEFT = 0.85
 _OF_FIRST = 0.6
+_AS_FP16_DB = 3.0
 _WAVE = 3
 """So many candidates are built before one of them is judged: what is in float, the best ranges, mixed precision."""
 
@@ -106,22 +107,24 @@ class Halving(Rungs):
                 for one in rest:
                     one.reject(_STATIC, f"other ranges change how right a case is, not its speed; right is {enough}")
                 return
+            rest = self._not_refused(rest)
             wave, rest = rest[:_WAVE], rest[_WAVE:]
             for rung in (self._static, self._few, self._more):
                 wave = rung(wave)
             self._beside_winner(wave)
 
     def _promising(self) -> list[Candidate]:
-        """Mixed precision, the ranges that came nearest on calibration samples, and FP16.
+        """FP16, mixed precision, and the ranges that came nearest on calibration samples.
 
-        Without ranges of ours (the file brings its own), all of them.
+        FP16 comes first: it needs no ranges, and INT8 has to be faster than it. Without ranges of ours (the file brings
+        its own), all of them.
         """
         given = self.candidates[1:]
         own = [one for one in given if one.case.precision is not Precision.INT8]
         int8 = [one for one in given if one.case.precision is Precision.INT8]
         mixed = [one for one in int8 if one.case.mixed or one.case.calibration is None]
         order = sorted((one for one in int8 if one not in mixed), key=self._hoped)
-        return [*mixed, *order[:1], *own]
+        return [*own, *mixed, *order[:1]]
 
     def _hoped(self, one: Candidate) -> tuple[int, float]:
         """Policies in their order, and methods by what they reached on calibration samples, which cost no build."""
@@ -131,13 +134,50 @@ class Halving(Rungs):
         reached = self.tried.get(str(calibration.method), math.nan)
         return self.settings.policies.index(calibration.policy), math.inf if math.isnan(reached) else -reached
 
+    def _not_refused(self, rest: list[Candidate]) -> list[Candidate]:
+        """What no builder has refused yet: where one case of a route is, others go by the next route that takes ranges.
+
+        Other ranges are no reason for a builder to think otherwise.
+        """
+        refused = {one.case.route for one in self.candidates if plain(one.case) and one.refused}
+        if not refused:
+            return rest
+        there: list[Candidate] = []
+        for one in rest:
+            if one.case.route not in refused:
+                there.append(one)
+                continue
+            one.reject(_STATIC, f"route {one.case.route.value}: the builder refused another case of it")
+            others = [
+                case for case in widened(one.case, self.environment, (one.case.layout,)) if case.route not in refused
+            ]
+            further = [Candidate(case) for case in others[:1]]
+            self.candidates += further
+            there += further
+        return there
+
     def _right_enough(self) -> str:
         """An INT8 case that is within its bounds as far as is known, and was timed; empty where there is none."""
         for one in self.candidates:
             seen = [known for known in (one.search, one.test) if known is not None]
-            if plain(one.case) and one.short and seen and not any(known.reasons(self.model) for known in seen):
+            if (
+                plain(one.case)
+                and not self.as_float(one)
+                and one.short
+                and seen
+                and not any(known.reasons(self.model) for known in seen)
+            ):
                 return name_of(one.case)
         return ""
+
+    def as_float(self, one: Candidate) -> bool:
+        """Whether an INT8 case is as near to FP32 as FP16 is: then hardly anything of it runs in INT8, whatever the
+        engine says of its layers.
+        """
+        fp16 = next((other.search for other in self.candidates if other.case.precision is Precision.FP16), None)
+        if fp16 is None or one.search is None or not plain(one.case):
+            return False
+        return one.search.sqnr_db() > fp16.sqnr_db() - _AS_FP16_DB
 
     def _beside_winner(self, left: list[Candidate]) -> None:
         """Judge those that are faster than what would be shipped now; all finalists where that would be FP32."""
@@ -178,8 +218,10 @@ class Halving(Rungs):
         found = []
         for one in judged:
             for case in widened(one.case, self.environment, tuple(dict.fromkeys(layouts)))[1:]:
-                further = Candidate(case, _MORE, search=one.search)
-                further.notes.append(f"accuracy of {name_of(one.case)}")
+                further = Candidate(case, _MORE)
+                if case.route == one.case.route:  # another one computes other things in INT8
+                    further.search = one.search
+                    further.notes.append(f"accuracy of {name_of(one.case)}")
                 found.append(further)
         self.candidates += found
         kept_s = self.budget.took(_SHORT) + self.session_s  # short runs and a session of the fastest come behind builds

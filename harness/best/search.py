@@ -128,6 +128,12 @@ def _notes(halving: Halving, looking: Looking) -> list[str]:
         notes.append("calibration took all samples there are: the search looked at the same ones")
     if not halving.mixed and halving.bench.entries[halving.key].ready is None:
         notes.append(f"no plan of mixed precision is kept: harness mix {halving.key} may find a better case")
+    notes += [
+        f"{one.case.id} is as near to FP32 as FP16 is: hardly anything of it can run in INT8; harness explain "
+        f"{one.case.id} shows its layers"
+        for one in halving.candidates
+        if halving.as_float(one) and one.case.layout == "single"
+    ]
     return notes
 
 

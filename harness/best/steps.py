@@ -10,7 +10,7 @@ from harness.best.candidates import POLICIES, floats
 from harness.best.evidence import Candidate
 from harness.best.journal import Over
 from harness.best.measures import Measures
-from harness.errors import HarnessError, HostLost, WorkerHung
+from harness.errors import BuildFailed, HarnessError, HostLost, WorkerHung
 from harness.mixed.plan import find as find_plan
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class Steps:
             raise
         except HarnessError as error:
             why = f"{type(error).__name__}: {error.what}"
+            one.refused = isinstance(error, BuildFailed)
         if why is None:
             self._passed_over(rung, one)
         elif why:

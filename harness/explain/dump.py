@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,7 @@ __all__ = ["read_dumps"]
 
 _MOST = 2**48
 """Beyond any length, size or time: protobuf's dimensions have 64 bits."""
+_GZIP = b"\x1f\x8b"
 _PROBE = "roofline_"
 _TODO = "give a file of benchmarks/gpu/layers.py"
 
@@ -141,8 +144,9 @@ def _sample(entry: Entry, length: int) -> Feeds:
 
 def _lines(file: Path) -> Iterable[dict[str, Any]]:
     try:
-        texts = file.read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
+        read = file.read_bytes()
+        texts = (gzip.decompress(read) if read.startswith(_GZIP) else read).decode("utf-8").splitlines()
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(
             f"cannot be read: {error}", where=str(file), todo="give a file of benchmarks/gpu/layers.py"
         ) from error

@@ -14,7 +14,7 @@ from harness.explain.beside import beside
 from harness.explain.data import beside_data, longest, roofline_data, table_data
 from harness.explain.roofline import roofline
 from harness.explain.rules import findings
-from harness.explain.tables import table
+from harness.explain.tables import tables as tables_at
 from harness.measure.arms import Input
 from harness.spec.calibration import Policy, Precision
 from harness.spec.shapes import single
@@ -62,8 +62,8 @@ def explained(
     """
     inputs = inputs_at(bench, case.model, lengths)
     roof = roofline(bench, case.runtime, told=told) if bench.environment(case).can_run else None
-    tables = tuple(table(bench, case, given) for given in inputs)
-    baseline = tuple(table(bench, other, given) for given in inputs) if other is not None else ()
+    tables = tuple(tables_at(bench, case, inputs))
+    baseline = tuple(tables_at(bench, other, inputs)) if other is not None else ()
     found = _findings(bench, case, tables, baseline, roof, switch_us)
     return Explained(bench.model(case.model).axis_name, tables, baseline, roof, tuple(found))
 

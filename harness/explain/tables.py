@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.spec.case import Case
     from harness.workbench import Workbench
 
-__all__ = ["Effort", "only_precision", "read_rows", "table"]
+__all__ = ["Effort", "only_precision", "read_rows", "table", "tables"]
 
 _LABEL = "explain"
 _LOG_LINES = 20
@@ -46,11 +46,26 @@ class Effort:
         return int(min(self.most, max(self.least, self.seconds * 1e6 / max(run_us, 1.0))))
 
 
-def table(bench: Workbench, case: Case, given: Input, effort: Effort | None = None) -> LayerTable:
+def tables(bench: Workbench, case: Case, inputs: Sequence[Input], effort: Effort | None = None) -> list[LayerTable]:
+    """The layers of a case at each length. Whole runs are timed at all of them before any is profiled: a context that
+    had a profiler may stay slower (as on an H200 with TensorRT 8.6.0, by up to 0.9 ms of 1.4).
+
+    :raises HarnessError: what building, loading or running raises.
+    """
+    whole: list[float | None] = [None] * len(inputs)
+    if bench.environment(case).can_run:
+        whole = [_whole_us(bench, case, given, effort or Effort()) for given in inputs]
+    return [table(bench, case, given, effort, us) for given, us in zip(inputs, whole, strict=True)]
+
+
+def table(
+    bench: Workbench, case: Case, given: Input, effort: Effort | None = None, whole_us: float | None = None
+) -> LayerTable:
     """The layers of a case at one length; without times where its runtime only builds.
 
     ``whole_us`` is by the clock that judges in a latency session: the device's, or processor time.
 
+    :param whole_us: a whole run's time, where it is known; else it is timed here.
     :raises HarnessError: what building, loading or running raises.
     """
     environment = bench.environment(case)
@@ -65,17 +80,23 @@ def table(bench: Workbench, case: Case, given: Input, effort: Effort | None = No
         rows = tensorrt_layers.rows(said, {}, names)
         layers = assemble.layers(model, counted, rows, {}, only_precision(case))
         return LayerTable(case.id, given.length, layers, None, path.stat().st_size, log)
-    engine = bench.served(case).engine_for(given.length)
     effort = effort or Effort()
+    whole = _whole_us(bench, case, given, effort) if whole_us is None else whole_us
+    engine, repeats = bench.served(case).engine_for(given.length), effort.repeats(whole)
     with bench.turns.timing(place_of(environment)):
         engine.keep(_LABEL, given.feeds)
-        whole = _median_us(engine.timed(_LABEL, 2, effort.least))
-        repeats = effort.repeats(whole)
-        whole = _median_us(engine.timed(_LABEL, 1, repeats))
         told, times = engine.layers(_LABEL), engine.layer_times(_LABEL, repeats)
     rows = read_rows(environment.runtime, told, times, names)
     layers = assemble.layers(model, counted, rows, times, only_precision(case))
     return LayerTable(case.id, given.length, layers, whole, path.stat().st_size, log)
+
+
+def _whole_us(bench: Workbench, case: Case, given: Input, effort: Effort) -> float:
+    engine = bench.served(case).engine_for(given.length)
+    with bench.turns.timing(place_of(bench.environment(case))):
+        engine.keep(_LABEL, given.feeds)
+        about = _median_us(engine.timed(_LABEL, 2, effort.least))
+        return _median_us(engine.timed(_LABEL, 1, effort.repeats(about)))
 
 
 def only_precision(case: Case) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from harness.accuracy import Comparison
 from harness.best.evidence import RUNGS, Accuracy, Candidate, Speed
 from harness.best.found import answer, chosen, missing
 from harness.best.goal import Ask, Goal
+from harness.best.halving import Halving
 from harness.spec.calibration import Calibration, Method, Policy, Precision
 from harness.spec.case import Case
 from harness.spec.model import Axis, Bounds, Model
@@ -127,3 +129,13 @@ def test_one_launch_proves_nothing(fp32):
     one.session = replace(one.session, ratio={"traffic": (0.0, 3.0, 1e304)})
     assert chosen([fp32, one], Goal(), MODEL) == (one, "open")
     assert chosen([fp32, one], Goal((Ask("traffic", "speedup", 2.0),)), MODEL) == (one, "open")
+
+
+@pytest.mark.parametrize(("db", "said"), [(26.0, True), (24.0, True), (19.0, False)])
+def test_int8_that_is_as_near_to_fp32_as_fp16_is(db, said, fp32):
+    """On an H200 TensorRT 8.6.0 left all of `text` with a calibration cache in FP16, and said nothing."""
+    fp16 = Candidate(replace(fp32.case, precision=Precision.FP16), search=seen())
+    int8 = candidate("mse", 2.0, Accuracy({"short": replace(SEEN, sqnr_db=db)}))
+    assert Halving.as_float(SimpleNamespace(candidates=[fp32, fp16, int8]), int8) is said
+    assert not Halving.as_float(SimpleNamespace(candidates=[fp32, fp16, int8]), fp16)
+    assert not Halving.as_float(SimpleNamespace(candidates=[fp32, int8]), int8), "nothing to hold it against"

@@ -13,9 +13,9 @@ from harness.best.layout_advice import traffic_of
 from harness.best.search import Asked, search
 from harness.best.shown import commands, layouts_lines
 from harness.corpus.own import own_entry
-from harness.errors import HostLost
+from harness.errors import BuildFailed, HostLost
 from harness.results.store import Store
-from harness.spec.calibration import Method, Policy
+from harness.spec.calibration import Method, Policy, Precision, Route
 from harness.spec.matrix import Matrix
 from harness.spec.model import Bounds
 from harness.spec.shapes import layout_from_text
@@ -119,7 +119,7 @@ def test_where_builds_are_dear_there_is_an_answer_first_and_layouts_come_last(be
     assert {one.case.precision.value for one in judged} == {"fp16", "int8"}
     assert found.unfinished == "layouts"
     built = [(precision, layout) for what, precision, layout in clock.seen if what == "build"]
-    assert built[:3] == [("fp32", "single"), ("int8", "single"), ("fp16", "single")]
+    assert built[:3] == [("fp32", "single"), ("fp16", "single"), ("int8", "single")]
     names = [what for what, *_ in clock.seen]
     last = max(index for index, what in enumerate(names) if what == "session")
     assert "lengths" in names[last:]
@@ -138,11 +138,11 @@ def test_where_builds_are_dear_there_is_an_answer_first_and_layouts_come_last(be
     assert {one.case.layout for one in again.candidates if one.short} >= {"single", "buckets3"}
 
 
-def test_a_budget_of_two_builds_judges_int8(bench, tmp_path, monkeypatch):
+def test_a_budget_of_two_builds_judges_what_int8_has_to_beat(bench, tmp_path, monkeypatch):
     """Each takes more than a third of it."""
     found = search(bench, asked(Clock(monkeypatch, build_s=110.0), tmp_path, 300.0))
     (judged,) = (one for one in found.candidates if one.session and one.test)
-    assert judged.case.precision == "int8"
+    assert judged.case.precision == "fp16"
     assert found.layouts is None or judged.session
     assert found.unfinished
 
@@ -175,3 +175,21 @@ def test_a_build_ends_with_the_budget(bench, tmp_path, monkeypatch):
     found = search(bench, asked(lambda: 0.0, tmp_path, 60.0))
     assert (found.word, found.ship, found.unfinished) == ("open", None, "few samples")
     assert found.layouts is None
+
+
+def test_where_a_builder_refuses_one_route_others_go_by_the_next(bench, tmp_path, monkeypatch):
+    """As TensorRT 8.6.0 refused `rec` with a calibration cache and builds it with Q/DQ."""
+    built = Workbench.build
+
+    def build(bench, case, number=0):
+        if case.route is Route.CACHE and case.precision is Precision.INT8:
+            raise BuildFailed("the builder refuses this model", where=case.id)
+        return built(bench, case, number)
+
+    monkeypatch.setattr(Workbench, "build", build)
+    found = search(bench, asked(Clock(monkeypatch, build_s=1.0), tmp_path, 600.0))
+    plain = [one for one in found.candidates if one.case.precision is Precision.INT8]
+    (refused,) = (one for one in plain if one.refused)
+    assert refused.case.route is Route.CACHE
+    assert all(one.rejected for one in plain if one.case.route is Route.CACHE)
+    assert any(one.short for one in plain if one.case.route is Route.QDQ)

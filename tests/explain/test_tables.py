@@ -13,7 +13,7 @@ from harness.corpus.registry import load_catalogue
 from harness.explain.beside import beside, by_role
 from harness.explain.explained import Explained, as_data, inputs_at, record
 from harness.explain.roofline import Scale, roofline
-from harness.explain.tables import Effort, table
+from harness.explain.tables import Effort, table, tables
 from harness.results.record import decode, encode
 from harness.results.store import Store
 from harness.spec.calibration import Calibration, Method, Policy, Precision
@@ -67,6 +67,19 @@ def test_float_and_int8_side_by_side(bench, case, int8):
     assert changes == sorted(changes, reverse=True)
     total = sum(pair.candidate_us or 0 for pair in both.pairs)
     assert total == pytest.approx(now.profiled_us), "each layer is in one pair"
+
+
+def test_whole_runs_are_timed_before_any_length_is_profiled(bench, case, monkeypatch):
+    done = []
+    engine = type(bench.served(case).engine_for(16))
+    for name in ("timed", "layer_times"):
+        before = getattr(engine, name)
+        monkeypatch.setattr(
+            engine, name, lambda self, *given, _name=name, _before=before: done.append(_name) or _before(self, *given)
+        )
+    inputs = inputs_at(bench, "small", [16, 48])
+    assert [one.length for one in tables(bench, case, inputs, QUICK)] == [16, 48]
+    assert done == ["timed"] * 4 + ["layer_times"] * 2
 
 
 def test_a_roofline_is_measured_once(bench, case, int8):
