@@ -34,7 +34,7 @@ from harness.mixed.gains import Stopwatch
 from harness.mixed.outcome import interval_of_mean
 from harness.mixed.palette import mixed_file
 from harness.mixed.plan import find, keep
-from harness.mixed.run import Asked, Searched, bounds_of, feeds_and_weights, search_model
+from harness.mixed.run import Asked, Searched, bounds_of, feeds_and_weights, search_corpus, search_model
 from harness.paths import cache_dir
 from harness.spec.bounds import bounded, read_bounds
 from harness.spec.calibration import Dialect
@@ -218,7 +218,8 @@ def speed(case: Case, rounds: int = 7) -> dict[str, Any]:
     assert plan is not None
     plain = mixed_file(prepared, plan.evidence["plain_ranges"], Assignment(), Dialect.U8S8)
     mixed = mixed_file(prepared, plan.ranges, plan.assignment, Dialect.U8S8)
-    feeds, weights = feeds_and_weights(case.materials, case.asked(Dialect.U8S8, 1.0))
+    corpus = search_corpus(case.materials, case.asked(Dialect.U8S8, 1.0))
+    feeds, weights = feeds_and_weights(case.materials, case.key, corpus)
     watch = Stopwatch(plain, prepared, feeds, weights, seed=1)
     pairs = [watch.speedups([plain, mixed], 5) for _ in range(rounds)]
     kept = [after / before for before, after in pairs]

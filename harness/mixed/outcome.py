@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
     from harness.spec.model import Bounds
 
-__all__ = ["CONFIDENCE", "One", "Outcome", "interval_of_mean"]
+__all__ = ["CERTAIN", "CONFIDENCE", "One", "Outcome", "interval_of_mean", "joined"]
 
 CONFIDENCE = 0.95
+CERTAIN = 0.99
+"""Of the interval whose worse end has to be within a bound: wider than what is shown, for a search chooses among dozens
+of files by the same samples, and the best of many is a little lucky on them."""
 _RESAMPLES = 1000
 _SEED = 20_261_130
 _CEILING_DB = 80.0
@@ -81,21 +84,21 @@ class Outcome:
         weight = math.fsum(one.weight for one in ones)
         return math.fsum((one.score or 0.0) * one.weight for one in ones) / weight if weight else math.nan
 
-    def score_interval(self, bucket: str) -> tuple[float, float] | None:
-        """The bootstrap's 95 % interval of :meth:`score` over samples."""
+    def score_interval(self, bucket: str, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+        """The bootstrap's interval of :meth:`score` over samples."""
         ones = self.buckets[bucket]
         if any(one.score is None for one in ones):
             return None
         weights = np.array([one.weight for one in ones])
-        return interval_of_mean(np.array([one.score for one in ones]) * weights, weights)
+        return interval_of_mean(np.array([one.score for one in ones]) * weights, weights, confidence)
 
     def shortfall(self, bounds: Mapping[str, Bounds]) -> float:
-        """How far all bounds are missed, 0 where all are met, a score by the worse end of its interval.
+        """How far all bounds are missed, 0 where all are met, a score by the worse end of its 99 % interval.
 
         What is met on these samples has to hold on others. Each bound counts in parts of its distance from what FP32
         itself reaches, so that a search can add them up.
         """
-        return self._missed(bounds, self.score_interval)
+        return self._missed(bounds, lambda bucket: self.score_interval(bucket, CERTAIN))
 
     def missed(self, bounds: Mapping[str, Bounds]) -> float:
         """The same by the scores themselves."""
@@ -130,8 +133,17 @@ class Outcome:
         return cls({name: tuple(One(*row) for row in rows) for name, rows in data.items()}, lower_is_better)
 
 
-def interval_of_mean(values: NDArray[Any], weights: NDArray[Any]) -> tuple[float, float]:
-    """The percentile bootstrap's 95 % interval of sum(values) / sum(weights), samples drawn with replacement.
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """Of several parts of one corpus, run by the same file."""
+    names = dict.fromkeys(name for one in outcomes for name in one.buckets)
+    ones = {name: tuple(row for one in outcomes for row in one.buckets.get(name, ())) for name in names}
+    return Outcome(ones, any(one.lower_is_better for one in outcomes))
+
+
+def interval_of_mean(
+    values: NDArray[Any], weights: NDArray[Any], confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """The percentile bootstrap's interval of sum(values) / sum(weights), samples drawn with replacement.
 
     The same draws for every file that is looked at, so that two files differ by what they do and not by the draws.
 
@@ -142,7 +154,7 @@ def interval_of_mean(values: NDArray[Any], weights: NDArray[Any]) -> tuple[float
     draws = np.random.default_rng(_SEED).integers(len(values), size=(_RESAMPLES, len(values)))
     totals = weights[draws].sum(axis=1)
     means = np.divide(values[draws].sum(axis=1), totals, out=np.zeros(_RESAMPLES), where=totals > 0)
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.mixed.assignment import Assignment
 from harness.mixed.sensitivity import Sensitivity, measure
+from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,12 @@ _WRITES_FLOAT = {"MatMul", "Gemm"}
 """Operators that ONNX Runtime runs as one INT8 kernel without Q/DQ behind them."""
 _METHODS = 3
 """Methods that whole files are tried by on the whole corpus."""
+_SHARE = 0.35
+"""Of the time that is left, for ranges tensor by tensor."""
+_REACH = 2
+"""How many narrower and wider ranges are looked at before a tensor's own one stands."""
+_BEHIND = 1.05
+"""A file that is noisier by so much on a third of the samples, and no nearer to its bounds, is not run on the rest."""
 _TIES = 0.02
 """Differences in speed below this are the clock's."""
 
@@ -162,8 +169,10 @@ class _Search:
         self.found.sensitivities = measure(
             self.evaluator, base.assignment, self.gains.saved, few, self.settings.shortlist, self.going_on, self.on_step
         )
-        base = self.finer_ranges(base)
-        base = self.with_float(base, self.settings.keep, "float")
+        before = None
+        while base is not before and base.shortfall and self.going_on():
+            before = base
+            base = self.with_float(self.finer_ranges(base), self.settings.keep, "float")
         if base.missed:
             base = self.with_float(base, 0.0, "slower")
         self.give_back(base)
@@ -172,6 +181,8 @@ class _Search:
     def forms(self) -> list[Assignment]:
         """What reads and writes floating point beside INT8; operators whose INT8 kernels are the slower ones."""
         outputs = frozenset(n for n, operator in self.palette.operators.items() if operator in _WRITES_FLOAT)
+        if self.palette.dialect is Dialect.S8S8:
+            outputs = frozenset()  # all of them do already
         readers = frozenset(self.palette.shared_with_float)
         slower = frozenset(node for node, saved in self.gains.saved.items() if saved <= 0)
         nothing = frozenset[str]()
@@ -212,6 +223,14 @@ class _Search:
                 base = one
         return base
 
+    def raced(self, assignment: Assignment, step: str, base: Candidate) -> Candidate | None:
+        """Tried, unless a third of the samples shows already that it is no nearer to the bounds, and noisier."""
+        bounds = self.settings.bounds
+        theirs, own = self.evaluator.first_part(base.assignment), self.evaluator.first_part(assignment)
+        if own.shortfall(bounds) >= theirs.shortfall(bounds) and own.noise() > _BEHIND * theirs.noise():
+            return None
+        return self.tried(assignment, step)
+
     def tried(self, assignment: Assignment, step: str) -> Candidate:
         """Run over the whole corpus, and timed; once each."""
         for one in self.found.candidates:
@@ -232,15 +251,32 @@ class _Search:
         return one
 
     def finer_ranges(self, base: Candidate) -> Candidate:
-        """Tensor by tensor, those of the noisiest operators first: the method that leaves the file the most right."""
-        share, begun = 0.35, self.clock()
+        """Tensor by tensor, those of the noisiest operators first: the range that leaves the file the most right.
+
+        From the own range to the next narrower or wider ones, as long as that is better. At most a third of the time
+        that is left, so that there is some for what follows.
+        """
+        until = self.clock() + _SHARE * (self.begun + self.settings.budget_s - self.clock())
         for tensor in dict.fromkeys(self.palette.inputs[one.node] for one in self.found.sensitivities):
-            if not base.shortfall or self.clock() - begun > share * self.settings.budget_s or not self.going_on():
-                break
-            own = dict(base.assignment.methods).get(tensor, next(iter(self.palette.plain)))
-            others = [base.assignment.with_method(tensor, one) for one in self.palette.plain if one != own]
-            base = self.best_of(others, "ranges", base)
+            for way in (-1, 1):
+                while base.shortfall and self.clock() < until and self.going_on():
+                    better = self.next_range(base, tensor, way)
+                    if better is None:
+                        break
+                    base = better
         return base
+
+    def next_range(self, base: Candidate, tensor: str, way: int) -> Candidate | None:
+        """A more right file with one of the two ranges that are next in width; None where there is none."""
+        own = dict(base.assignment.methods).get(tensor, next(iter(self.palette.plain)))
+        methods = self.palette.by_width(tensor, own)
+        at = methods.index(own)
+        for step in range(1, _REACH + 1):
+            if 0 <= at + way * step < len(methods) and self.going_on():
+                one = self.raced(base.assignment.with_method(tensor, methods[at + way * step]), "ranges", base)
+                if one is not None and one.kept >= self.settings.keep and one.order < base.order:
+                    return one
+        return None
 
     def with_float(self, base: Candidate, keep: float, step: str) -> Candidate:
         """Leave ever more in float, the most noise for the least time first, until all bounds are met."""
@@ -263,8 +299,8 @@ class _Search:
                     continue
                 at += 1
                 continue
-            one = self.tried(assignment, step)
-            if one.order < base.order:
+            one = self.raced(assignment, step, base)
+            if one is not None and one.order < base.order:
                 base, size = one, size + 1
             else:
                 size = max(1, size - 1)
