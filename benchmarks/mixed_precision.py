@@ -282,7 +282,7 @@ def table(parts: dict[str, Any]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=list(GOALS))
-    parser.add_argument("--budget", type=float, default=200.0, help="seconds for each of the two searches")
+    parser.add_argument("--budget", type=float, default=240.0, help="seconds for each of the two searches")
     parser.add_argument("--parts", type=Path, default=HERE / "results" / "mixed_precision.json")
     parser.add_argument("--report", action="store_true", help="run nothing, show what is recorded")
     parser.add_argument("--peers", action="store_true", help="only what others make of the same corpora")

@@ -30,11 +30,13 @@ _WRITES_FLOAT = {"MatMul", "Gemm"}
 _METHODS = 3
 """Methods that whole files are tried by on the whole corpus."""
 _SHARE = 0.35
-"""Of the time that is left, for ranges tensor by tensor."""
+"""Of the time that is left, for one operator at a time, and again for ranges tensor by tensor."""
 _REACH = 2
 """How many narrower and wider ranges are looked at before a tensor's own one stands."""
 _BEHIND = 1.05
 """A file that is noisier by so much on a third of the samples, and no nearer to its bounds, is not run on the rest."""
+_LEVEL = 0.03
+"""Shortfalls that differ by less are level: of a bound of 0.97, a thousandth."""
 _TIES = 0.02
 """Differences in speed below this are the clock's."""
 
@@ -74,10 +76,16 @@ class Candidate:
     kept: float
     step: str
 
-    @property
-    def order(self) -> tuple[float, float, float]:
-        """Smaller is more right."""
-        return (self.shortfall, self.missed, self.noise)
+    def is_nearer(self, other: Candidate) -> bool:
+        """Whether it is the more right one: within the bounds for certain, else by its scores, else by how much is
+        missing. What differs by a few decisions on these samples alone goes by the noise, which says more of others.
+        """
+        for mine, theirs in ((self.shortfall, other.shortfall), (self.missed, other.missed)):
+            if bool(mine) != bool(theirs):
+                return not mine
+        if abs(self.shortfall - other.shortfall) > _LEVEL:
+            return self.shortfall < other.shortfall
+        return self.noise < other.noise
 
 
 @dataclass
@@ -95,17 +103,17 @@ class Found:
     @property
     def best(self) -> Candidate:
         """What to ship: among files that keep the speed-up one that is right for certain, else one that is right by its
-        scores, else a slower one that is right, else the nearest; of several, the fastest, of equally fast ones the
-        least noisy.
+        scores, else a slower one that is right, else the nearest. Of certain ones the fastest, of equally fast ones
+        the least noisy.
         """
         fast = [one for one in self.candidates if one.kept >= self.keep]
         if certain := [one for one in fast if not one.shortfall]:
             return _fastest(certain)
         if by_score := [one for one in fast if not one.missed]:
-            return min(by_score, key=_order)
+            return _nearest(by_score)
         if slow := [one for one in self.candidates if not one.missed]:
             return max(slow, key=lambda one: (one.kept, -one.noise))
-        return min(self.candidates, key=_order)
+        return _nearest(self.candidates)
 
     def front(self) -> list[Candidate]:
         """Pareto's: no other one is both more right and faster; the most right first."""
@@ -161,17 +169,23 @@ class _Search:
         self.found.finished &= left
         return left
 
+    def within(self, share: float) -> Callable[[], bool]:
+        """:meth:`going_on` for one step, which takes a share of the time that is left, so that others get theirs."""
+        until = self.clock() + share * (self.begun + self.settings.budget_s - self.clock())
+        return lambda: self.clock() < until and self.going_on()
+
     def run(self) -> Found:
         base = self.tried(Assignment(), "plain")
         base = self.best_of(self.forms(), "form", base)
         few = self.evaluator.some(self.settings.small)
         base = self.best_of(self.quietest(self.other_methods(base.assignment), few), "method", base)
+        in_time = self.within(_SHARE)
         self.found.sensitivities = measure(
-            self.evaluator, base.assignment, self.gains.saved, few, self.settings.shortlist, self.going_on, self.on_step
+            self.evaluator, base.assignment, self.gains.saved, few, self.settings.shortlist, in_time, self.on_step
         )
-        before = None
-        while base is not before and base.shortfall and self.going_on():
-            before = base
+        bases: list[Candidate] = []
+        while base not in bases and base.shortfall and self.going_on():
+            bases.append(base)
             base = self.with_float(self.finer_ranges(base), self.settings.keep, "float")
         if base.missed:
             base = self.with_float(base, 0.0, "slower")
@@ -219,7 +233,7 @@ class _Search:
             if not self.going_on():
                 break
             one = self.tried(assignment, step)
-            if one.kept >= self.settings.keep and one.order < base.order:
+            if one.kept >= self.settings.keep and one.is_nearer(base):
                 base = one
         return base
 
@@ -253,13 +267,12 @@ class _Search:
     def finer_ranges(self, base: Candidate) -> Candidate:
         """Tensor by tensor, those of the noisiest operators first: the range that leaves the file the most right.
 
-        From the own range to the next narrower or wider ones, as long as that is better. At most a third of the time
-        that is left, so that there is some for what follows.
+        From the own range to the next narrower or wider ones, as long as that is better.
         """
-        until = self.clock() + _SHARE * (self.begun + self.settings.budget_s - self.clock())
+        in_time = self.within(_SHARE)
         for tensor in dict.fromkeys(self.palette.inputs[one.node] for one in self.found.sensitivities):
             for way in (-1, 1):
-                while base.shortfall and self.clock() < until and self.going_on():
+                while base.shortfall and in_time():
                     better = self.next_range(base, tensor, way)
                     if better is None:
                         break
@@ -274,7 +287,7 @@ class _Search:
         for step in range(1, _REACH + 1):
             if 0 <= at + way * step < len(methods) and self.going_on():
                 one = self.raced(base.assignment.with_method(tensor, methods[at + way * step]), "ranges", base)
-                if one is not None and one.kept >= self.settings.keep and one.order < base.order:
+                if one is not None and one.kept >= self.settings.keep and one.is_nearer(base):
                     return one
         return None
 
@@ -300,7 +313,7 @@ class _Search:
                 at += 1
                 continue
             one = self.raced(assignment, step, base)
-            if one is not None and one.order < base.order:
+            if one is not None and one.is_nearer(base):
                 base, size = one, size + 1
             else:
                 size = max(1, size - 1)
@@ -321,8 +334,9 @@ class _Search:
                 base = one
 
 
-def _order(one: Candidate) -> tuple[float, float, float]:
-    return one.order
+def _nearest(candidates: Sequence[Candidate]) -> Candidate:
+    least = min(one.shortfall for one in candidates)
+    return min((one for one in candidates if one.shortfall <= least + _LEVEL), key=lambda one: one.noise)
 
 
 def _fastest(candidates: Sequence[Candidate]) -> Candidate:
