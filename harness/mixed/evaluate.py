@@ -151,8 +151,8 @@ class Evaluator:
         left = reference[self.output].astype(np.float64).ravel()
         noise = left - candidate[self.output].astype(np.float64).ravel()
         # no BLAS: its threads and these would wait for each other
-        powers = (float(np.einsum("i,i", side, side)) for side in (left, noise))
-        return One(*powers, one.cosine, one.worst, one.score, one.score_weight)
+        signal, power = (float(np.einsum("i,i", side, side)) for side in (left, noise))
+        return One(signal, power, one.cosine, one.worst, one.score, one.score_weight)
 
     def _write(self, key: str) -> None:
         if self._journal is not None:

@@ -104,6 +104,18 @@ class Outcome:
         """The same by the scores themselves."""
         return self._missed(bounds, lambda bucket: None if (found := self.score(bucket)) is None else (found, found))
 
+    def luck(self, bounds: Mapping[str, Bounds]) -> float:
+        """How much of :meth:`shortfall` hangs on which samples were drawn: the scores' distances from the worse ends of
+        their intervals, in the same parts and summed alike.
+        """
+        found = 0.0
+        for bucket, bound in bounds.items():
+            if bound.score is not None and bucket in self.buckets and (score := self.score(bucket)) is not None:
+                low, high = self.score_interval(bucket, CERTAIN) or (score, score)
+                away = high - score if self.lower_is_better else score - low
+                found += _beyond(away, bound.score if self.lower_is_better else 1 - bound.score)
+        return found
+
     def _missed(self, bounds: Mapping[str, Bounds], scores: Callable[[str], tuple[float, float] | None]) -> float:
         return sum(
             self._of(bucket, bound, scores(bucket)) for bucket, bound in bounds.items() if bucket in self.buckets

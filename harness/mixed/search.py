@@ -35,8 +35,8 @@ _REACH = 2
 """How many narrower and wider ranges are looked at before a tensor's own one stands."""
 _BEHIND = 1.05
 """A file that is noisier by so much on a third of the samples, and no nearer to its bounds, is not run on the rest."""
-_LEVEL = 0.03
-"""Shortfalls that differ by less are level: of a bound of 0.97, a thousandth."""
+_LEVEL = 0.5
+"""Of the luck in a shortfall: two that differ by less are level."""
 _TIES = 0.02
 """Differences in speed below this are the clock's."""
 
@@ -64,6 +64,7 @@ class Candidate:
     """One file that was run over the whole corpus.
 
     :param shortfall: by the worse ends of the scores' intervals; :param missed: by the scores themselves.
+    :param luck: how much of the shortfall hangs on the samples, see :meth:`harness.mixed.outcome.Outcome.luck`.
     :param kept: share of plain INT8's speed-up, measured, or estimated where nothing can be timed.
     :param step: which step of the search made it.
     """
@@ -72,6 +73,7 @@ class Candidate:
     outcome: Outcome
     shortfall: float
     missed: float
+    luck: float
     noise: float
     kept: float
     step: str
@@ -83,7 +85,7 @@ class Candidate:
         for mine, theirs in ((self.shortfall, other.shortfall), (self.missed, other.missed)):
             if bool(mine) != bool(theirs):
                 return not mine
-        if abs(self.shortfall - other.shortfall) > _LEVEL:
+        if abs(self.shortfall - other.shortfall) > _LEVEL * max(self.luck, other.luck):
             return self.shortfall < other.shortfall
         return self.noise < other.noise
 
@@ -257,6 +259,7 @@ class _Search:
             outcome,
             outcome.shortfall(bounds),
             outcome.missed(bounds),
+            outcome.luck(bounds),
             outcome.noise(),
             self.kept(assignment),
             step,
@@ -335,8 +338,9 @@ class _Search:
 
 
 def _nearest(candidates: Sequence[Candidate]) -> Candidate:
-    least = min(one.shortfall for one in candidates)
-    return min((one for one in candidates if one.shortfall <= least + _LEVEL), key=lambda one: one.noise)
+    best = min(candidates, key=lambda one: (one.shortfall, one.missed, one.noise))
+    level = [one for one in candidates if one is best or one.is_nearer(best)]
+    return min(level, key=lambda one: one.noise)
 
 
 def _fastest(candidates: Sequence[Candidate]) -> Candidate:

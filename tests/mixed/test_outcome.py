@@ -41,6 +41,14 @@ def test_a_score_counts_by_the_worse_end_of_its_interval():
     assert outcome.shortfall(bounds) == pytest.approx((mean - low) / 2 / (1 - (low + mean) / 2), rel=1e-6)
 
 
+def test_luck_is_what_a_shortfall_has_beyond_what_the_scores_miss():
+    bounds = {"short": Bounds(score=0.99), "long": Bounds(score=0.98), "other": Bounds(score=0.5)}
+    outcome = Outcome({"short": ones(*[1.0] * 18, 0.5, 0.6), "long": ones(*[1.0] * 19, 0.2)})
+    assert outcome.luck(bounds) == pytest.approx(outcome.shortfall(bounds) - outcome.missed(bounds))
+    assert Outcome({"short": ones(*[0.9] * 20)}).luck(bounds) == pytest.approx(0, abs=1e-9)
+    assert outcome.luck({"short": Bounds(sqnr_db=90)}) == 0
+
+
 def test_lower_is_better_turns_it_around():
     rows = ones(*[0.0] * 18, 0.1, 0.1)
     bounds = {"short": Bounds(score=0.02)}

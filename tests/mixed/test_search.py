@@ -9,7 +9,8 @@ import pytest
 from harness.mixed.assignment import Assignment
 from harness.mixed.evaluate import Evaluator
 from harness.mixed.gains import Gains
-from harness.mixed.search import Settings, _Search, estimated_kept, search
+from harness.mixed.outcome import Outcome
+from harness.mixed.search import Candidate, Found, Settings, _Search, estimated_kept, search
 from harness.mixed.sensitivity import Sensitivity
 from harness.spec.calibration import Dialect
 from harness.spec.model import Bounds
@@ -187,3 +188,16 @@ def test_ranges_are_walked_until_neither_side_is_better(tmp_path, own_cache, cor
     base = searching.tried(Assignment(), "plain")
     searching.found.sensitivities = [Sensitivity("inner", 1.0, None, 0.3)]
     assert dict(searching.finer_ranges(base).assignment.methods) == {"ts": "percentile91"}
+
+
+def test_what_is_level_by_luck_goes_by_the_noise():
+    def one(shortfall, noise, *, missed=0.0, kept=1.0):
+        return Candidate(Assignment(), Outcome({}), shortfall, missed, 0.4, noise, kept, "")
+
+    lucky, calm = one(0.1, 0.02), one(0.25, 0.01)
+    assert calm.is_nearer(lucky)
+    assert not lucky.is_nearer(calm)
+    assert lucky.is_nearer(one(0.35, 0.01)), "more than half the luck apart"
+    assert lucky.is_nearer(one(0.1, 0.01, missed=0.01))
+    assert one(0.0, 0.03).is_nearer(calm), "certain"
+    assert Found(0.9, [lucky, calm, one(0.2, 0.001, kept=0.5)]).best is calm
