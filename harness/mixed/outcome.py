@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -62,12 +62,13 @@ class Outcome:
     buckets: Mapping[str, tuple[One, ...]]
     lower_is_better: bool = False
 
-    def noise(self) -> float:
-        """Noise to signal: the mean over samples of the ratio in dB, then over buckets, as a ratio.
+    def noise(self, buckets: Collection[str] = ()) -> float:
+        """Noise to signal: the mean over samples of the ratio in dB, then over ``buckets`` or all, as a ratio.
 
         A mean of decibels, not of powers: one sample whose decision flips would outvote all others.
         """
-        return float(10 ** (-np.mean([np.mean([one.sqnr_db for one in ones]) for ones in self.buckets.values()]) / 10))
+        taken = [ones for name, ones in self.buckets.items() if not buckets or name in buckets]
+        return float(10 ** (-np.mean([np.mean([one.sqnr_db for one in ones]) for ones in taken]) / 10))
 
     def sqnr_db(self, bucket: str) -> float:
         """Pooled over the bucket's samples, as records have it."""
@@ -103,6 +104,10 @@ class Outcome:
     def missed(self, bounds: Mapping[str, Bounds]) -> float:
         """The same by the scores themselves."""
         return self._missed(bounds, lambda bucket: None if (found := self.score(bucket)) is None else (found, found))
+
+    def short_of(self, bounds: Mapping[str, Bounds]) -> frozenset[str]:
+        """The buckets that have a :meth:`shortfall`."""
+        return frozenset(name for name, bound in bounds.items() if self.shortfall({name: bound}))
 
     def luck(self, bounds: Mapping[str, Bounds]) -> float:
         """How much of :meth:`shortfall` hangs on which samples were drawn: the scores' distances from the worse ends of

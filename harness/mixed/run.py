@@ -21,7 +21,7 @@ from harness.mixed.evaluate import Evaluator
 from harness.mixed.gains import Gains, Stopwatch, by_kernels, by_products
 from harness.mixed.palette import Palette
 from harness.mixed.plan import Plan, ranges_of
-from harness.mixed.search import Candidate, Found, Settings, estimated_kept, search
+from harness.mixed.search import Settings, estimated_kept, search
 from harness.paths import cache_dir
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 from harness.spec.shapes import bucket_names, length_buckets, single
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from harness.corpus.samples import Feeds
     from harness.materials import Materials
     from harness.mixed.assignment import Assignment
+    from harness.mixed.found import Candidate, Found
     from harness.spec.model import Bounds
 
 __all__ = ["METHODS", "Asked", "Searched", "bounds_of", "feeds_and_weights", "search_corpus", "search_model"]

@@ -8,11 +8,12 @@ that they make for the time that they save, and back again those that were not n
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.mixed.assignment import Assignment
-from harness.mixed.sensitivity import Sensitivity, measure
+from harness.mixed.found import TIES, Candidate, Found
+from harness.mixed.sensitivity import measure
 from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
 
     from harness.mixed.evaluate import Evaluator
     from harness.mixed.gains import Gains
-    from harness.mixed.outcome import Outcome
     from harness.spec.model import Bounds
 
-__all__ = ["Candidate", "Found", "Settings", "estimated_kept", "search"]
+__all__ = ["Settings", "estimated_kept", "search"]
 
 _WRITES_FLOAT = {"MatMul", "Gemm"}
 """Operators that ONNX Runtime runs as one INT8 kernel without Q/DQ behind them."""
@@ -35,10 +35,6 @@ _REACH = 2
 """How many narrower and wider ranges are looked at before a tensor's own one stands."""
 _BEHIND = 1.05
 """A file that is noisier by so much on a third of the samples, and no nearer to its bounds, is not run on the rest."""
-_LEVEL = 0.5
-"""Of the luck in a shortfall: two that differ by less are level."""
-_TIES = 0.02
-"""Differences in speed below this are the clock's."""
 
 
 @dataclass(frozen=True)
@@ -57,73 +53,6 @@ class Settings:
     budget_s: float = 240.0
     small: int = 8
     shortlist: int = 6
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One file that was run over the whole corpus.
-
-    :param shortfall: by the worse ends of the scores' intervals; :param missed: by the scores themselves.
-    :param luck: how much of the shortfall hangs on the samples, see :meth:`harness.mixed.outcome.Outcome.luck`.
-    :param kept: share of plain INT8's speed-up, measured, or estimated where nothing can be timed.
-    :param step: which step of the search made it.
-    """
-
-    assignment: Assignment
-    outcome: Outcome
-    shortfall: float
-    missed: float
-    luck: float
-    noise: float
-    kept: float
-    step: str
-
-    def is_nearer(self, other: Candidate) -> bool:
-        """Whether it is the more right one: within the bounds for certain, else by its scores, else by how much is
-        missing. What differs by a few decisions on these samples alone goes by the noise, which says more of others.
-        """
-        for mine, theirs in ((self.shortfall, other.shortfall), (self.missed, other.missed)):
-            if bool(mine) != bool(theirs):
-                return not mine
-        if abs(self.shortfall - other.shortfall) > _LEVEL * max(self.luck, other.luck):
-            return self.shortfall < other.shortfall
-        return self.noise < other.noise
-
-
-@dataclass
-class Found:
-    """All files that a search ran over the whole corpus, in order, and what it learned of single operators.
-
-    :param keep: see :class:`Settings`. :param finished: False where the time was up before the last step.
-    """
-
-    keep: float
-    candidates: list[Candidate] = field(default_factory=list)
-    sensitivities: list[Sensitivity] = field(default_factory=list)
-    finished: bool = True
-
-    @property
-    def best(self) -> Candidate:
-        """What to ship: among files that keep the speed-up one that is right for certain, else one that is right by its
-        scores, else a slower one that is right, else the nearest. Of certain ones the fastest, of equally fast ones
-        the least noisy.
-        """
-        fast = [one for one in self.candidates if one.kept >= self.keep]
-        if certain := [one for one in fast if not one.shortfall]:
-            return _fastest(certain)
-        if by_score := [one for one in fast if not one.missed]:
-            return _nearest(by_score)
-        if slow := [one for one in self.candidates if not one.missed]:
-            return max(slow, key=lambda one: (one.kept, -one.noise))
-        return _nearest(self.candidates)
-
-    def front(self) -> list[Candidate]:
-        """Pareto's: no other one is both more right and faster; the most right first."""
-        found: list[Candidate] = []
-        for one in sorted(self.candidates, key=lambda one: (one.shortfall, one.noise)):
-            if not found or one.kept > found[-1].kept + 1e-12:
-                found.append(one)
-        return found
 
 
 def estimated_kept(gains: Gains, in_float: Iterable[str]) -> float:
@@ -259,6 +188,7 @@ class _Search:
             outcome,
             outcome.shortfall(bounds),
             outcome.missed(bounds),
+            outcome.short_of(bounds),
             outcome.luck(bounds),
             outcome.noise(),
             self.kept(assignment),
@@ -273,7 +203,8 @@ class _Search:
         From the own range to the next narrower or wider ones, as long as that is better.
         """
         in_time = self.within(_SHARE)
-        for tensor in dict.fromkeys(self.palette.inputs[one.node] for one in self.found.sensitivities):
+        in_int8 = (one.node for one in self.found.sensitivities if one.node not in base.assignment.in_float)
+        for tensor in dict.fromkeys(self.palette.inputs[node] for node in in_int8):
             for way in (-1, 1):
                 while base.shortfall and in_time():
                     better = self.next_range(base, tensor, way)
@@ -327,7 +258,7 @@ class _Search:
         """Put back into INT8 what can be without missing a bound, what saves most first."""
         if base.missed:
             return
-        least = _TIES * abs(self.gains.total)
+        least = TIES * abs(self.gains.total)
         back = sorted(base.assignment.in_float, key=lambda node: (-self.gains.saved[node], node))
         for node in back:
             if self.gains.saved[node] < least or not self.going_on():
@@ -335,14 +266,3 @@ class _Search:
             one = self.tried(base.assignment.without_float(node), "back")
             if one.shortfall <= base.shortfall and not one.missed and one.kept > base.kept:
                 base = one
-
-
-def _nearest(candidates: Sequence[Candidate]) -> Candidate:
-    best = min(candidates, key=lambda one: (one.shortfall, one.missed, one.noise))
-    level = [one for one in candidates if one is best or one.is_nearer(best)]
-    return min(level, key=lambda one: one.noise)
-
-
-def _fastest(candidates: Sequence[Candidate]) -> Candidate:
-    most = max(one.kept for one in candidates)
-    return min((one for one in candidates if one.kept >= most * (1 - _TIES)), key=lambda one: one.noise)

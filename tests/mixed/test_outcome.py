@@ -47,6 +47,7 @@ def test_luck_is_what_a_shortfall_has_beyond_what_the_scores_miss():
     assert outcome.luck(bounds) == pytest.approx(outcome.shortfall(bounds) - outcome.missed(bounds))
     assert Outcome({"short": ones(*[0.9] * 20)}).luck(bounds) == pytest.approx(0, abs=1e-9)
     assert outcome.luck({"short": Bounds(sqnr_db=90)}) == 0
+    assert outcome.short_of({"short": Bounds(score=0.99), "long": Bounds(score=0.5)}) == {"short"}
 
 
 def test_lower_is_better_turns_it_around():

@@ -8,9 +8,10 @@ import pytest
 
 from harness.mixed.assignment import Assignment
 from harness.mixed.evaluate import Evaluator
+from harness.mixed.found import Candidate, Found
 from harness.mixed.gains import Gains
-from harness.mixed.outcome import Outcome
-from harness.mixed.search import Candidate, Found, Settings, _Search, estimated_kept, search
+from harness.mixed.outcome import One, Outcome
+from harness.mixed.search import Settings, _Search, estimated_kept, search
 from harness.mixed.sensitivity import Sensitivity
 from harness.spec.calibration import Dialect
 from harness.spec.model import Bounds
@@ -190,11 +191,13 @@ def test_ranges_are_walked_until_neither_side_is_better(tmp_path, own_cache, cor
     assert dict(searching.finer_ranges(base).assignment.methods) == {"ts": "percentile91"}
 
 
-def test_what_is_level_by_luck_goes_by_the_noise():
-    def one(shortfall, noise, *, missed=0.0, kept=1.0):
-        return Candidate(Assignment(), Outcome({}), shortfall, missed, 0.4, noise, kept, "")
+def test_what_is_level_by_luck_goes_by_the_noise_where_something_is_missing():
+    def one(shortfall, noise, *, elsewhere=0.01, missed=0.0, kept=1.0):
+        row = {name: (One(1.0, power, 0.99, 0.1, 0.9, 1.0),) for name, power in (("s", noise), ("l", elsewhere))}
+        short_of = frozenset({"s"} if shortfall else ())
+        return Candidate(Assignment(), Outcome(row), shortfall, missed, short_of, 0.4, noise + elsewhere, kept, "")
 
-    lucky, calm = one(0.1, 0.02), one(0.25, 0.01)
+    lucky, calm = one(0.1, 0.02, elsewhere=1e-6), one(0.25, 0.01)
     assert calm.is_nearer(lucky)
     assert not lucky.is_nearer(calm)
     assert lucky.is_nearer(one(0.35, 0.01)), "more than half the luck apart"
