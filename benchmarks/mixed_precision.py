@@ -34,17 +34,19 @@ from harness.mixed.gains import Stopwatch
 from harness.mixed.outcome import interval_of_mean
 from harness.mixed.palette import mixed_file
 from harness.mixed.plan import find, keep
-from harness.mixed.run import Asked, Searched, feeds_and_weights, search_model
+from harness.mixed.run import Asked, Searched, bounds_of, feeds_and_weights, search_corpus, search_model
 from harness.paths import cache_dir
+from harness.spec.bounds import bounded, read_bounds
 from harness.spec.calibration import Dialect
 from harness.spec.matrix import Matrix
-from harness.spec.model import Bounds
 from harness.spec.shapes import bucket_names, length_buckets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from harness.corpus.catalogue import Entry
 
 GOALS = {
     "text": (0.975, 0.98, 0.965),
@@ -70,19 +72,22 @@ class Case:
     key: str
 
     @cached_property
+    def entry(self) -> Entry:
+        """The catalogue's, with the goals laid over its own bounds as ``--bound BUCKET:score=GOAL`` does."""
+        goals = zip(self.names, GOALS[self.key], strict=True)
+        options = read_bounds([f"{name}:score={goal}" for name, goal in goals])
+        return bounded(ENTRIES[self.key], options, of=1)
+
+    @cached_property
     def materials(self) -> Materials:
-        return Materials({self.key: ENTRIES[self.key]}, replace(Matrix(), samples=64), seed=0)
+        return Materials({self.key: self.entry}, replace(Matrix(), samples=64), seed=0)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(bucket_names(ENTRIES[self.key].model))
 
-    @property
-    def bounds(self) -> dict[str, Bounds]:
-        return {name: Bounds(score=goal) for name, goal in zip(self.names, GOALS[self.key], strict=True)}
-
     def asked(self, dialect: Dialect, budget_s: float) -> Asked:
-        return Asked(self.key, dialect, self.bounds, KEEP, EACH[self.key], budget_s)
+        return Asked(self.key, dialect, bounds_of(self.materials, self.key), KEEP, EACH[self.key], budget_s)
 
     @cached_property
     def tests(self) -> Corpus:
@@ -213,7 +218,8 @@ def speed(case: Case, rounds: int = 7) -> dict[str, Any]:
     assert plan is not None
     plain = mixed_file(prepared, plan.evidence["plain_ranges"], Assignment(), Dialect.U8S8)
     mixed = mixed_file(prepared, plan.ranges, plan.assignment, Dialect.U8S8)
-    feeds, weights = feeds_and_weights(case.materials, case.asked(Dialect.U8S8, 1.0))
+    corpus = search_corpus(case.materials, case.asked(Dialect.U8S8, 1.0))
+    feeds, weights = feeds_and_weights(case.materials, case.key, corpus)
     watch = Stopwatch(plain, prepared, feeds, weights, seed=1)
     pairs = [watch.speedups([plain, mixed], 5) for _ in range(rounds)]
     kept = [after / before for before, after in pairs]
@@ -276,7 +282,7 @@ def table(parts: dict[str, Any]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=list(GOALS))
-    parser.add_argument("--budget", type=float, default=200.0, help="seconds for each of the two searches")
+    parser.add_argument("--budget", type=float, default=240.0, help="seconds for each of the two searches")
     parser.add_argument("--parts", type=Path, default=HERE / "results" / "mixed_precision.json")
     parser.add_argument("--report", action="store_true", help="run nothing, show what is recorded")
     parser.add_argument("--peers", action="store_true", help="only what others make of the same corpora")

@@ -106,7 +106,7 @@ class Materials:
             low, high = entry.model.minimum, entry.model.maximum
             described = f"{_PICKING}/{PICKING}/{entry.version}/{split}/{self.seed}/{count}/{low}-{high}"
             name = hashlib.sha256(described.encode()).hexdigest()[:16]
-            folder = self._corpora_of(entry) / f"{key}-{split}-{name}"
+            folder = self.corpora_folder(key) / f"{key}-{split}-{name}"
             origin = "synthetic" if entry.synthetic else f"{key} {split}, seed {self.seed}"
             of = folder / "of.json"
             found = Corpus.open(folder) if of.exists() else None
@@ -131,9 +131,9 @@ class Materials:
             picked, total = spread.some_of_each(stream, entry.model, length_buckets(entry.model), count, self.seed)
         return replace(entry, samples=lambda *_: picked), {"of": total}
 
-    def _corpora_of(self, entry: Entry) -> Path:
+    def corpora_folder(self, key: str) -> Path:
         """The cache; for samples that may be others in the next run, a folder that goes with this one."""
-        if entry.lasting:
+        if self.entries[key].lasting:
             return cache_dir("corpora")
         if self._passing is None:
             self._passing = TemporaryDirectory(prefix="run.", dir=cache_dir("corpora"))

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from harness.spec.model import Bounds
 
-__all__ = ["CONFIDENCE", "One", "Outcome", "interval_of_mean"]
+__all__ = ["CERTAIN", "CONFIDENCE", "One", "Outcome", "interval_of_mean", "joined"]
 
 CONFIDENCE = 0.95
+CERTAIN = 0.99
+"""Of the interval whose worse end has to be within a bound: wider than what is shown, for a search chooses among dozens
+of files by the same samples, and the best of many is a little lucky on them."""
 _RESAMPLES = 1000
 _SEED = 20_261_130
 _CEILING_DB = 80.0
@@ -59,12 +62,13 @@ class Outcome:
     buckets: Mapping[str, tuple[One, ...]]
     lower_is_better: bool = False
 
-    def noise(self) -> float:
-        """Noise to signal: the mean over samples of the ratio in dB, then over buckets, as a ratio.
+    def noise(self, buckets: Collection[str] = ()) -> float:
+        """Noise to signal: the mean over samples of the ratio in dB, then over ``buckets`` or all, as a ratio.
 
         A mean of decibels, not of powers: one sample whose decision flips would outvote all others.
         """
-        return float(10 ** (-np.mean([np.mean([one.sqnr_db for one in ones]) for ones in self.buckets.values()]) / 10))
+        taken = [ones for name, ones in self.buckets.items() if not buckets or name in buckets]
+        return float(10 ** (-np.mean([np.mean([one.sqnr_db for one in ones]) for ones in taken]) / 10))
 
     def sqnr_db(self, bucket: str) -> float:
         """Pooled over the bucket's samples, as records have it."""
@@ -81,25 +85,41 @@ class Outcome:
         weight = math.fsum(one.weight for one in ones)
         return math.fsum((one.score or 0.0) * one.weight for one in ones) / weight if weight else math.nan
 
-    def score_interval(self, bucket: str) -> tuple[float, float] | None:
-        """The bootstrap's 95 % interval of :meth:`score` over samples."""
+    def score_interval(self, bucket: str, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+        """The bootstrap's interval of :meth:`score` over samples."""
         ones = self.buckets[bucket]
         if any(one.score is None for one in ones):
             return None
         weights = np.array([one.weight for one in ones])
-        return interval_of_mean(np.array([one.score for one in ones]) * weights, weights)
+        return interval_of_mean(np.array([one.score for one in ones]) * weights, weights, confidence)
 
     def shortfall(self, bounds: Mapping[str, Bounds]) -> float:
-        """How far all bounds are missed, 0 where all are met, a score by the worse end of its interval.
+        """How far all bounds are missed, 0 where all are met, a score by the worse end of its 99 % interval.
 
         What is met on these samples has to hold on others. Each bound counts in parts of its distance from what FP32
         itself reaches, so that a search can add them up.
         """
-        return self._missed(bounds, self.score_interval)
+        return self._missed(bounds, lambda bucket: self.score_interval(bucket, CERTAIN))
 
     def missed(self, bounds: Mapping[str, Bounds]) -> float:
         """The same by the scores themselves."""
         return self._missed(bounds, lambda bucket: None if (found := self.score(bucket)) is None else (found, found))
+
+    def short_of(self, bounds: Mapping[str, Bounds]) -> frozenset[str]:
+        """The buckets that have a :meth:`shortfall`."""
+        return frozenset(name for name, bound in bounds.items() if self.shortfall({name: bound}))
+
+    def luck(self, bounds: Mapping[str, Bounds]) -> float:
+        """How much of :meth:`shortfall` hangs on which samples were drawn: the scores' distances from the worse ends of
+        their intervals, in the same parts and summed alike.
+        """
+        found = 0.0
+        for bucket, bound in bounds.items():
+            if bound.score is not None and bucket in self.buckets and (score := self.score(bucket)) is not None:
+                low, high = self.score_interval(bucket, CERTAIN) or (score, score)
+                away = high - score if self.lower_is_better else score - low
+                found += _beyond(away, bound.score if self.lower_is_better else 1 - bound.score)
+        return found
 
     def _missed(self, bounds: Mapping[str, Bounds], scores: Callable[[str], tuple[float, float] | None]) -> float:
         return sum(
@@ -130,8 +150,17 @@ class Outcome:
         return cls({name: tuple(One(*row) for row in rows) for name, rows in data.items()}, lower_is_better)
 
 
-def interval_of_mean(values: NDArray[Any], weights: NDArray[Any]) -> tuple[float, float]:
-    """The percentile bootstrap's 95 % interval of sum(values) / sum(weights), samples drawn with replacement.
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """Of several parts of one corpus, run by the same file."""
+    names = dict.fromkeys(name for one in outcomes for name in one.buckets)
+    ones = {name: tuple(row for one in outcomes for row in one.buckets.get(name, ())) for name in names}
+    return Outcome(ones, any(one.lower_is_better for one in outcomes))
+
+
+def interval_of_mean(
+    values: NDArray[Any], weights: NDArray[Any], confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """The percentile bootstrap's interval of sum(values) / sum(weights), samples drawn with replacement.
 
     The same draws for every file that is looked at, so that two files differ by what they do and not by the draws.
 
@@ -142,7 +171,7 @@ def interval_of_mean(values: NDArray[Any], weights: NDArray[Any]) -> tuple[float
     draws = np.random.default_rng(_SEED).integers(len(values), size=(_RESAMPLES, len(values)))
     totals = weights[draws].sum(axis=1)
     means = np.divide(values[draws].sum(axis=1), totals, out=np.zeros(_RESAMPLES), where=totals > 0)
-    tail = (1 - CONFIDENCE) / 2
+    tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+from onnx import numpy_helper
 
 from harness.calibration.artefacts import target_of
 from harness.calibration.qdq import write_qdq
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from harness.spec.calibration import Dialect
 
 __all__ = ["Palette", "mixed_file"]
+
+
+_ALIKE = 0.01
+"""Ranges that differ by less give the same file, near enough."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,31 @@ class Palette:
     def graph_outputs(self) -> frozenset[str]:
         """Names of the model's outputs."""
         return frozenset(value.name for value in self.prepared.graph.output)
+
+    def by_width(self, tensor: str, own: str) -> tuple[str, ...]:
+        """Methods by the range that they give a quantized activation, the narrowest first; of equal ones the first, or
+        ``own``, which is always among them.
+        """
+        found = {own: self._scales[own][tensor]}
+        for method, scales in self._scales.items():
+            scale = scales[tensor]
+            if not any(abs(scale - other) < _ALIKE * other for other in found.values()):
+                found[method] = scale
+        return tuple(sorted(found, key=lambda method: found[method]))
+
+    @cached_property
+    def _scales(self) -> dict[str, dict[str, float]]:
+        """Method -> quantized activation -> scale."""
+        return {method: self._scales_of(file) for method, file in self.plain.items()}
+
+    def _scales_of(self, file: onnx.ModelProto) -> dict[str, float]:
+        constants = {tensor.name: tensor for tensor in file.graph.initializer}
+        quantizers = (node for node in file.graph.node if node.op_type == "QuantizeLinear")
+        return {
+            _tensor_of(node, self): float(numpy_helper.to_array(constants[node.input[1]]).max())
+            for node in quantizers
+            if node.input[1] in constants
+        }
 
     @cached_property
     def shared_with_float(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from harness.mixed.evaluate import Evaluator
 from harness.mixed.gains import Gains, Stopwatch, by_kernels, by_products
 from harness.mixed.palette import Palette
 from harness.mixed.plan import Plan, ranges_of
-from harness.mixed.search import Candidate, Found, Settings, estimated_kept, search
+from harness.mixed.search import Settings, estimated_kept, search
 from harness.paths import cache_dir
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 from harness.spec.shapes import bucket_names, length_buckets, single
@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     from harness.corpus.samples import Feeds
     from harness.materials import Materials
     from harness.mixed.assignment import Assignment
+    from harness.mixed.found import Candidate, Found
     from harness.spec.model import Bounds
 
-__all__ = ["METHODS", "Asked", "Searched", "bounds_of", "feeds_and_weights", "search_model"]
+__all__ = ["METHODS", "Asked", "Searched", "bounds_of", "feeds_and_weights", "search_corpus", "search_model"]
 
 METHODS = (
-    "mse", "percentile99.5", "percentile99.8", "percentile99.9", "percentile99.95", "percentile", "percentile99.999",
-    "entropy", "minmax",
+    "mse", "percentile99", "percentile99.3", "percentile99.5", "percentile99.65", "percentile99.8", "percentile99.9",
+    "percentile99.95", "percentile", "percentile99.999", "entropy", "minmax",
 )  # fmt: skip
 """What ranges are tried by, whole and tensor by tensor."""
 
@@ -112,12 +113,12 @@ def search_model(materials: Materials, asked: Asked, on_step: Callable[[str], No
     on_step("ranges by every method")
     by_method = _ranges(materials, key, dialect)
     palette = Palette.of(prepared, by_method, dialect)
-    corpus = _corpus(materials, asked)
+    corpus = search_corpus(materials, asked)
     evaluator = Evaluator(
         palette, prepared, model, corpus, materials.output(key), materials.score(key),
         journal=_journal(prepared, corpus, by_method, dialect, materials),
     )  # fmt: skip
-    feeds, weights = feeds_and_weights(materials, asked)
+    feeds, weights = feeds_and_weights(materials, key, corpus)
     on_step("what INT8 saves, operator by operator")
     if dialect is Dialect.U8S8:
         gains = by_kernels(palette, prepared, feeds, weights)
@@ -144,11 +145,13 @@ def search_model(materials: Materials, asked: Asked, on_step: Callable[[str], No
     return Searched(plan, found, palette, by_method, seconds)
 
 
-def feeds_and_weights(materials: Materials, asked: Asked) -> tuple[dict[str, Feeds], dict[str, float]]:
-    """What is timed: of each bucket a sample of the search near its opt, and the bucket's share of the traffic."""
-    feeds = _near_opt(materials, asked.key, _corpus(materials, asked))
-    lengths = materials.corpus(asked.key, "calibration").lengths
-    return feeds, weights_of(materials.model(asked.key), lengths)
+def feeds_and_weights(materials: Materials, key: str, corpus: Corpus) -> tuple[dict[str, Feeds], dict[str, float]]:
+    """What is timed: of each bucket a sample of the search near its opt, and the bucket's share of the traffic.
+
+    :param corpus: see :func:`search_corpus`.
+    """
+    lengths = materials.corpus(key, "calibration").lengths
+    return _near_opt(materials, key, corpus), weights_of(materials.model(key), lengths)
 
 
 def _ranges(materials: Materials, key: str, dialect: Dialect) -> dict[str, Ranges]:
@@ -167,15 +170,19 @@ def _ranges(materials: Materials, key: str, dialect: Dialect) -> dict[str, Range
     return {first: auto.ranges[0], **rest}
 
 
-def _corpus(materials: Materials, asked: Asked) -> Corpus:
+def search_corpus(materials: Materials, asked: Asked) -> Corpus:
+    """What files are judged by, drawn once and kept like other corpora; samples of a source that may give others next
+    time go with this run.
+
+    :raises DataError: see :func:`unseen`.
+    """
     entry = materials.entries[asked.key]
     counts = counts_by_cost(entry, asked.each)
     calibration = materials.corpus(asked.key, "calibration")
     described = f"{PICKING}/{entry.version}/{calibration.digest}/{counts}/{asked.seed}"
     name = hashlib.sha256(described.encode()).hexdigest()[:16]
-    folder = cache_dir("corpora") / f"{asked.key}-search-{name}"
-    kept = Corpus.open(folder) if entry.lasting else None
-    if kept is not None:
+    folder = materials.corpora_folder(asked.key) / f"{asked.key}-search-{name}"
+    if (kept := Corpus.open(folder)) is not None:
         return kept
     drawn = unseen(entry, calibration, counts, asked.seed + 1)
     return Corpus.write(folder, entry.model, drawn, f"{asked.key} search, seed {asked.seed}")

@@ -8,28 +8,33 @@ that they make for the time that they save, and back again those that were not n
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.mixed.assignment import Assignment
-from harness.mixed.sensitivity import Sensitivity, measure
+from harness.mixed.found import TIES, Candidate, Found
+from harness.mixed.sensitivity import measure
+from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness.mixed.evaluate import Evaluator
     from harness.mixed.gains import Gains
-    from harness.mixed.outcome import Outcome
     from harness.spec.model import Bounds
 
-__all__ = ["Candidate", "Found", "Settings", "estimated_kept", "search"]
+__all__ = ["Settings", "estimated_kept", "search"]
 
 _WRITES_FLOAT = {"MatMul", "Gemm"}
 """Operators that ONNX Runtime runs as one INT8 kernel without Q/DQ behind them."""
 _METHODS = 3
 """Methods that whole files are tried by on the whole corpus."""
-_TIES = 0.02
-"""Differences in speed below this are the clock's."""
+_SHARE = 0.35
+"""Of the time that is left, for one operator at a time, and again for ranges tensor by tensor."""
+_REACH = 2
+"""How many narrower and wider ranges are looked at before a tensor's own one stands."""
+_BEHIND = 1.05
+"""A file that is noisier by so much on a third of the samples, and no nearer to its bounds, is not run on the rest."""
 
 
 @dataclass(frozen=True)
@@ -48,65 +53,6 @@ class Settings:
     budget_s: float = 240.0
     small: int = 8
     shortlist: int = 6
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One file that was run over the whole corpus.
-
-    :param shortfall: by the worse ends of the scores' intervals; :param missed: by the scores themselves.
-    :param kept: share of plain INT8's speed-up, measured, or estimated where nothing can be timed.
-    :param step: which step of the search made it.
-    """
-
-    assignment: Assignment
-    outcome: Outcome
-    shortfall: float
-    missed: float
-    noise: float
-    kept: float
-    step: str
-
-    @property
-    def order(self) -> tuple[float, float, float]:
-        """Smaller is more right."""
-        return (self.shortfall, self.missed, self.noise)
-
-
-@dataclass
-class Found:
-    """All files that a search ran over the whole corpus, in order, and what it learned of single operators.
-
-    :param keep: see :class:`Settings`. :param finished: False where the time was up before the last step.
-    """
-
-    keep: float
-    candidates: list[Candidate] = field(default_factory=list)
-    sensitivities: list[Sensitivity] = field(default_factory=list)
-    finished: bool = True
-
-    @property
-    def best(self) -> Candidate:
-        """What to ship: among files that keep the speed-up one that is right for certain, else one that is right by its
-        scores, else a slower one that is right, else the nearest; of several, the fastest, of equally fast ones the
-        least noisy.
-        """
-        fast = [one for one in self.candidates if one.kept >= self.keep]
-        if certain := [one for one in fast if not one.shortfall]:
-            return _fastest(certain)
-        if by_score := [one for one in fast if not one.missed]:
-            return min(by_score, key=_order)
-        if slow := [one for one in self.candidates if not one.missed]:
-            return max(slow, key=lambda one: (one.kept, -one.noise))
-        return min(self.candidates, key=_order)
-
-    def front(self) -> list[Candidate]:
-        """Pareto's: no other one is both more right and faster; the most right first."""
-        found: list[Candidate] = []
-        for one in sorted(self.candidates, key=lambda one: (one.shortfall, one.noise)):
-            if not found or one.kept > found[-1].kept + 1e-12:
-                found.append(one)
-        return found
 
 
 def estimated_kept(gains: Gains, in_float: Iterable[str]) -> float:
@@ -154,16 +100,24 @@ class _Search:
         self.found.finished &= left
         return left
 
+    def within(self, share: float) -> Callable[[], bool]:
+        """:meth:`going_on` for one step, which takes a share of the time that is left, so that others get theirs."""
+        until = self.clock() + share * (self.begun + self.settings.budget_s - self.clock())
+        return lambda: self.clock() < until and self.going_on()
+
     def run(self) -> Found:
         base = self.tried(Assignment(), "plain")
         base = self.best_of(self.forms(), "form", base)
         few = self.evaluator.some(self.settings.small)
         base = self.best_of(self.quietest(self.other_methods(base.assignment), few), "method", base)
+        in_time = self.within(_SHARE)
         self.found.sensitivities = measure(
-            self.evaluator, base.assignment, self.gains.saved, few, self.settings.shortlist, self.going_on, self.on_step
+            self.evaluator, base.assignment, self.gains.saved, few, self.settings.shortlist, in_time, self.on_step
         )
-        base = self.finer_ranges(base)
-        base = self.with_float(base, self.settings.keep, "float")
+        bases: list[Candidate] = []
+        while base not in bases and base.shortfall and self.going_on():
+            bases.append(base)
+            base = self.with_float(self.finer_ranges(base), self.settings.keep, "float")
         if base.missed:
             base = self.with_float(base, 0.0, "slower")
         self.give_back(base)
@@ -172,6 +126,8 @@ class _Search:
     def forms(self) -> list[Assignment]:
         """What reads and writes floating point beside INT8; operators whose INT8 kernels are the slower ones."""
         outputs = frozenset(n for n, operator in self.palette.operators.items() if operator in _WRITES_FLOAT)
+        if self.palette.dialect is Dialect.S8S8:
+            outputs = frozenset()  # all of them do already
         readers = frozenset(self.palette.shared_with_float)
         slower = frozenset(node for node, saved in self.gains.saved.items() if saved <= 0)
         nothing = frozenset[str]()
@@ -208,9 +164,17 @@ class _Search:
             if not self.going_on():
                 break
             one = self.tried(assignment, step)
-            if one.kept >= self.settings.keep and one.order < base.order:
+            if one.kept >= self.settings.keep and one.is_nearer(base):
                 base = one
         return base
+
+    def raced(self, assignment: Assignment, step: str, base: Candidate) -> Candidate | None:
+        """Tried, unless a third of the samples shows already that it is no nearer to the bounds, and noisier."""
+        bounds = self.settings.bounds
+        theirs, own = self.evaluator.first_part(base.assignment), self.evaluator.first_part(assignment)
+        if own.shortfall(bounds) >= theirs.shortfall(bounds) and own.noise() > _BEHIND * theirs.noise():
+            return None
+        return self.tried(assignment, step)
 
     def tried(self, assignment: Assignment, step: str) -> Candidate:
         """Run over the whole corpus, and timed; once each."""
@@ -224,6 +188,8 @@ class _Search:
             outcome,
             outcome.shortfall(bounds),
             outcome.missed(bounds),
+            outcome.short_of(bounds),
+            outcome.luck(bounds),
             outcome.noise(),
             self.kept(assignment),
             step,
@@ -232,15 +198,32 @@ class _Search:
         return one
 
     def finer_ranges(self, base: Candidate) -> Candidate:
-        """Tensor by tensor, those of the noisiest operators first: the method that leaves the file the most right."""
-        share, begun = 0.35, self.clock()
-        for tensor in dict.fromkeys(self.palette.inputs[one.node] for one in self.found.sensitivities):
-            if not base.shortfall or self.clock() - begun > share * self.settings.budget_s or not self.going_on():
-                break
-            own = dict(base.assignment.methods).get(tensor, next(iter(self.palette.plain)))
-            others = [base.assignment.with_method(tensor, one) for one in self.palette.plain if one != own]
-            base = self.best_of(others, "ranges", base)
+        """Tensor by tensor, those of the noisiest operators first: the range that leaves the file the most right.
+
+        From the own range to the next narrower or wider ones, as long as that is better.
+        """
+        in_time = self.within(_SHARE)
+        in_int8 = (one.node for one in self.found.sensitivities if one.node not in base.assignment.in_float)
+        for tensor in dict.fromkeys(self.palette.inputs[node] for node in in_int8):
+            for way in (-1, 1):
+                while base.shortfall and in_time():
+                    better = self.next_range(base, tensor, way)
+                    if better is None:
+                        break
+                    base = better
         return base
+
+    def next_range(self, base: Candidate, tensor: str, way: int) -> Candidate | None:
+        """A more right file with one of the two ranges that are next in width; None where there is none."""
+        own = dict(base.assignment.methods).get(tensor, next(iter(self.palette.plain)))
+        methods = self.palette.by_width(tensor, own)
+        at = methods.index(own)
+        for step in range(1, _REACH + 1):
+            if 0 <= at + way * step < len(methods) and self.going_on():
+                one = self.raced(base.assignment.with_method(tensor, methods[at + way * step]), "ranges", base)
+                if one is not None and one.kept >= self.settings.keep and one.is_nearer(base):
+                    return one
+        return None
 
     def with_float(self, base: Candidate, keep: float, step: str) -> Candidate:
         """Leave ever more in float, the most noise for the least time first, until all bounds are met."""
@@ -263,8 +246,8 @@ class _Search:
                     continue
                 at += 1
                 continue
-            one = self.tried(assignment, step)
-            if one.order < base.order:
+            one = self.raced(assignment, step, base)
+            if one is not None and one.is_nearer(base):
                 base, size = one, size + 1
             else:
                 size = max(1, size - 1)
@@ -275,7 +258,7 @@ class _Search:
         """Put back into INT8 what can be without missing a bound, what saves most first."""
         if base.missed:
             return
-        least = _TIES * abs(self.gains.total)
+        least = TIES * abs(self.gains.total)
         back = sorted(base.assignment.in_float, key=lambda node: (-self.gains.saved[node], node))
         for node in back:
             if self.gains.saved[node] < least or not self.going_on():
@@ -283,12 +266,3 @@ class _Search:
             one = self.tried(base.assignment.without_float(node), "back")
             if one.shortfall <= base.shortfall and not one.missed and one.kept > base.kept:
                 base = one
-
-
-def _order(one: Candidate) -> tuple[float, float, float]:
-    return one.order
-
-
-def _fastest(candidates: Sequence[Candidate]) -> Candidate:
-    most = max(one.kept for one in candidates)
-    return min((one for one in candidates if one.kept >= most * (1 - _TIES)), key=lambda one: one.noise)

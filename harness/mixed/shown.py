@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from harness.mixed.found import Candidate, Found
     from harness.mixed.run import Searched
-    from harness.mixed.search import Candidate, Found
 
 __all__ = ["front_table", "sentences"]
 

@@ -41,16 +41,27 @@ def read_bounds(texts: Sequence[str]) -> tuple[tuple[str, Bounds], ...]:
 def bounded(entry: Entry, asked: Sequence[tuple[str, Bounds]], *, of: int) -> Entry:
     """The entry with bounds of options laid over those that it has, one bound at a time.
 
+    An option without a bucket holds in every length bucket, also where the model has a bound of that name for one
+    bucket: who says ``score=0.97`` means all of them. Options for one bucket win over it. Single examples and the
+    traffic stand alone, as in the file.
+
     :param of: how many models were chosen.
     :raises UsageError: more than one: what is enough for one model says nothing of another.
     """
     if of > 1:
         raise UsageError(f"--bound is for one model, and {of} are chosen", todo="choose one: --models KEY")
-    table = dict(entry.model.bounds)
-    for bucket, bounds in asked:
-        given = {name: value for name, value in vars(bounds).items() if value is not None}
-        table[bucket] = replace(table.get(bucket, Bounds()), **given)
+    table, laid = dict(entry.model.bounds), dict(asked)
+    everywhere = dict.fromkeys(_given(laid.get("*", Bounds())))
+    for bucket in bucket_names(entry.model):
+        if bucket in table:
+            table[bucket] = replace(table[bucket], **everywhere)
+    for bucket, bounds in laid.items():
+        table[bucket] = replace(table.get(bucket, Bounds()), **_given(bounds))
     return replace(entry, model=replace(entry.model, bounds=tuple(table.items())))
+
+
+def _given(bounds: Bounds) -> dict[str, float]:
+    return {name: value for name, value in vars(bounds).items() if value is not None}
 
 
 def check_bounds(model: Model) -> None:

@@ -155,7 +155,7 @@ def test_a_model_of_the_catalogue(own_plans, tmp_path, capsys):
     evidence = made["plan"]["evidence"]
     assert set(evidence["bounds"]) == set(evidence["reached"]["buckets"]) == {"short", "middle", "long"}
     assert {name: one["score"] for name, one in evidence["bounds"].items()} == {
-        "short": 0.85,
+        "short": 0.9,
         "middle": 0.9,
         "long": 0.9,
     }

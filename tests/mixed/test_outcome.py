@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.mixed.outcome import One, Outcome, interval_of_mean
+from harness.mixed.outcome import CERTAIN, One, Outcome, interval_of_mean, joined
 from harness.spec.model import Bounds
 
 
@@ -33,11 +33,21 @@ def test_the_interval_covers_as_often_as_it_says():
 def test_a_score_counts_by_the_worse_end_of_its_interval():
     outcome = Outcome({"short": ones(*[1.0] * 18, 0.5, 0.6)})
     mean = outcome.score("short")
-    low, high = outcome.score_interval("short")
+    low, high = outcome.score_interval("short", CERTAIN)
+    assert low < outcome.score_interval("short")[0], "wider than what is shown"
     bounds = {"short": Bounds(score=(low + mean) / 2)}
     assert low < mean < high
     assert outcome.missed(bounds) == 0
     assert outcome.shortfall(bounds) == pytest.approx((mean - low) / 2 / (1 - (low + mean) / 2), rel=1e-6)
+
+
+def test_luck_is_what_a_shortfall_has_beyond_what_the_scores_miss():
+    bounds = {"short": Bounds(score=0.99), "long": Bounds(score=0.98), "other": Bounds(score=0.5)}
+    outcome = Outcome({"short": ones(*[1.0] * 18, 0.5, 0.6), "long": ones(*[1.0] * 19, 0.2)})
+    assert outcome.luck(bounds) == pytest.approx(outcome.shortfall(bounds) - outcome.missed(bounds))
+    assert Outcome({"short": ones(*[0.9] * 20)}).luck(bounds) == pytest.approx(0, abs=1e-9)
+    assert outcome.luck({"short": Bounds(sqnr_db=90)}) == 0
+    assert outcome.short_of({"short": Bounds(score=0.99), "long": Bounds(score=0.5)}) == {"short"}
 
 
 def test_lower_is_better_turns_it_around():
@@ -72,6 +82,12 @@ def test_a_score_that_is_not_there_never_passes():
 def test_one_broken_sample_does_not_outvote_the_others():
     calm, flipped = ones(*[1.0] * 20), (*ones(*[1.0] * 19), One(1.0, 2.0, 0.0, 1.0, 0.0, 1.0))
     assert Outcome({"s": flipped}).noise() < 2 * Outcome({"s": calm}).noise()
+
+
+def test_parts_of_a_corpus_are_joined_bucket_by_bucket():
+    parts = [Outcome({"short": ones(0.5), "long": ones(0.25)}, lower_is_better=True),
+             Outcome({"short": ones(0.75)}, lower_is_better=True)]  # fmt: skip
+    assert joined(parts) == Outcome({"short": ones(0.5, 0.75), "long": ones(0.25)}, lower_is_better=True)
 
 
 def test_data_and_back():

@@ -8,8 +8,11 @@ import pytest
 
 from harness.mixed.assignment import Assignment
 from harness.mixed.evaluate import Evaluator
+from harness.mixed.found import Candidate, Found
 from harness.mixed.gains import Gains
-from harness.mixed.search import Settings, estimated_kept, search
+from harness.mixed.outcome import One, Outcome
+from harness.mixed.search import Settings, _Search, estimated_kept, search
+from harness.mixed.sensitivity import Sensitivity
 from harness.spec.calibration import Dialect
 from harness.spec.model import Bounds
 from harness.spec.shapes import bucket_names
@@ -102,7 +105,7 @@ def test_a_search_that_was_broken_off_goes_on(loud, corpus, tmp_path):
     journal.write_text("".join(text[:-2]) + text[-2][:40])  # killed in the middle of a line
     cut = evaluator(loud, corpus, journal)
     assert search(cut, GAINS, asked(30), kept).best == whole.best
-    assert cut.runs == 2
+    assert cut.runs == 1, "two of the last file's three parts"
     once_more = evaluator(loud, corpus, journal)
     search(once_more, GAINS, asked(30), kept)
     assert once_more.runs == 0, "what was written behind half a line is there"
@@ -154,3 +157,50 @@ def test_every_method_is_tried(loud, corpus):
     found = search(evaluator(loud, corpus), GAINS, asked(30), kept)
     tried = {method for one in found.candidates for _, method in one.assignment.methods}
     assert tried >= set(METHODS[1:])
+
+
+def test_what_a_third_of_the_samples_shows_to_be_far_off_is_not_run_on_the_rest(loud, corpus):
+    """No method mends an outlier channel, and no range of another tensor does; leaving "inner" in float does."""
+    searching = _Search(evaluator(loud, corpus), GAINS, asked(30), kept, lambda: 0.0, lambda _: None)
+    base = searching.tried(Assignment(in_float=frozenset({"inner"})), "plain")
+    count = len(searching.found.candidates)
+    assert searching.raced(Assignment(), "back", base) is None
+    assert len(searching.found.candidates) == count
+    nearer = searching.raced(Assignment(in_float=frozenset({"inner", "conv"})), "float", base)
+    assert nearer is not None
+    assert nearer.outcome == searching.evaluator.outcome(nearer.assignment)
+
+
+def test_no_file_is_run_twice_under_two_names(loud, corpus):
+    """In s8s8 every operator writes floating point as it is: that is no other form."""
+    searching = _Search(evaluator(loud, corpus), GAINS, asked(30), kept, lambda: 0.0, lambda _: None)
+    files = [searching.palette.paint(one).SerializeToString(deterministic=True) for one in searching.forms()]
+    assert len(set(files)) == len(files)
+
+
+def test_ranges_are_walked_until_neither_side_is_better(tmp_path, own_cache, corpus):
+    """Five ranges of one tensor, the right one three steps from the first: single steps lead there."""
+    right = made(tmp_path, Dialect.S8S8)
+    low, high = right.ranges["mse"]["ts"]
+    ranges = {f"percentile{90 + step}": {**right.ranges["mse"], "ts": (low * 2.0**power, high * 2.0**power)}
+              for step, power in enumerate((3, 0, 4, 1, 2))}  # fmt: skip
+    one = evaluator(replace(right, ranges=ranges), corpus)
+    searching = _Search(one, GAINS, asked(40), kept, lambda: 0.0, lambda _: None)
+    base = searching.tried(Assignment(), "plain")
+    searching.found.sensitivities = [Sensitivity("inner", 1.0, None, 0.3)]
+    assert dict(searching.finer_ranges(base).assignment.methods) == {"ts": "percentile91"}
+
+
+def test_what_is_level_by_luck_goes_by_the_noise_where_something_is_missing():
+    def one(shortfall, noise, *, elsewhere=0.01, missed=0.0, kept=1.0):
+        row = {name: (One(1.0, power, 0.99, 0.1, 0.9, 1.0),) for name, power in (("s", noise), ("l", elsewhere))}
+        short_of = frozenset({"s"} if shortfall else ())
+        return Candidate(Assignment(), Outcome(row), shortfall, missed, short_of, 0.4, noise + elsewhere, kept, "")
+
+    lucky, calm = one(0.1, 0.02, elsewhere=1e-6), one(0.25, 0.01)
+    assert calm.is_nearer(lucky)
+    assert not lucky.is_nearer(calm)
+    assert lucky.is_nearer(one(0.35, 0.01)), "more than half the luck apart"
+    assert lucky.is_nearer(one(0.1, 0.01, missed=0.01))
+    assert one(0.0, 0.03).is_nearer(calm), "certain"
+    assert Found(0.9, [lucky, calm, one(0.2, 0.001, kept=0.5)]).best is calm

@@ -27,6 +27,23 @@ def test_bounds_of_options_are_laid_over_those_of_the_model():
         bounded(entry, read_bounds(["sqnr_db=15"]), of=2)
 
 
+def test_an_option_without_a_bucket_holds_in_every_bucket_one_with_a_bucket_wins():
+    own = (
+        ("short", Bounds(sqnr_db=8, score=0.85, speedup=1.1)), ("*", Bounds(score=0.92)),
+        ("drawn", Bounds(score=0.3)), ("drawn-short", Bounds(score=0.2)), ("traffic", Bounds(speedup=2)),
+    )  # fmt: skip
+    entry = Entry(replace(model_of(), bounds=own), lambda: None, lambda *_: iter(()), "1")
+    found = bounded(entry, read_bounds(["score=0.97", "speedup=1.3"]), of=1).model
+    assert found.bounds_for("short") == Bounds(sqnr_db=8, score=0.97, speedup=1.3)
+    assert found.bounds_for("long") == Bounds(score=0.97, speedup=1.3)
+    assert (found.bounds_for_draw("short").score, found.bounds_for_draw("long").score) == (0.2, 0.3)
+    assert found.speedup_of_traffic() == 2
+    both = bounded(entry, read_bounds(["short:score=0.9", "score=0.97"]), of=1).model
+    assert [both.bounds_for(name).score for name in ("short", "middle")] == [0.9, 0.97]
+    alone = bounded(entry, read_bounds(["long:score=0.5"]), of=1).model
+    assert [alone.bounds_for(name).score for name in ("short", "middle", "long")] == [0.85, 0.92, 0.5]
+
+
 def test_a_bucket_adds_to_what_holds_everywhere():
     found = dict(read_bounds(["short:score=0.9", "sqnr_db=15", "short:sqnr_db=8", "drawn:cosine=0.4", "worst=1e-2"]))
     assert found == {
