@@ -77,7 +77,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._seen = _read(path)
+        self._seen, self._whole = _read(path)
         self.made = self.found = 0
 
     def value(
@@ -103,7 +103,8 @@ class Journal:
             return value
         line = encode({"key": key, "rung": rung, "case": case, "value": value})
         with self.path.open("ab") as file:
-            file.write(line)
+            file.write(line if self._whole else b"\n" + line)
+        self._whole = True
         self._seen[key] = restored(json.loads(line)["value"])
         return self._seen[key]
 
@@ -114,17 +115,16 @@ class Journal:
         return hashlib.sha256(json.dumps([rung, case, *map(str, of)]).encode()).hexdigest()[:32]
 
 
-def _read(path: Path) -> dict[str, Sample]:
+def _read(path: Path) -> tuple[dict[str, Sample], bool]:
+    """What was measured; and whether the last line is whole. A crash may have cut it short, or another search of the
+    same model is writing it: the file is never written anew.
+    """
     seen: dict[str, Sample] = {}
-    if path.exists():
-        lines = path.read_bytes().splitlines()
-        if lines and not path.read_bytes().endswith(b"\n"):  # a crash cut the last one short
-            path.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
-            lines = lines[:-1]
-        for line in lines:
-            try:
-                one = json.loads(line)
-                seen[str(one["key"])] = restored(dict(one["value"]))
-            except (ValueError, KeyError, TypeError):
-                continue
-    return seen
+    read = path.read_bytes() if path.exists() else b""
+    for line in read.splitlines():
+        try:
+            one = json.loads(line)
+            seen[str(one["key"])] = restored(dict(one["value"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return seen, not read or read.endswith(b"\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands.console import note, show, steps, suites_from
+from harness.errors import UsageError
 from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def mix(model: str, **options: Any) -> None:  # noqa: ANN401 - click's options, 
     from harness.corpus.registry import load_catalogue
     from harness.materials import Materials
     from harness.mixed.palette import mixed_file
-    from harness.mixed.plan import keep
+    from harness.mixed.plan import find, is_better, keep
     from harness.mixed.run import Asked, bounds_of, search_model
     from harness.spec.bounds import bounded, check_bounds, read_bounds
     from harness.spec.config import find_config
@@ -73,6 +73,12 @@ def mix(model: str, **options: Any) -> None:  # noqa: ANN401 - click's options, 
         check_target(out)
     described = {name: options[name] for name in ("data", "axes", "range_", "length_inputs")}
     entry = find_entry(model, **described, pads=(), constants=())
+    if entry.ready is not None:
+        raise UsageError(
+            "it has Q/DQ of its own, and mixed precision is searched from an FP32 model",
+            where=model,
+            todo="give the FP32 model that it was made from; the file itself runs as it is: harness explain, pytest",
+        )
     if given := read_bounds(options["bounds"]):
         entry = bounded(entry, given, of=1)
         check_bounds(entry.model)
@@ -86,15 +92,22 @@ def mix(model: str, **options: Any) -> None:  # noqa: ANN401 - click's options, 
         )  # fmt: skip
         on_step = stack.enter_context(steps(f"mixed precision of {key}"))
         searched = search_model(materials, asked, on_step)
-        kept = keep(searched.plan)
+        old = find(materials.prepared(key), dialect)
+        stays = is_better(old, searched.plan)
+        kept = None if stays else keep(searched.plan)
         _record(materials, searched.plan, options["results"], entry.synthetic)
         file = mixed_file(materials.prepared(key), searched.plan.ranges, searched.plan.assignment, dialect)
         if out is not None:
             shutil.copyfile(file, out)
     if options["as_json"]:
-        show(json.dumps({"plan": searched.plan.as_data(), "kept": str(kept), "file": str(out or file)}))
+        from harness.results.record import encode
+
+        said = {"plan": searched.plan.as_data(), "kept": kept, "file": out or file}
+        show(encode(said).decode().rstrip())
         return
     _tell(searched)
+    if stays:
+        note("an earlier search met these bounds better: its plan stays what int8-mixed is built from")
     if out is not None:
         show(f"wrote {out}")
     if model in load_catalogue(find_config()):

@@ -71,11 +71,15 @@ class Outcome:
         return float(10 ** (-np.mean([np.mean([one.sqnr_db for one in ones]) for ones in taken]) / 10))
 
     def sqnr_db(self, bucket: str) -> float:
-        """Pooled over the bucket's samples, as records have it."""
+        """Pooled over the bucket's samples, as records have it; NaN where anything is not finite."""
         ones = self.buckets[bucket]
         noise = math.fsum(one.noise for one in ones)
         signal = math.fsum(one.signal for one in ones)
-        return 10 * math.log10(signal / noise) if noise and signal else math.inf
+        if not (math.isfinite(noise) and math.isfinite(signal)):
+            return math.nan
+        if not noise:
+            return math.inf
+        return 10 * math.log10(signal / noise) if signal else -math.inf
 
     def score(self, bucket: str) -> float | None:
         """Mean by weight; None where the model has no score."""
@@ -164,13 +168,19 @@ def interval_of_mean(
 
     The same draws for every file that is looked at, so that two files differ by what they do and not by the draws.
 
+    Draws that weigh nothing say nothing, and are left out.
+
     :param values: [n], each already times its weight.
+    :returns: low and high; NaN where a value is not finite, or nothing weighs anything.
     """
     if not np.isfinite(values).all():
         return math.nan, math.nan
     draws = np.random.default_rng(_SEED).integers(len(values), size=(_RESAMPLES, len(values)))
     totals = weights[draws].sum(axis=1)
-    means = np.divide(values[draws].sum(axis=1), totals, out=np.zeros(_RESAMPLES), where=totals > 0)
+    weighed = totals > 0
+    if not weighed.any():
+        return math.nan, math.nan
+    means = values[draws].sum(axis=1)[weighed] / totals[weighed]
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
@@ -179,7 +189,7 @@ def interval_of_mean(
 def _beyond(missing: float, scale: float) -> float:
     if math.isnan(missing):
         return _BROKEN
-    return max(0.0, missing) / max(scale, 1e-9)
+    return min(_BROKEN, max(0.0, missing) / max(scale, 1e-9))
 
 
 def _worst(choose: Callable[[list[float]], float], values: Iterable[float]) -> float:

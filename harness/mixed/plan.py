@@ -10,6 +10,7 @@ from harness.calibration.qdq import quantized_tensors
 from harness.errors import UsageError
 from harness.mixed.assignment import Assignment
 from harness.paths import cache_dir, written
+from harness.results.record import encode, restored
 from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness.calibration.ranges import Ranges
 
-__all__ = ["Plan", "find", "keep", "ranges_of", "read"]
+__all__ = ["Plan", "find", "is_better", "keep", "ranges_of", "read"]
 
 _VERSION = 1
 
@@ -75,8 +76,16 @@ def keep(plan: Plan) -> Path:
     """Write the plan to where :func:`find` looks for it."""
     path = _path(plan.prepared, plan.dialect)
     with written(path) as file:
-        file.write(json.dumps(plan.as_data(), indent=1).encode())
+        file.write(json.dumps(json.loads(encode(plan.as_data())), indent=1).encode())
     return path
+
+
+def is_better(old: Plan | None, new: Plan) -> bool:
+    """Whether an earlier plan is to stay: it met what the new one was asked for, and the new one did not."""
+    if old is None or old.evidence.get("bounds") != new.evidence.get("bounds"):
+        return False
+    order = [(bool(one.evidence.get("met_for_certain")), bool(one.evidence.get("met"))) for one in (old, new)]
+    return order[0] > order[1]
 
 
 def find(prepared: Path, dialect: Dialect) -> Plan | None:
@@ -103,7 +112,7 @@ def read(path: Path) -> Plan:
             data["method"],
             Assignment.from_data(data["assignment"]),
             {name: (float(low), float(high)) for name, (low, high) in data["ranges"].items()},
-            data["evidence"],
+            restored(data["evidence"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime
@@ -28,7 +30,6 @@ from harness.spec.shapes import bucket_names, length_buckets, single
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from harness.calibration.ranges import Ranges
     from harness.corpus.samples import Feeds
@@ -195,9 +196,17 @@ def _journal(
     described = json.dumps([
         prepared.name, corpus.digest, dialect.value, onnxruntime.__version__,
         {method: sorted(ranges.items()) for method, ranges in by_method.items()},
-        sorted(f"{entry.model.output} {entry.model.score}" for entry in materials.entries.values()),
+        sorted(f"{entry.model.output} {entry.version} {_score_digest(materials, key)}"
+               for key, entry in materials.entries.items()),
     ])  # fmt: skip
     return cache_dir("mixed") / f"{hashlib.sha256(described.encode()).hexdigest()[:24]}.jsonl"
+
+
+def _score_digest(materials: Materials, key: str) -> str:
+    """Of the file that the score's function is in: what it said is worth nothing when it has changed."""
+    score = materials.score(key)
+    source = None if score is None else inspect.getsourcefile(inspect.unwrap(score.function))
+    return "" if source is None else hashlib.sha256(Path(source).read_bytes()).hexdigest()
 
 
 def _near_opt(materials: Materials, key: str, corpus: Corpus) -> dict[str, Feeds]:

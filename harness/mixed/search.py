@@ -130,6 +130,8 @@ class _Search:
             outputs = frozenset()  # all of them do already
         readers = frozenset(self.palette.shared_with_float)
         slower = frozenset(node for node, saved in self.gains.saved.items() if saved <= 0)
+        if slower >= set(self.gains.saved):
+            slower = frozenset()  # with everything in float it is no INT8: ship FP32
         nothing = frozenset[str]()
         return [
             Assignment(in_float, float_outputs - in_float, float_readers)
@@ -240,7 +242,7 @@ class _Search:
         while at < len(nodes) and base.shortfall and self.going_on():
             group = nodes[at : at + size]
             assignment = base.assignment.with_float(*group)
-            if self.kept(assignment) < keep:
+            if assignment.in_float >= set(self.gains.saved) or self.kept(assignment) < keep:
                 if len(group) > 1:
                     size = max(1, len(group) // 2)
                     continue

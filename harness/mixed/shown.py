@@ -25,7 +25,7 @@ def front_table(found: Found) -> Table:
     """Plain INT8, then Pareto's front: no other file is both more right and faster; the chosen one is marked."""
     buckets = list(found.best.outcome.buckets)
     table = new_table("Plain INT8, and the files that nothing else beats in both speed and rightness")
-    for title in ("", "in float", "speed kept", "noise", *buckets, "bounds"):
+    for title in ("", "in float", "speed kept", "noise/signal", *buckets, "bounds"):
         table.add_column(title, justify="left" if title in {"", "bounds"} else "right")
     rows = {id(one): one for one in (found.candidates[0], *found.front(), found.best)}
     for one in rows.values():

@@ -105,6 +105,9 @@ def _parsed(text: str) -> tuple[str, str, float]:
             todo=f"did you mean {close[0]!r}?" if close else f"one of {', '.join(_NAMES)}",
         )
     try:
-        return match["bucket"] or "*", match["name"], float(match["value"])
+        value = float(match["value"])
     except ValueError:
-        raise UsageError(f"{match['value']!r} is no number", where=f"--bound {text}", todo="sqnr_db=15") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"{match['value']!r} is no number", where=f"--bound {text}", todo="sqnr_db=15")
+    return match["bucket"] or "*", match["name"], value

@@ -170,6 +170,8 @@ def expand(
             continue
         family = (families or {}).get(runtime, ("", ""))
         there = routes_of(*family)
+        if model in ready and word == MIXED:
+            continue  # mixed precision is searched from an FP32 model
         if model in ready:
             cases += [
                 Case(model, runtime, precision, None, layout, route) for route in ready_routes(*family, asked=wanted)

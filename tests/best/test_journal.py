@@ -86,3 +86,16 @@ def test_over_is_over():
     budget.step("long", clock.work(5))
     with pytest.raises(Over):
         budget.step("another", clock.work(0))
+
+
+def test_a_line_that_another_search_is_writing_stays(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    Journal(path).value("few", "one", (), lambda: {"number": 1})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    other = Journal(path)
+    assert path.read_bytes() == whole[:-9], "reading writes nothing"
+    path.write_bytes(whole)
+    other.value("few", "two", (), lambda: {"number": 2})
+    third = Journal(path)
+    assert [third.value("few", name, (), dict)["number"] for name in ("one", "two")] == [1, 2]

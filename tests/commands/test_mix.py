@@ -98,10 +98,17 @@ def test_as_json_for_tensorrt(run, project):
 
 
 def test_bounds_that_int8_misses_are_met_by_leaving_operators_in_float(run):
-    made = json.loads(run("--bound", "sqnr_db=70", "--json").out)
-    assert made["plan"]["assignment"]["in_float"]
+    made = json.loads(run("--dialect", "s8s8", "--bound", "sqnr_db=31.8", "--json").out)
+    assert len(made["plan"]["assignment"]["in_float"]) == 1
     assert made["plan"]["evidence"]["met"] is True
-    assert made["plan"]["evidence"]["plain"]["buckets"]["short"]["sqnr_db"] < 70
+    assert made["plan"]["evidence"]["plain"]["buckets"]["middle"]["sqnr_db"] < 31.8
+
+
+def test_all_in_float_is_no_answer(run):
+    """The suites would fail such a case: nothing of it runs in INT8."""
+    made = json.loads(run("--bound", "sqnr_db=70", "--json").out)
+    assert made["plan"]["evidence"]["met"] is False
+    assert len(made["plan"]["assignment"]["in_float"]) < 2
 
 
 def test_without_bounds_nothing_says_when_a_file_is_right(run):
@@ -165,3 +172,24 @@ def test_a_model_of_the_catalogue(own_plans, tmp_path, capsys):
     feeds = next(ENTRIES["vad"].samples("test", 0))
     assert all(np.isfinite(one).all() for one in session.run(None, feeds))
     assert len(list((tmp_path / "runs").glob("*.jsonl"))) == 1
+
+
+def test_a_file_with_qdq_of_its_own_is_refused(run, project):
+    """It would be calibrated anew, and what it carries thrown away."""
+    assert main(["calibrate", "small", "--method", "minmax", "--samples", "4", "-o", "own.onnx"]) == 0
+    described = ("--axis", "x:1=frames", "--range", "4:10:20", "--data", "data", "--bound", "sqnr_db=10")
+    assert main(["mix", "own.onnx", *described]) == 2
+
+
+def test_an_earlier_plan_that_met_the_same_bounds_stays(run, project, cache):
+    bound = ("--bound", "sqnr_db=10")
+    kept = json.loads(run(*bound, "--json").out)["kept"]
+    file = Path(kept)
+    plan = json.loads(file.read_text())
+    plan["evidence"] |= {"met": True, "met_for_certain": True, "seed": 77}
+    file.write_text(json.dumps(plan))
+    met = json.loads(run(*bound, "--json").out)
+    assert met["plan"]["evidence"]["met_for_certain"] is True
+    assert met["kept"] == kept
+    file.write_text(json.dumps({**plan, "evidence": {**plan["evidence"], "bounds": {"*": {"sqnr_db": 300.0}}}}))
+    assert "its plan stays" not in run(*bound).err

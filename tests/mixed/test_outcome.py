@@ -93,3 +93,28 @@ def test_parts_of_a_corpus_are_joined_bucket_by_bucket():
 def test_data_and_back():
     outcome = Outcome({"short": ones(0.5, 0.25)}, lower_is_better=True)
     assert Outcome.from_data(outcome.as_data(), lower_is_better=True) == outcome
+
+
+@pytest.mark.parametrize(("signal", "noise", "db"), [
+    (1.0, math.inf, math.nan), (math.nan, 1.0, math.nan), (0.0, 1.0, -math.inf), (0.0, 0.0, math.inf),
+    (1.0, 0.0, math.inf),
+])  # fmt: skip
+def test_noise_without_signal_is_no_perfect_file(signal, noise, db):
+    outcome = Outcome({"short": (One(signal, noise, 0.9, 0.1, None, 1.0),)})
+    assert outcome.sqnr_db("short") == pytest.approx(db, nan_ok=True)
+    missed = outcome.missed({"short": Bounds(sqnr_db=10)})
+    assert math.isfinite(missed)
+    assert (missed == 0) == (db == math.inf)
+
+
+def test_scores_that_weigh_nothing_prove_nothing():
+    ones = tuple(One(1.0, 0.01, 0.99, 0.1, 0.0, 0.0) for _ in range(5))
+    outcome = Outcome({"short": ones}, lower_is_better=True)
+    assert all(map(math.isnan, outcome.score_interval("short")))
+    assert outcome.shortfall({"short": Bounds(score=0.1)}) > 1e5
+
+
+def test_draws_that_weigh_nothing_are_no_draws_without_errors():
+    """One line of four has letters, and all of them are wrong: a third of the draws has none of it."""
+    low, high = interval_of_mean(np.array([5.0, 0, 0, 0]), np.array([5.0, 0, 0, 0]))
+    assert (low, high) == (1.0, 1.0)

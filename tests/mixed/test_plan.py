@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.mixed.assignment import Assignment
-from harness.mixed.plan import Plan, find, keep, read
+from harness.mixed.plan import Plan, find, is_better, keep, read
 from harness.spec.calibration import Dialect
 
 PREPARED = Path("abc-ort1-p1.onnx")
@@ -57,3 +58,22 @@ def test_the_newest_search_counts(plan, own_cache):
     newer = replace(plan, assignment=Assignment(), evidence={})
     keep(newer)
     assert find(PREPARED, Dialect.U8S8) == newer
+
+
+def test_what_is_not_finite_comes_back_and_is_json(plan, own_cache):
+    path = keep(replace(plan, evidence={"sqnr_db": float("-inf"), "score": float("nan")}))
+    json.loads(path.read_text(), parse_constant=pytest.fail)
+    found = find(PREPARED, Dialect.U8S8).evidence
+    assert (found["sqnr_db"], str(found["score"])) == (float("-inf"), "nan")
+
+
+@pytest.mark.parametrize(("old", "new", "stays"), [
+    ({"met": True}, {"met": False}, True), ({"met": False}, {"met": True}, False),
+    ({"met": True}, {"met": True}, False), ({"met": True, "met_for_certain": True}, {"met": True}, True), ({}, {}, False),
+])  # fmt: skip
+def test_what_met_the_same_bounds_is_not_replaced_by_what_does_not(plan, old, new, stays):
+    bounds = {"bounds": {"short": {"score": 0.9}}}
+    earlier, later = (replace(plan, evidence={**bounds, **evidence}) for evidence in (old, new))
+    assert is_better(earlier, later) is stays
+    assert not is_better(None, later)
+    assert not is_better(replace(earlier, evidence={**old, "bounds": {}}), later), "something else was asked"

@@ -74,8 +74,8 @@ def test_the_speed_up_is_kept_as_long_as_bounds_can_be_met_with_it(loud, corpus)
 
 def test_bounds_that_nothing_meets_give_the_nearest(loud, corpus):
     found = search(evaluator(loud, corpus), GAINS, asked(79, keep=0.9), kept)
-    assert found.best.missed == 0  # all in float
-    assert found.best.assignment.in_float == set(GAINS.saved)
+    assert found.best.missed > 0
+    assert all(one.assignment.in_float < set(GAINS.saved) for one in found.candidates), "with all in float it is FP32"
     bounds = {name: Bounds(cosine=1.5) for name in bucket_names(MODEL)}
     impossible = search(evaluator(loud, corpus), GAINS, Settings(bounds), kept)
     assert impossible.best.missed > 0

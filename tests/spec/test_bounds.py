@@ -72,8 +72,8 @@ def test_a_speedup_is_asked_of_buckets_and_of_the_traffic():
         ("drawn:speedup=1.3", "no single example is timed"),
         ("drawn-short:speedup=1.3", "no single example is timed"),
         ("speedup=0", "a speedup of 0"),
-        ("speedup=nan", "a speedup of nan"),
-        ("speedup=inf", "a speedup of inf"),
+        ("speedup=nan", "'nan' is no number"),
+        ("speedup=inf", "'inf' is no number"),
         ("traffic:cosine=0.9", "bounded by a speedup alone"),
     ],
 )
@@ -89,6 +89,8 @@ def test_a_speedup_that_cannot_be_asked(text, said):
         ("sqnr=15", "unknown bound 'sqnr'", "'sqnr_db'"),
         ("short:zzz=15", "unknown bound 'zzz'", "sqnr_db, cosine, worst, score, speedup"),
         ("sqnr_db=good", "'good' is no number", "sqnr_db=15"),
+        ("sqnr_db=nan", "'nan' is no number", "sqnr_db=15"),
+        ("short:score=inf", "'inf' is no number", "sqnr_db=15"),
         ("a:b:score=1", "is no bound", ""),
     ],
 )

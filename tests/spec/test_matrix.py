@@ -210,3 +210,11 @@ def test_mixed_precision_alone():
     (case,) = expand(Matrix(precisions=("int8-mixed",), layouts=("single",)), ["vad"], RUNTIMES[:1])
     assert case.mixed
     assert case.precision is Precision.INT8
+
+
+def test_a_ready_model_has_no_mixed_case():
+    """Mixed precision is searched from an FP32 model; ready Q/DQ is what it is."""
+    matrix = Matrix(precisions=("fp32", "int8", "int8-mixed"), layouts=("single",))
+    found = expand(matrix, ["vad"], RUNTIMES[:1], ready={"vad"})
+    assert [case.calibration for case in found] == [None, None]
+    assert not any(case.mixed for case in found)
