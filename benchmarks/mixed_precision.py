@@ -59,7 +59,7 @@ GOALS = {
 NAMES = {"text": "cosine", "rec": "cer_over_fp32_upper", "vad": "agreement", "wave": "agreement", "plc": "mos_delta"}
 KEEP = 0.9
 TESTS = {"text": 48, "rec": 150, "vad": 600, "wave": 48, "plc": 96}
-"""Test samples a bucket; rec's are whole lines, none of them cut. vad's were 150 at first, which tell an agreement of .97
+"""Test samples a bucket; rec's are whole lines, none of them cut. vad's were 150 at first, which tell its agreement
 to .01; 600 do to .005.
 """
 EACH = {"text": 24, "rec": 40, "vad": 96, "wave": 32, "plc": 40}
