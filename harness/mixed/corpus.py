@@ -33,16 +33,19 @@ def counts_by_cost(entry: Entry, each: int) -> tuple[int, ...]:
     return tuple(min(_MOST * each, max(each // 2, round(each * middle / profile.opt))) for profile in profiles)
 
 
-def unseen(entry: Entry, calibration: Corpus, counts: tuple[int, ...], seed: int) -> Iterator[Feeds]:
+def unseen(
+    entry: Entry, calibration: Corpus, counts: tuple[int, ...], seed: int, searched: Corpus | None = None
+) -> Iterator[Feeds]:
     """``counts`` samples of each length bucket, the shortest bucket first, at natural lengths where there are enough.
 
-    From the calibration split, so that no test sample is among them; what the calibration corpus holds is left out.
+    From the calibration split, so that no test sample is among them; what the calibration corpus holds is left out, and
+    what ``searched`` does.
     Where a bucket stays short of natural samples, opt-long pieces of longer ones fill it, the first of each first.
 
     :raises DataError: nothing is left.
     """
     model, buckets = entry.model, length_buckets(entry.model)
-    seen = {digest_of([calibration[index]]) for index in range(len(calibration))}
+    seen = {digest_of([one[index]]) for one in (calibration, searched) if one is not None for index in range(len(one))}
     found: list[list[Feeds]] = [[] for _ in counts]
     longer: list[Feeds] = []
     for feeds in itertools.islice(entry.samples("calibration", seed), sum(counts) * _SCANNED):
@@ -58,7 +61,8 @@ def unseen(entry: Entry, calibration: Corpus, counts: tuple[int, ...], seed: int
     for index, profile in enumerate(buckets.profiles):
         natural = [*longer, *itertools.chain.from_iterable(found[index + 1 :])]
         missing = counts[index] - len(found[index])
-        found[index] += itertools.islice(_pieces(model, natural, profile), missing)
+        pieces = (one for one in _pieces(model, natural, profile) if digest_of([one]) not in seen)
+        found[index] += itertools.islice(pieces, missing)
     if not any(found):
         raise DataError(
             "no sample is left for the search: calibration took all of them",

@@ -84,8 +84,15 @@ def is_better(old: Plan | None, new: Plan) -> bool:
     """Whether an earlier plan is to stay: it met what the new one was asked for, and the new one did not."""
     if old is None or old.evidence.get("bounds") != new.evidence.get("bounds"):
         return False
-    order = [(bool(one.evidence.get("met_for_certain")), bool(one.evidence.get("met"))) for one in (old, new)]
-    return order[0] > order[1]
+    ours, theirs = (_worth(one.evidence) for one in (old, new))
+    return ours > theirs
+
+
+def _worth(evidence: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    """Whether bounds were met, with the speed-up kept that was asked for; whether at all; whether for certain."""
+    met = bool(evidence.get("met"))
+    fast = evidence.get("reached", {}).get("kept", 1.0) >= evidence.get("keep", 0.0)
+    return met and fast, met, bool(evidence.get("met_for_certain"))
 
 
 def find(prepared: Path, dialect: Dialect) -> Plan | None:

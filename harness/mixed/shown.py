@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.report.plain import new_table
 from harness.report.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rich.table import Table
 
     from harness.mixed.found import Candidate, Found
+    from harness.mixed.plan import Plan
     from harness.mixed.run import Searched
 
 __all__ = ["front_table", "sentences"]
@@ -46,6 +47,20 @@ def _cell(one: Candidate, bucket: str) -> str:
     return f"{one.outcome.sqnr_db(bucket):.1f} dB" if score is None else f"{score:.3f}"
 
 
+def _confirmed(plan: Plan, confirmed: Mapping[str, Any]) -> Iterator[str]:
+    bounds = plan.evidence["bounds"]
+    for name, one in confirmed["buckets"].items():
+        bound = bounds.get(name, {})
+        if one["score"] is None:
+            asked = f" (asked {bound['sqnr_db']:g})" if "sqnr_db" in bound else ""
+            yield f"{visible(name)} {one['sqnr_db']:.1f} dB{asked}"
+            continue
+        low, high = one["score_interval"]
+        asked = f", asked {bound['score']:g}" if "score" in bound else ""
+        count = confirmed["samples"][name]
+        yield f"{visible(name)} {one['score']:.3f} ({count} samples, {low:.3f} to {high:.3f}{asked})"
+
+
 def sentences(searched: Searched) -> Iterator[str]:
     """What was chosen, in words."""
     plan, best, found = searched.plan, searched.found.best, searched.found
@@ -71,5 +86,8 @@ def sentences(searched: Searched) -> Iterator[str]:
         yield "no file meets all bounds; this is the nearest: a longer --budget, a lower --keep, or other bounds"
     elif best.shortfall:
         yield "the bounds are met by the scores, but not by the worse ends of their intervals: more --each tells"
+    if (confirmed := plan.evidence.get("confirmed")) is not None:
+        yield "on samples that it was not chosen by:"
+        yield from (f"  {line}" for line in _confirmed(plan, confirmed))
     if not found.finished:
         yield f"the time was up after {len(found.candidates)} files; the same command goes on from there"

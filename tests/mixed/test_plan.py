@@ -71,6 +71,7 @@ def test_what_is_not_finite_comes_back_and_is_json(plan, own_cache):
     ({"met": True}, {"met": False}, True), ({"met": False}, {"met": True}, False),
     ({"met": True}, {"met": True}, False), ({}, {}, False),
     ({"met": True, "met_for_certain": True}, {"met": True}, True),
+    ({"met": True, "keep": 0.9, "reached": {"kept": 0.91}}, {"met": True, "keep": 0.9, "reached": {"kept": 0.3}}, True),
 ])  # fmt: skip
 def test_what_met_the_same_bounds_is_not_replaced_by_what_does_not(plan, old, new, stays):
     bounds = {"bounds": {"short": {"score": 0.9}}}
