@@ -67,12 +67,20 @@ def _given(bounds: Bounds) -> dict[str, float]:
 def check_bounds(model: Model) -> None:
     """Refuse bounds that would never be asked: for a length bucket that the model does not have, or of another kind.
 
-    :raises UsageError: the bucket, and the ones there are; a speed-up that is no positive number.
+    Also one on a task score that the model does not have: nothing could meet it.
+
+    :raises UsageError: the bucket, and the ones there are; a speed-up that is no positive number; no score.
     """
     names = bucket_names(model)
     known = ["*", *names, "traffic", "drawn", *(f"drawn-{name}" for name in names)]
     for bucket, bounds in model.bounds:
         _check_speedup(model, bucket, bounds)
+        if bounds.score is not None and not model.score:
+            raise UsageError(
+                f"a score of {bounds.score:g} is asked for, and the model has no task score",
+                where=model.key,
+                todo="score = 'MODULE:FUNCTION' in harness.toml (pytest: --score), or --bound sqnr_db=15",
+            )
         if bucket not in known:
             close = close_to(bucket, known)
             raise UsageError(

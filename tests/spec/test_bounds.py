@@ -108,3 +108,10 @@ def test_bounds_of_a_bucket_that_is_not_there_would_never_be_asked():
     assert "'short'" in caught.value.todo
     with pytest.raises(UsageError, match="'drawn-all'"):
         check_bounds(model_of("drawn-all"))
+
+
+def test_a_score_is_bounded_where_there_is_one():
+    model = replace(model_of(), bounds=read_bounds(["short:score=0.9"]))
+    with pytest.raises(UsageError, match=r"m: a score of 0\.9 is asked for, and the model has no task score"):
+        check_bounds(model)
+    check_bounds(replace(model, score="my_scores:same_class"))
