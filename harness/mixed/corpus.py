@@ -65,9 +65,9 @@ def unseen(
         found[index] += itertools.islice(pieces, missing)
     if not any(found):
         raise DataError(
-            "no sample is left for the search: calibration took all of them",
+            f"no sample is left for the search: calibration took all {len(calibration)} that there are for it",
             where=model.key,
-            todo="give more data, or fewer calibration samples: --samples N",
+            todo=f"give more data, or fewer calibration samples: --samples {max(1, len(calibration) // 2)}",
         )
     return itertools.chain.from_iterable(found)
 
