@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.explain.rules.registry import Told, counted, first, number, rule
+from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +22,10 @@ _FAR = 10.0
 _NEAR = 4.0
 _GROWS = 3.0
 _FLOATS = frozenset({"fp32", "tf32", "fp16", "bf16"})
+_IN_TENSORRTS_FORM = (
+    "that is so with Q/DQ in TensorRT's form, which stand on inputs alone: ONNX Runtime's kernels take the form that"
+    " --emit qdq-u8s8 writes; where they stand on outputs as well, "
+)
 
 
 @rule("float-fallback", "slow", needs="tables")
@@ -45,7 +50,8 @@ def float_fallback(subject: Subject) -> Iterator[Told]:
         " have"
         " Q/DQ" + (f": {spent:.1f} us at length {subject.table.length}" if spent and subject.table else ""),
         first(found),
-        "other findings may say why (scales by input channel, shapes, casts); else the runtime has no INT8 kernel for"
+        (_IN_TENSORRTS_FORM if subject.asked is Dialect.U8S8 and subject.written_as is Dialect.S8S8 else "")
+        + "other findings may say why (scales by input channel, shapes, casts); else the runtime has no INT8 kernel for"
         " it: leave it in float, which saves its Q/DQ, or try another version and compare their tables",
         evidence,
         subject.could_save_us(found),

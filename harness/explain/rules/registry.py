@@ -95,8 +95,13 @@ class Subject:
     @cached_property
     def dialect(self) -> Dialect | None:
         """The one that was asked for, else the one of most activations; None for a float model."""
-        if self.asked is not None or not self.is_qdq:
-            return self.asked
+        return self.asked or self.written_as
+
+    @cached_property
+    def written_as(self) -> Dialect | None:
+        """The one of most activations, whatever was asked for; None for a float model."""
+        if not self.is_qdq:
+            return None
         unsigned = sum(one.kind in UNSIGNED for one in self.activations)
         return Dialect.U8S8 if 2 * unsigned > len(self.activations) else Dialect.S8S8
 

@@ -55,6 +55,9 @@ def test_float_fallback(model):
     assert (one.kind, one.severity, one.where) == ("float-fallback", "slow", ("down",))
     assert one.evidence == {"count": 1, "of": 9, "precision": "fp32", "time_us": 40.0}
     assert one.cost_us == pytest.approx(30.0)  # at the pace of the others, 10 us
+    assert one.todo.startswith("other findings may say why")
+    (one,) = found(model, [slow], dialect=Dialect.U8S8)
+    assert one.todo.startswith("that is so with Q/DQ in TensorRT's form, which stand on inputs alone")
 
 
 def test_float_fallback_of_a_layer_of_several_nodes(model):
