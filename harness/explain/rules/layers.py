@@ -132,16 +132,17 @@ def reformats(subject: Subject) -> Iterator[Told]:
     if share > _HELPERS and spent > before:
         helpers.sort(key=lambda layer: -(layer.time_us or 0))
         quantize = _sum([one for one in helpers if one.role == "quantize"]) or 0.0
+        reformat = max(0.0, spent - quantize)  # sums of floats: not -0.0
         yield Told(
             f"{share:.0%} of the time goes into Q/DQ ({quantize:.1f} us) and changes of layout or type"
-            f" ({spent - quantize:.1f} us) at length {table.length}, in {counted(len(helpers), 'layer')}",
+            f" ({reformat:.1f} us) at length {table.length}, in {counted(len(helpers), 'layer')}",
             first(_names(helpers)),
             "longer chains in INT8: quantize what stands between two quantized operators as well, or leave islands of"
             " one operator in float",
             {
                 "share": round(share, 4),
                 "quantize_us": number(quantize),
-                "reformat_us": number(spent - quantize),
+                "reformat_us": number(reformat),
                 "length": table.length,
             },
             spent - before,
