@@ -13,6 +13,8 @@ from harness.spec.calibration import Policy, Precision, Route
 from harness.spec.routes import cache_version
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
     from harness.best.evidence import Candidate, Speed
@@ -71,10 +73,13 @@ def candidates_table(found: Found) -> Table:
     return table
 
 
-def commands(bench: Workbench, ship: Candidate, model: str, described: list[str]) -> list[str]:
+def commands(
+    bench: Workbench, ship: Candidate, model: str, described: list[str], bounds: Sequence[str] = ()
+) -> list[str]:
     """The command lines that make the case's files, and that check it.
 
     :param model: the word that names the model; :param described: the options that describe a file of one's own.
+    :param bounds: what was asked beside the model's own, as ``--bound`` takes it: the check asks it, too.
     """
     case, environment = ship.case, bench.environment(ship.case)
     options = shlex.join(described)
@@ -96,7 +101,8 @@ def commands(bench: Workbench, ship: Candidate, model: str, described: list[str]
             samples, f"--seed {bench.seed} --emit {emit}",
             f"--trt-version {version}" if version else "", f"-o {case.model}.int8.{suffix}",
         ])))  # fmt: skip
-    made.append(_check(case, word, options, bench))
+    asked = shlex.join(text for bound in bounds for text in ("--bound", bound))
+    made.append(" ".join(filter(None, [_check(case, word, options, bench), asked])))
     return made
 
 

@@ -120,7 +120,7 @@ def find_best(asked: Asked) -> int:
 def _commands(bench: Workbench, found: Found, asked: Asked) -> list[str]:
     from harness.best.shown import commands
 
-    return commands(bench, found.ship, asked.model, asked.described()) if found.ship else []
+    return commands(bench, found.ship, asked.model, asked.described(), asked.bounds) if found.ship else []
 
 
 def _tell(found: Found, made: list[str], files: list[str]) -> None:

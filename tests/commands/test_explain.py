@@ -122,6 +122,7 @@ def test_the_best_case_as_text_and_as_json(run, project, monkeypatch):
     assert found["word"] == "not met"
     assert found["kept"] > 0
     assert found["commands"][-1].startswith("pytest suites/ --models small")
+    assert found["commands"][-1].endswith(" --bound sqnr_db=20")
     kinds = [json.loads(line)["kind"] for file in (project / "results").glob("*.jsonl") for line in file.open()]
     assert kinds.count("best") == 2
     assert main(["report", "--out", "pages"]) == 0
