@@ -41,6 +41,10 @@ def first(
         return [Case(model, name, Precision.INT8, None, "single", route) for route in ready_routes(*family)]
     made = [Calibration(Method("mixed"), Policy.RAGGED)] if mixed else []
     methods = sorted(CANDIDATES, key=lambda one: _ORDER.index(str(one)))
+    if (
+        environment.runtime == "onnxruntime"
+    ):  # it has no profiles: ranges of each would be a file for each, and no faster
+        policies = [one for one in policies if one is not Policy.PER_PROFILE]
     made += [Calibration(method, policy) for policy in policies for method in methods]
     return [
         Case(model, name, Precision.INT8, one, layout, _routes(one, family)[0])
