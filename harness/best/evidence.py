@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.accuracy import Comparison, verdict
@@ -136,7 +136,6 @@ class Candidate:
     test: Accuracy | None = None
     short: Speed | None = None
     session: Speed | None = None
-    notes: list[str] = field(default_factory=list)
 
     def reject(self, rung: str, why: str) -> None:
         self.rung, self.rejected = rung, why

@@ -218,11 +218,8 @@ class Halving(Rungs):
         found = []
         for one in judged:
             for case in widened(one.case, self.environment, tuple(dict.fromkeys(layouts)))[1:]:
-                further = Candidate(case, _MORE)
-                if case.route == one.case.route:  # another one computes other things in INT8
-                    further.search = one.search
-                    further.notes.append(f"accuracy of {name_of(one.case)}")
-                found.append(further)
+                same = case.route == one.case.route  # another one computes other things in INT8
+                found.append(Candidate(case, _MORE, search=one.search if same else None))
         self.candidates += found
         kept_s = self.budget.took(_SHORT) + self.session_s  # short runs and a session of the fastest come behind builds
         self.build_share = max(0.0, 1.0 - kept_s / max(self.budget.seconds, 1e-9))

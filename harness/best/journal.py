@@ -108,9 +108,6 @@ class Journal:
         self._seen[key] = restored(json.loads(line)["value"])
         return self._seen[key]
 
-    def has(self, rung: str, case: str, of: tuple[object, ...]) -> bool:
-        return self._key(rung, case, of) in self._seen
-
     def _key(self, rung: str, case: str, of: tuple[object, ...]) -> str:
         return hashlib.sha256(json.dumps([rung, case, *map(str, of)]).encode()).hexdigest()[:32]
 
