@@ -32,7 +32,7 @@ from harness.mixed.evaluate import open_model
 from harness.mixed.gains import Stopwatch
 from harness.mixed.outcome import interval_of_mean
 from harness.mixed.palette import mixed_file
-from harness.mixed.plan import find, keep
+from harness.mixed.plan import file_of, find, keep
 from harness.mixed.run import Asked, Searched, bounds_of, feeds_and_weights, search_corpus, search_model
 from harness.paths import cache_dir
 from harness.spec.bounds import bounded, read_bounds
@@ -202,12 +202,13 @@ def judged(key: str) -> dict[str, Any]:
         said = plan.evidence
         found[dialect.value] = {
             "plain": case.judged(mixed_file(prepared, said["plain_ranges"], Assignment(), dialect)),
-            "mixed": case.judged(mixed_file(prepared, plan.ranges, plan.assignment, dialect)),
+            "mixed": case.judged(file_of(plan, prepared)),
             "test_seed": TEST_SEED,
             "search_s": round(said["seconds"], 1),
             "in_float": sorted(plan.assignment.in_float),
             "float_outputs": len(plan.assignment.float_outputs),
             "float_readers": len(plan.assignment.float_readers),
+            "rescaled": [name for name, _ in plan.assignment.rows],
             "met_in_search": said["met"],
             "met_for_certain_in_search": said["met_for_certain"],
             **{name: said.get(name) for name in ("finished", "files", "speedup_plain", "speedup")},
@@ -222,7 +223,7 @@ def speed(case: Case, rounds: int = 7) -> dict[str, Any]:
     prepared, plan = case.materials.prepared(case.key), find(case.materials.prepared(case.key), Dialect.U8S8)
     assert plan is not None
     plain = mixed_file(prepared, plan.evidence["plain_ranges"], Assignment(), Dialect.U8S8)
-    mixed = mixed_file(prepared, plan.ranges, plan.assignment, Dialect.U8S8)
+    mixed = file_of(plan, prepared)
     corpus = search_corpus(case.materials, case.asked(Dialect.U8S8, 1.0))
     feeds, weights = feeds_and_weights(case.materials, case.key, corpus)
     watch = Stopwatch(plain, prepared, feeds, weights, seed=1)

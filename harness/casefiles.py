@@ -14,6 +14,7 @@ from harness.materials import Materials
 from harness.measure.host import host
 from harness.mixed.palette import mixed_file
 from harness.mixed.plan import find as find_plan
+from harness.mixed.rows import rescaled_file
 from harness.ready import for_runtime
 from harness.spec.calibration import Calibration, Dialect, Method, Policy, Precision, Route
 from harness.spec.routes import cache_version, routes_of
@@ -60,7 +61,7 @@ class CaseFiles(Materials):
         super().__init__(entries, matrix, seed)
         self.environments, self.workers = environments, workers
         self.standins = standins or Standins(environments, workers)
-        self._formed: dict[tuple[str, str], Path] = {}
+        self._formed: dict[tuple[Path, str], Path] = {}
         self._calibrated: dict[tuple[str, ...], pipeline.Calibrated] = {}
         self._artefacts: dict[Case, tuple[Path, ...]] = {}
         self._beside: dict[Case, list[dict[str, Path]]] = {}
@@ -168,18 +169,25 @@ class CaseFiles(Materials):
     def formed(self, case: Case) -> Path:
         """The prepared file in the form that the case's runtime takes: itself, or one for an older TensorRT's parser.
 
+        A plan's rescaled rows are in it (:mod:`harness.mixed.rows`).
+
         :raises BuildFailed: a form does not compute what the model does on the first calibration sample.
         """
-        environment, prepared = self.environment(case), self.prepared(case.model)
-        key = (case.model, environment.name)
+        environment, source = self.environment(case), self._unformed(case)
+        key = (source, environment.name)
         if key not in self._formed:
             made = trt_forms.for_parser(
-                prepared, environment.runtime, environment.version, self.model(case.model), self.facts(case.model)
+                source, environment.runtime, environment.version, self.model(case.model), self.facts(case.model)
             )
-            if made != prepared:
-                trt_forms.check_equal(prepared, made, self.corpus(case.model, "calibration")[0])
+            trt_forms.check_equal(self.prepared(case.model), made, self.corpus(case.model, "calibration")[0])
             self._formed[key] = made
         return self._formed[key]
+
+    def _unformed(self, case: Case) -> Path:
+        prepared = self.prepared(case.model)
+        if not case.mixed:
+            return prepared
+        return rescaled_file(prepared, self.mixed_plan(case.model, self.dialect(case)).assignment.rows)
 
     def _as_it_is(self, case: Case) -> Path:
         """The file of a model that brings its own Q/DQ, as the case's runtime takes it.
@@ -226,7 +234,7 @@ class CaseFiles(Materials):
         if case.route is Route.CACHE:
             return (prepared,) * len(found.ranges)
         named = found.ranges
-        if prepared != self.prepared(case.model):
+        if prepared != self._unformed(case):
             named = tuple(trt_forms.with_aliases(ranges, prepared) for ranges in named)
         environment = self.environment(case)
         weights = trt_forms.weights_for(environment.runtime, environment.version)

@@ -61,8 +61,7 @@ def mix(model: str, **options: Any) -> None:  # noqa: ANN401 - click's options, 
     from harness.commands.entry import find_entry
     from harness.corpus.registry import load_catalogue
     from harness.materials import Materials
-    from harness.mixed.palette import mixed_file
-    from harness.mixed.plan import find, is_better, keep
+    from harness.mixed.plan import file_of, find, is_better, keep
     from harness.mixed.run import Asked, bounds_of, search_model
     from harness.spec.bounds import bounded, check_bounds, read_bounds
     from harness.spec.config import find_config
@@ -96,7 +95,7 @@ def mix(model: str, **options: Any) -> None:  # noqa: ANN401 - click's options, 
         stays = is_better(old, searched.plan)
         kept = None if stays else keep(searched.plan)
         _record(materials, searched.plan, options["results"], entry.synthetic)
-        file = mixed_file(materials.prepared(key), searched.plan.ranges, searched.plan.assignment, dialect)
+        file = file_of(searched.plan, materials.prepared(key))
         if out is not None:
             shutil.copyfile(file, out)
     if options["as_json"]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.mixed.rows import Rows
 
 __all__ = ["Assignment"]
 
@@ -18,12 +21,15 @@ class Assignment:
     :param float_readers: tensors that only weighted operators read through Q/DQ; all others (a residual Add, a
         LayerNormalization) read them in floating point. The writer lets every reader have the quantized values.
     :param methods: (tensor, method): ranges that another method chose than the one of the whole file.
+    :param rows: rows that are divided by their largest value, see :mod:`harness.mixed.rows`. Tensors of ``methods``
+        and ``float_readers`` are then those of the model that this makes of the prepared one.
     """
 
     in_float: frozenset[str] = frozenset()
     float_outputs: frozenset[str] = frozenset()
     float_readers: frozenset[str] = frozenset()
     methods: tuple[tuple[str, str], ...] = ()
+    rows: Rows = ()
 
     def with_float(self, *nodes: str) -> Assignment:
         return replace(self, in_float=self.in_float | set(nodes))
@@ -42,6 +48,7 @@ class Assignment:
             "float_outputs": sorted(self.float_outputs),
             "float_readers": sorted(self.float_readers),
             "methods": dict(sorted(self.methods)),
+            **({"rows": dict(sorted(self.rows))} if self.rows else {}),
         }
 
     @classmethod
@@ -51,4 +58,5 @@ class Assignment:
             frozenset(data["float_outputs"]),
             frozenset(data["float_readers"]),
             tuple(sorted(data["methods"].items())),
+            tuple(sorted(data.get("rows", {}).items())),
         )

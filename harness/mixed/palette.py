@@ -20,11 +20,12 @@ from harness.onnx_facts import is_whole
 from harness.paths import written
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from harness.calibration.qdq import Weights
     from harness.calibration.ranges import Ranges
     from harness.mixed.assignment import Assignment
+    from harness.mixed.rows import Rows
     from harness.spec.calibration import Dialect
 
 __all__ = ["Palette", "mixed_file"]
@@ -38,17 +39,31 @@ _ALIKE = 0.01
 class Palette:
     """The plain Q/DQ file of a model by each method of choosing ranges; an assignment is painted from them.
 
-    :param prepared: the FP32 model. :param plain: method -> its file; the first one is that of the whole model.
+    :param prepared: the FP32 model, its rows rescaled. :param plain: method -> its file; the first one is that of the
+        whole model.
+    :param ranges: method -> ranges. :param rows: that are rescaled. :param others: the palette of other rows.
     """
 
     prepared: onnx.ModelProto
     plain: dict[str, onnx.ModelProto]
     dialect: Dialect
+    ranges: Mapping[str, Ranges]
+    rows: Rows = ()
+    others: Callable[[Rows], Palette] | None = None
 
     @classmethod
-    def of(cls, prepared: Path, ranges: Mapping[str, Ranges], dialect: Dialect, weights: Weights = "int8") -> Palette:
+    def of(
+        cls,
+        prepared: Path,
+        ranges: Mapping[str, Ranges],
+        dialect: Dialect,
+        weights: Weights = "int8",
+        rows: Rows = (),
+        others: Callable[[Rows], Palette] | None = None,
+    ) -> Palette:
         """Write the plain files.
 
+        :param prepared: the FP32 model with these ``rows`` rescaled.
         :param ranges: method -> ranges, the default first.
         :raises CalibrationFailed: see :func:`harness.calibration.qdq.write_qdq`.
         """
@@ -59,7 +74,22 @@ class Palette:
             for method, found in ranges.items():
                 write_qdq(prepared, nodes, found, dialect, target, weights)
                 plain[method] = onnx.load(target)
-        return cls(model, plain, dialect)
+        return cls(model, plain, dialect, ranges, rows, others)
+
+    def of_rows(self, rows: Rows) -> Palette:
+        """The palette of the same model with other rows rescaled.
+
+        :raises UsageError: it can make no other.
+        """
+        if rows == self.rows:
+            return self
+        if self.others is None:
+            raise UsageError(
+                f"no ranges for a model with rows of {[name for name, _ in rows]} rescaled",
+                where="an assignment of mixed precision",
+                todo="it was made for another model; search again",
+            )
+        return self.others(rows)
 
     @cached_property
     def nodes(self) -> tuple[str, ...]:
@@ -124,6 +154,8 @@ class Palette:
 
         :raises UsageError: it names a node, a tensor or a method that is not there.
         """
+        if assignment.rows != self.rows:
+            return self.of_rows(assignment.rows).paint(assignment)
         self._check(assignment)
         model = onnx.ModelProto()
         model.CopyFrom(next(iter(self.plain.values())))
@@ -150,6 +182,7 @@ def mixed_file(
 ) -> Path:
     """The Q/DQ file of an assignment, cached by content.
 
+    :param prepared: with the assignment's rows rescaled already, see :func:`harness.mixed.rows.rescaled_file`.
     :param ranges: quantized tensor -> its range, which already follow the assignment's methods.
     :raises CalibrationFailed: see :func:`harness.calibration.qdq.write_qdq`.
     :raises UsageError: the assignment was made for another model.
@@ -157,7 +190,7 @@ def mixed_file(
     described = json.dumps([assignment.as_data(), sorted(ranges.items())], sort_keys=True)
     target = target_of(prepared, "mixed", weights, dialect.value, described)
     if not is_whole(target):
-        palette = Palette.of(prepared, {"own": ranges}, dialect, weights)
+        palette = Palette.of(prepared, {"own": ranges}, dialect, weights, assignment.rows)
         model = palette.paint(replace(assignment, methods=()))
         with written(target) as file:
             file.write(model.SerializeToString(deterministic=True))

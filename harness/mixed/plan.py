@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from harness.calibration.qdq import quantized_tensors
 from harness.errors import UsageError
 from harness.mixed.assignment import Assignment
+from harness.mixed.palette import mixed_file
+from harness.mixed.rows import rescaled_file
 from harness.paths import cache_dir, written
 from harness.results.record import encode, restored
 from harness.spec.calibration import Dialect
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from harness.calibration.ranges import Ranges
 
-__all__ = ["Plan", "find", "is_better", "keep", "ranges_of", "read"]
+__all__ = ["Plan", "file_of", "find", "is_better", "keep", "ranges_of", "read"]
 
 _VERSION = 1
 
@@ -70,6 +72,16 @@ def ranges_of(
         name: by_method[own.get(name, first)][source]
         for name, source in quantized_tensors(prepared, nodes, dialect).items()
     }
+
+
+def file_of(plan: Plan, prepared: Path) -> Path:
+    """The plan's Q/DQ file, cached by content.
+
+    :param prepared: the model that the plan was made for.
+    :raises CalibrationFailed: see :func:`harness.calibration.qdq.write_qdq`.
+    """
+    source = rescaled_file(prepared, plan.assignment.rows)
+    return mixed_file(source, plan.ranges, plan.assignment, plan.dialect)
 
 
 def keep(plan: Plan) -> Path:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +25,12 @@ from harness.mixed.evaluate import Evaluator
 from harness.mixed.gains import Gains, Stopwatch, by_kernels, by_products
 from harness.mixed.palette import Palette
 from harness.mixed.plan import Plan, ranges_of
+from harness.mixed.rows import rescaled_file, spreads
 from harness.mixed.search import Settings, estimated_kept, search
 from harness.paths import cache_dir
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
 from harness.spec.shapes import bucket_names, length_buckets, single
+from harness.trt_forms import check_equal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from harness.mixed.assignment import Assignment
     from harness.mixed.found import Candidate, Found
     from harness.mixed.outcome import Outcome
+    from harness.mixed.rows import Rows
     from harness.spec.model import Bounds
 
 __all__ = ["METHODS", "Asked", "Searched", "bounds_of", "feeds_and_weights", "search_corpus", "search_model"]
@@ -49,6 +54,8 @@ METHODS = (
 
 _BLOCKS, _NEAR_BLOCKS, _FINAL_BLOCKS = 5, 15, 15
 _NEAR = 0.05
+_SPREAD_SAMPLES, _SPREAD_BITS = 24, 2.0
+"""Calibration samples that rows are compared on; bits by which the mean row has to be smaller than the largest one."""
 _LEAST = 3
 """Samples a bucket that a chosen file is looked at by once more."""
 
@@ -76,14 +83,12 @@ class Asked:
 class Searched:
     """What came of it.
 
-    :param by_method: method -> ranges, that of the plan first.
     :param seconds: with ranges, references and the last timing.
     """
 
     plan: Plan
     found: Found
     palette: Palette
-    by_method: dict[str, Ranges]
     seconds: float
 
 
@@ -115,8 +120,8 @@ def search_model(materials: Materials, asked: Asked, on_step: Callable[[str], No
     begun, key, dialect = time.monotonic(), asked.key, asked.dialect
     prepared, model = materials.prepared(key), materials.model(key)
     on_step("ranges by every method")
-    by_method = _ranges(materials, key, dialect)
-    palette = Palette.of(prepared, by_method, dialect)
+    by_method = _ranges(materials, key, dialect, prepared)
+    palette = Palette.of(prepared, by_method, dialect, others=_rescaled(materials, key, dialect))
     corpus = search_corpus(materials, asked)
     evaluator = Evaluator(
         palette, prepared, model, corpus, materials.output(key), materials.score(key),
@@ -131,11 +136,12 @@ def search_model(materials: Materials, asked: Asked, on_step: Callable[[str], No
     else:
         gains, watch = by_products(palette, feeds, weights), None
         kept = _estimated(gains)
-    settings = Settings(asked.bounds, asked.keep, asked.budget_s)
+    settings = Settings(asked.bounds, asked.keep, asked.budget_s, rows=_worth_rescaling(materials, key))
     found = search(evaluator, gains, settings, kept, on_step=on_step)
     best = found.best
-    method = next(iter(by_method))
-    ranges = ranges_of(palette.prepared, palette.nodes, dialect, by_method, best.assignment)
+    chosen = palette.of_rows(best.assignment.rows)
+    method = next(iter(chosen.ranges))
+    ranges = ranges_of(chosen.prepared, chosen.nodes, dialect, chosen.ranges, best.assignment)
     nothing = found.candidates[0].assignment
     evidence = _evidence(asked, found, evaluator, gains, corpus, materials)
     on_step("the chosen file on other samples")
@@ -148,7 +154,7 @@ def search_model(materials: Materials, asked: Asked, on_step: Callable[[str], No
     evidence["plain_ranges"] = ranges_of(palette.prepared, palette.nodes, dialect, by_method, nothing)
     seconds = time.monotonic() - begun
     plan = Plan(key, prepared.name, dialect, method, best.assignment, ranges, {**evidence, "seconds": seconds})
-    return Searched(plan, found, palette, by_method, seconds)
+    return Searched(plan, found, palette, seconds)
 
 
 def feeds_and_weights(materials: Materials, key: str, corpus: Corpus) -> tuple[dict[str, Feeds], dict[str, float]]:
@@ -160,9 +166,27 @@ def feeds_and_weights(materials: Materials, key: str, corpus: Corpus) -> tuple[d
     return _near_opt(materials, key, corpus), weights_of(materials.model(key), lengths)
 
 
-def _ranges(materials: Materials, key: str, dialect: Dialect) -> dict[str, Ranges]:
+def _worth_rescaling(materials: Materials, key: str) -> Rows:
+    """Rows that differ so much in size that some of them have few codes left."""
+    samples = itertools.islice(materials.corpus(key, "calibration"), _SPREAD_SAMPLES)
+    return tuple(one.row for one in spreads(materials.prepared(key), samples) if one.bits >= _SPREAD_BITS)
+
+
+def _rescaled(materials: Materials, key: str, dialect: Dialect) -> Callable[[Rows], Palette]:
+    """Palettes of the model with some rows rescaled, each with ranges of its own; the last ones are kept."""
+
+    @lru_cache(maxsize=2)
+    def palette(rows: Rows) -> Palette:
+        file = rescaled_file(materials.prepared(key), rows)
+        check_equal(materials.prepared(key), file, materials.corpus(key, "calibration")[0])
+        return Palette.of(file, _ranges(materials, key, dialect, file), dialect, rows=rows)
+
+    return palette
+
+
+def _ranges(materials: Materials, key: str, dialect: Dialect, prepared: Path) -> dict[str, Ranges]:
     """Method -> ranges off one observation, what ``auto`` chooses first."""
-    prepared, model = materials.prepared(key), materials.model(key)
+    model = materials.model(key)
     corpus, layout = materials.corpus(key, "calibration"), single(model)
     seen = pipeline.observed(prepared, model, corpus, Policy.RAGGED, layout)
 
@@ -262,10 +286,10 @@ def _near_opt(materials: Materials, key: str, corpus: Corpus) -> dict[str, Feeds
 
 def _timed(watch: Stopwatch, palette: Palette, keep: float) -> Callable[[Assignment], float]:
     """Ranges change no times: files that differ by them alone are timed once; near the limit, more thoroughly."""
-    seen: dict[tuple[frozenset[str], ...], float] = {}
+    seen: dict[Assignment, float] = {}
 
     def kept(assignment: Assignment) -> float:
-        key = (assignment.in_float, assignment.float_outputs, assignment.float_readers)
+        key = replace(assignment, methods=())
         if key not in seen:
             file = palette.paint(assignment)
             seen[key] = watch.kept(file, _BLOCKS)
@@ -325,6 +349,7 @@ def _reached(one: Candidate) -> dict[str, Any]:
         "missed": one.missed,
         "sqnr_db": -_db(one.noise),
         "in_float": len(one.assignment.in_float),
+        "rows": len(one.assignment.rows),
         "buckets": _by_bucket(one.outcome),
     }
 

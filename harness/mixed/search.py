@@ -1,14 +1,15 @@
 """The search: which operators to leave in float so that every length bucket is right, at the least time.
 
 In order, each step from what the last one found: the form (what reads and writes floating point beside INT8, operators
-whose INT8 kernels are slower anyway), the method of the ranges, ranges tensor by tensor, then operators by the noise
-that they make for the time that they save, and back again those that were not needed.
+whose INT8 kernels are slower anyway), the method of the ranges, rows in parts of their own largest value, ranges tensor
+by tensor, then operators by the noise that they make for the time that they save, and back again those that were not
+needed.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.mixed.assignment import Assignment
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from harness.mixed.evaluate import Evaluator
     from harness.mixed.gains import Gains
+    from harness.mixed.rows import Rows
     from harness.spec.model import Bounds
 
 __all__ = ["Settings", "estimated_kept", "search"]
@@ -46,6 +48,7 @@ class Settings:
     :param budget_s: no file is begun after so many seconds.
     :param small: samples a bucket for one operator at a time; all of the corpus for whole files.
     :param shortlist: operators that are also taken out one at a time.
+    :param rows: that are worth rescaling, see :func:`harness.mixed.rows.spreads`, in graph order.
     """
 
     bounds: Mapping[str, Bounds]
@@ -53,6 +56,7 @@ class Settings:
     budget_s: float = 240.0
     small: int = 8
     shortlist: int = 6
+    rows: Rows = ()
 
 
 def estimated_kept(gains: Gains, in_float: Iterable[str]) -> float:
@@ -110,10 +114,11 @@ class _Search:
         base = self.best_of(self.forms(), "form", base)
         few = self.evaluator.some(self.settings.small)
         base = self.best_of(self.quietest(self.other_methods(base.assignment), few), "method", base)
-        in_time = self.within(_SHARE)
-        self.found.sensitivities = measure(
-            self.evaluator, base.assignment, self.gains.saved, few, self.settings.shortlist, in_time, self.on_step
-        )
+        self.measured(base, few)
+        if base.shortfall and self.settings.rows:
+            unscaled, base = base, self.rescaled(base, few)
+            if base is not unscaled:
+                self.measured(base, few)
         bases: list[Candidate] = []
         while base not in bases and base.shortfall and self.going_on():
             bases.append(base)
@@ -122,6 +127,12 @@ class _Search:
             base = self.with_float(base, 0.0, "slower")
         self.give_back(base)
         return self.found
+
+    def measured(self, base: Candidate, few: Sequence[int]) -> None:
+        in_time = self.within(_SHARE)
+        self.found.sensitivities = measure(
+            self.evaluator, base.assignment, self.gains.saved, few, self.settings.shortlist, in_time, self.on_step
+        )
 
     def forms(self) -> list[Assignment]:
         """What reads and writes floating point beside INT8; operators whose INT8 kernels are the slower ones."""
@@ -141,16 +152,42 @@ class _Search:
         ]
 
     def other_methods(self, base: Assignment) -> list[Assignment]:
-        tensors = dict.fromkeys(self.palette.inputs.values())
+        palette = self.palette.of_rows(base.rows)
+        tensors = dict.fromkeys(palette.inputs.values())
         found = []
-        for method in list(self.palette.plain)[1:]:
+        for method in list(palette.plain)[1:]:
             assignment = base
             for tensor in tensors:
                 assignment = assignment.with_method(tensor, method)
             found.append(assignment)
         return found
 
-    def quietest(self, assignments: Sequence[Assignment], few: Sequence[int]) -> list[Assignment]:
+    def rescaled(self, base: Candidate, few: Sequence[int]) -> Candidate:
+        """One more tensor with rescaled rows, those of the noisiest operators first, as long as that is better; the
+        ranges of each by the method that is the least noisy then.
+        """
+        in_time = self.within(_SHARE)
+        order = {one.node: place for place, one in enumerate(self.found.sensitivities)}
+        offered = sorted(self.settings.rows, key=lambda row: order.get(row[0], len(order)))
+        for row in offered:
+            if not base.shortfall or not in_time():
+                break
+            if row[0] in base.assignment.in_float:
+                continue
+            wanted = {*base.assignment.rows, row}
+            self.on_step(f"rows: {row[0]}")
+            plain = self.with_rows(base.assignment, tuple(one for one in self.settings.rows if one in wanted))
+            base = self.best_of(self.quietest([plain, *self.other_methods(plain)], few, 1), "rows", base)
+        return base
+
+    def with_rows(self, base: Assignment, rows: Rows) -> Assignment:
+        """The same with these rows rescaled; which method is best, has to be seen anew."""
+        readers = frozenset(self.palette.of_rows(rows).shared_with_float) if base.float_readers else frozenset[str]()
+        return replace(base, rows=rows, methods=(), float_readers=readers)
+
+    def quietest(
+        self, assignments: Sequence[Assignment], few: Sequence[int], count: int = _METHODS
+    ) -> list[Assignment]:
         """Those of least noise on a few samples: what is far off need not be run on all."""
         noise: dict[Assignment, float] = {}
         for number, assignment in enumerate(assignments, 1):
@@ -158,7 +195,7 @@ class _Search:
                 break
             self.on_step(f"method: {number} of {len(assignments)} on a few samples")
             noise[assignment] = self.evaluator.outcome(assignment, few).noise()
-        return sorted(noise, key=lambda one: noise[one])[:_METHODS]
+        return sorted(noise, key=lambda one: noise[one])[:count]
 
     def best_of(self, assignments: Iterable[Assignment], step: str, base: Candidate) -> Candidate:
         """The most right one of those that are fast enough."""
@@ -204,9 +241,9 @@ class _Search:
 
         From the own range to the next narrower or wider ones, as long as that is better.
         """
-        in_time = self.within(_SHARE)
+        in_time, inputs = self.within(_SHARE), self.palette.of_rows(base.assignment.rows).inputs
         in_int8 = (one.node for one in self.found.sensitivities if one.node not in base.assignment.in_float)
-        for tensor in dict.fromkeys(self.palette.inputs[node] for node in in_int8):
+        for tensor in dict.fromkeys(inputs[node] for node in in_int8):
             for way in (-1, 1):
                 while base.shortfall and in_time():
                     better = self.next_range(base, tensor, way)
@@ -217,8 +254,9 @@ class _Search:
 
     def next_range(self, base: Candidate, tensor: str, way: int) -> Candidate | None:
         """A more right file with one of the two ranges that are next in width; None where there is none."""
-        own = dict(base.assignment.methods).get(tensor, next(iter(self.palette.plain)))
-        methods = self.palette.by_width(tensor, own)
+        palette = self.palette.of_rows(base.assignment.rows)
+        own = dict(base.assignment.methods).get(tensor, next(iter(palette.plain)))
+        methods = palette.by_width(tensor, own)
         at = methods.index(own)
         for step in range(1, _REACH + 1):
             if 0 <= at + way * step < len(methods) and self.going_on():

@@ -75,6 +75,8 @@ def sentences(searched: Searched) -> Iterator[str]:
         yield f"{len(best.assignment.float_outputs)} compute in INT8 and write floating point, with no Q/DQ behind them"
     if best.assignment.float_readers:
         yield f"{len(best.assignment.float_readers)} tensors are read in floating point by all but INT8 operators"
+    if rows := best.assignment.rows:
+        yield "rows are divided by their own largest value in front of " + ", ".join(visible(name) for name, _ in rows)
     if best.assignment.methods:
         yield f"{len(best.assignment.methods)} tensors have ranges by another method than {plan.method}"
     if "speedup" in plan.evidence:
