@@ -31,6 +31,7 @@ from harness.paths import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -41,7 +42,7 @@ __all__ = ["Rows", "Spread", "rescaled", "rescaled_file", "spreads"]
 
 Rows = tuple[tuple[str, float], ...]
 """(weighted node, floor): rows of what the node reads are divided by their largest magnitude, but by no less than the
-floor. In graph order.
+floor. Sorted by name.
 """
 
 _FLOOR = 2.0**-12
@@ -132,18 +133,19 @@ def rescaled(model: onnx.ModelProto, rows: Rows) -> onnx.ModelProto:
     """
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    origins = {name for name, _ in rows}
+    floors = dict(rows)
+    weighted = {*weighted_nodes(made)} & {one.name for one in made.graph.node if not _is_transposed(one)}
+    if missing := sorted(floors.keys() - weighted):
+        raise UsageError(
+            f"no weighted node {missing[0]!r} that reads rows",
+            where="rescaled rows",
+            todo="the plan was made for another model; search again: harness mix MODEL",
+        )
     divided: set[str] = set()
-    for name, floor in rows:
-        node = next((one for one in made.graph.node if one.name == name), None)
-        if node is None or node.name not in weighted_nodes(made) or _is_transposed(node):
-            raise UsageError(
-                f"no weighted node {name!r} that reads rows",
-                where="rescaled rows",
-                todo="the plan was made for another model; search again: harness mix MODEL",
-            )
+    for name in [one.name for one in made.graph.node if one.name in floors]:
+        node = next(one for one in made.graph.node if one.name == name)
         if name not in divided:  # unless it reads what an earlier one reads
-            divided |= _Rescaling(made, node, floor, origins - {name}).done()
+            divided |= _Rescaling(made, node, floors[name], floors.keys() - {name}).done()
     del made.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(made)
 
@@ -162,7 +164,7 @@ class _Value:
 class _Rescaling:
     """One stretch of one model, which is changed in place."""
 
-    def __init__(self, model: onnx.ModelProto, first: onnx.NodeProto, floor: float, others: set[str]) -> None:
+    def __init__(self, model: onnx.ModelProto, first: onnx.NodeProto, floor: float, others: AbstractSet[str]) -> None:
         self.model, self.graph, self.first, self.floor = model, model.graph, first, floor
         self.names, self.origin = _Names(model), first.input[0]
         self.ranks = _ranks_of_weights(model)

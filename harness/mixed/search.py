@@ -48,7 +48,7 @@ class Settings:
     :param budget_s: no file is begun after so many seconds.
     :param small: samples a bucket for one operator at a time; all of the corpus for whole files.
     :param shortlist: operators that are also taken out one at a time.
-    :param rows: that are worth rescaling, see :func:`harness.mixed.rows.spreads`, in graph order.
+    :param rows: that are worth rescaling, see :func:`harness.mixed.rows.spreads`.
     """
 
     bounds: Mapping[str, Bounds]
@@ -174,9 +174,8 @@ class _Search:
                 break
             if row[0] in base.assignment.in_float:
                 continue
-            wanted = {*base.assignment.rows, row}
             self.on_step(f"rows: {row[0]}")
-            plain = self.with_rows(base.assignment, tuple(one for one in self.settings.rows if one in wanted))
+            plain = self.with_rows(base.assignment, tuple(sorted({*base.assignment.rows, row})))
             base = self.best_of(self.quietest([plain, *self.other_methods(plain)], few, 1), "rows", base)
         return base
 
