@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.mixed.assignment import Assignment
     from harness.mixed.outcome import Outcome
     from harness.mixed.sensitivity import Sensitivity
+    from harness.spec.model import Bounds
 
 __all__ = ["TIES", "Candidate", "Found"]
 
-_LEVEL = 0.5
-"""Of the luck in a shortfall: two that differ by less are level."""
 TIES = 0.02
 """Differences in speed below this are the clock's."""
 
@@ -25,8 +24,7 @@ class Candidate:
     """One file that was run over the whole corpus.
 
     :param shortfall: by the worse ends of the scores' intervals; :param missed: by the scores themselves.
-    :param short_of: the buckets with a shortfall.
-    :param luck: how much of the shortfall hangs on the samples, see :meth:`harness.mixed.outcome.Outcome.luck`.
+    :param short_of: the buckets with a shortfall. :param bounds: that it is about.
     :param kept: share of plain INT8's speed-up, measured, or estimated where nothing can be timed.
     :param step: which step of the search made it.
     """
@@ -36,23 +34,27 @@ class Candidate:
     shortfall: float
     missed: float
     short_of: frozenset[str]
-    luck: float
+    bounds: Mapping[str, Bounds]
     noise: float
     kept: float
     step: str
 
-    def is_nearer(self, other: Candidate) -> bool:
-        """Whether it is the more right one: within the bounds for certain, else by its scores, else by how much is
-        missing. What differs by a few decisions on these samples alone goes by the noise where something is missing,
-        which says more of other samples.
+    def is_nearer(self, other: Candidate, evidence: float = 0.0) -> bool:
+        """Whether it is the more right one: within the bounds for certain, else by its scores, else by the evidence.
+
+        Of what is missing less is better, and of noise; each counts by how many standard errors the two files are apart
+        in it on the same samples, and the two are added up. What differs by a few lucky decisions alone is outvoted by
+        the noise so, and a noise that says little by the score.
+
+        :param evidence: the least sum of both, in standard errors: more than 0 for what costs time.
         """
         for mine, theirs in ((self.shortfall, other.shortfall), (self.missed, other.missed)):
             if bool(mine) != bool(theirs):
                 return not mine
-        if abs(self.shortfall - other.shortfall) > _LEVEL * max(self.luck, other.luck):
-            return self.shortfall < other.shortfall
-        where = self.short_of | other.short_of
-        return self.outcome.noise(where) < other.outcome.noise(where)
+        less, luck = other.shortfall - self.shortfall, self.outcome.luck_beside(other.outcome, self.bounds)
+        if less and not luck:  # no score is asked for: nothing here is lucky
+            return less > 0
+        return (less / luck if luck else 0.0) + self.outcome.quieter_than(other.outcome) > evidence
 
 
 @dataclass

@@ -113,17 +113,41 @@ class Outcome:
         """The buckets that have a :meth:`shortfall`."""
         return frozenset(name for name, bound in bounds.items() if self.shortfall({name: bound}))
 
-    def luck(self, bounds: Mapping[str, Bounds]) -> float:
-        """How much of :meth:`shortfall` hangs on which samples were drawn: the scores' distances from the worse ends of
-        their intervals, in the same parts and summed alike.
+    def luck_beside(self, other: Outcome, bounds: Mapping[str, Bounds]) -> float:
+        """The standard error of the difference to another file's :meth:`shortfall`, by its scores.
+
+        In the shortfall's parts, over the buckets as independent errors add up. The bootstrap is paired, for both ran
+        the same samples: what is hard for both is no luck of either.
         """
         found = 0.0
         for bucket, bound in bounds.items():
-            if bound.score is not None and bucket in self.buckets and (score := self.score(bucket)) is not None:
-                low, high = self.score_interval(bucket, CERTAIN) or (score, score)
-                away = high - score if self.lower_is_better else score - low
-                found += _beyond(away, bound.score if self.lower_is_better else 1 - bound.score)
-        return found
+            if bound.score is None or bucket not in self.buckets:
+                continue
+            apart = self._score_draws(bucket) - other._score_draws(bucket)
+            if np.isfinite(apart).any():
+                scale = bound.score if self.lower_is_better else 1 - bound.score
+                found += (float(np.nanstd(apart)) / max(scale, 1e-9)) ** 2
+        return math.sqrt(found)
+
+    def quieter_than(self, other: Outcome) -> float:
+        """By how many standard errors this file is the less noisy one: mean of paired differences of SQNR in dB.
+
+        0 where nothing can be told: no two samples in any bucket.
+        """
+        differences, variance = 0.0, 0.0
+        for bucket in self.buckets:
+            mine, theirs = (np.array([one.sqnr_db for one in out.buckets[bucket]]) for out in (self, other))
+            if len(mine) > 1:
+                differences += float(np.mean(mine - theirs))
+                variance += float(np.var(mine - theirs, ddof=1)) / len(mine)
+        return differences / math.sqrt(variance) if variance else 0.0
+
+    def _score_draws(self, bucket: str) -> NDArray[Any]:
+        """The score over each of the bootstrap's draws; NaN where there is none."""
+        ones = self.buckets[bucket]
+        weights = np.array([one.weight for one in ones])
+        scores = np.array([math.nan if one.score is None else one.score for one in ones])
+        return _means(scores * weights, weights)
 
     def _missed(self, bounds: Mapping[str, Bounds], scores: Callable[[str], tuple[float, float] | None]) -> float:
         return sum(
@@ -173,17 +197,22 @@ def interval_of_mean(
     :param values: [n], each already times its weight.
     :returns: low and high; NaN where a value is not finite, or nothing weighs anything.
     """
-    if not np.isfinite(values).all():
+    means = _means(values, weights)
+    means = means[~np.isnan(means)]
+    if not (np.isfinite(values).all() and means.size):
         return math.nan, math.nan
-    draws = np.random.default_rng(_SEED).integers(len(values), size=(_RESAMPLES, len(values)))
-    totals = weights[draws].sum(axis=1)
-    weighed = totals > 0
-    if not weighed.any():
-        return math.nan, math.nan
-    means = values[draws].sum(axis=1)[weighed] / totals[weighed]
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _means(values: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+    """sum(values) / sum(weights) of each of the bootstrap's draws; NaN where nothing weighs anything."""
+    draws = np.random.default_rng(_SEED).integers(len(values), size=(_RESAMPLES, len(values)))
+    totals = weights[draws].sum(axis=1)
+    means = np.full(_RESAMPLES, np.nan)
+    np.divide(values[draws].sum(axis=1), totals, out=means, where=totals > 0)
+    return means
 
 
 def _beyond(missing: float, scale: float) -> float:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from harness.corpus.samples import Feeds
 
-__all__ = ["Rows", "Spread", "rescaled", "rescaled_file", "spreads"]
+__all__ = ["Rows", "Spread", "rescaled", "rescaled_file", "served", "spreads"]
 
 Rows = tuple[tuple[str, float], ...]
 """(weighted node, floor): rows of what the node reads are divided by their largest magnitude, but by no less than the
@@ -131,6 +131,21 @@ def rescaled(model: onnx.ModelProto, rows: Rows) -> onnx.ModelProto:
     :param model: FP32, shapes inferred, no control flow; it is not changed.
     :raises UsageError: it has no such weighted node.
     """
+    made, _ = _rescaled(model, rows)
+    del made.graph.value_info[:]
+    return onnx.shape_inference.infer_shapes(made)
+
+
+def served(model: onnx.ModelProto, rows: Rows) -> dict[str, set[str]]:
+    """Named node -> the weighted nodes in the stretch that begins there; none where an earlier stretch has taken it in.
+
+    :raises UsageError: see :func:`rescaled`.
+    """
+    _, found = _rescaled(model, rows)
+    return found
+
+
+def _rescaled(model: onnx.ModelProto, rows: Rows) -> tuple[onnx.ModelProto, dict[str, set[str]]]:
     made = onnx.ModelProto()
     made.CopyFrom(model)
     floors = dict(rows)
@@ -141,13 +156,12 @@ def rescaled(model: onnx.ModelProto, rows: Rows) -> onnx.ModelProto:
             where="rescaled rows",
             todo="the plan was made for another model; search again: harness mix MODEL",
         )
-    divided: set[str] = set()
+    found: dict[str, set[str]] = {}
     for name in [one.name for one in made.graph.node if one.name in floors]:
         node = next(one for one in made.graph.node if one.name == name)
-        if name not in divided:  # unless it reads what an earlier one reads
-            divided |= _Rescaling(made, node, floors[name], floors.keys() - {name}).done()
-    del made.graph.value_info[:]
-    return onnx.shape_inference.infer_shapes(made)
+        if not any(name in taken for taken in found.values()):  # it reads what an earlier one reads
+            found[name] = _Rescaling(made, node, floors[name], floors.keys() - {name}).done() & weighted
+    return made, found
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.mixed.assignment import Assignment
 from harness.mixed.found import TIES, Candidate, Found
+from harness.mixed.rows import served
 from harness.mixed.sensitivity import measure
 from harness.spec.calibration import Dialect
 
@@ -35,6 +36,8 @@ _SHARE = 0.35
 """Of the time that is left, for one operator at a time, and again for ranges tensor by tensor."""
 _REACH = 2
 """How many narrower and wider ranges are looked at before a tensor's own one stands."""
+_CLEARLY = 2.0
+"""Standard errors by which rescaled rows have to be better: each costs time."""
 _BEHIND = 1.05
 """A file that is noisier by so much on a third of the samples, and no nearer to its bounds, is not run on the rest."""
 
@@ -116,9 +119,7 @@ class _Search:
         base = self.best_of(self.quietest(self.other_methods(base.assignment), few), "method", base)
         self.measured(base, few)
         if base.shortfall and self.settings.rows:
-            unscaled, base = base, self.rescaled(base, few)
-            if base is not unscaled:
-                self.measured(base, few)
+            base = self.rescaled(base, few)
         bases: list[Candidate] = []
         while base not in bases and base.shortfall and self.going_on():
             bases.append(base)
@@ -163,8 +164,9 @@ class _Search:
         return found
 
     def rescaled(self, base: Candidate, few: Sequence[int]) -> Candidate:
-        """One more tensor with rescaled rows, those of the noisiest operators first, as long as that is better; the
-        ranges of each by the method that is the least noisy then.
+        """One more tensor with rescaled rows, those of the noisiest operators first, as long as that is clearly better.
+
+        Its ranges are by the method that is the least noisy then, and tensor by tensor.
         """
         in_time = self.within(_SHARE)
         order = {one.node: place for place, one in enumerate(self.found.sensitivities)}
@@ -176,13 +178,31 @@ class _Search:
                 continue
             self.on_step(f"rows: {row[0]}")
             plain = self.with_rows(base.assignment, tuple(sorted({*base.assignment.rows, row})))
-            base = self.best_of(self.quietest([plain, *self.other_methods(plain)], few, 1), "rows", base)
+            quiet = self.quietest([plain, *self.other_methods(plain)], few, 1)
+            better = self.best_of(quiet, "rows", base, _CLEARLY)
+            if better is not base:  # what its ranges can mend costs less than the next rows do
+                self.measured(better, few)
+                base = self.finer_ranges(better)
         return base
 
     def with_rows(self, base: Assignment, rows: Rows) -> Assignment:
         """The same with these rows rescaled; which method is best, has to be seen anew."""
         readers = frozenset(self.palette.of_rows(rows).shared_with_float) if base.float_readers else frozenset[str]()
         return replace(base, rows=rows, methods=(), float_readers=readers)
+
+    def without_idle_rows(self, base: Candidate) -> Candidate:
+        """Rows that operators in float alone read need no scale of their own."""
+        given, in_float = base.assignment, base.assignment.in_float
+        busy = served(self.palette.prepared, given.rows)
+        rows = tuple(row for row in given.rows if busy.get(row[0], set()) - in_float)
+        if rows == given.rows or not self.going_on():
+            return base
+        before, after = self.palette.of_rows(given.rows), self.palette.of_rows(rows)
+        own, first, new = dict(given.methods), next(iter(before.plain)), next(iter(after.plain))
+        kept = {tensor: own.get(tensor, first) for tensor in {*before.inputs.values()} & {*after.inputs.values()}}
+        methods = tuple(sorted((tensor, method) for tensor, method in kept.items() if method != new))
+        one = self.tried(replace(self.with_rows(given, rows), methods=methods), "back")
+        return one if one.shortfall <= base.shortfall and one.missed <= base.missed else base
 
     def quietest(
         self, assignments: Sequence[Assignment], few: Sequence[int], count: int = _METHODS
@@ -196,13 +216,15 @@ class _Search:
             noise[assignment] = self.evaluator.outcome(assignment, few).noise()
         return sorted(noise, key=lambda one: noise[one])[:count]
 
-    def best_of(self, assignments: Iterable[Assignment], step: str, base: Candidate) -> Candidate:
+    def best_of(
+        self, assignments: Iterable[Assignment], step: str, base: Candidate, evidence: float = 0.0
+    ) -> Candidate:
         """The most right one of those that are fast enough."""
         for assignment in assignments:
             if not self.going_on():
                 break
             one = self.tried(assignment, step)
-            if one.kept >= self.settings.keep and one.is_nearer(base):
+            if one.kept >= self.settings.keep and one.is_nearer(base, evidence):
                 base = one
         return base
 
@@ -227,7 +249,7 @@ class _Search:
             outcome.shortfall(bounds),
             outcome.missed(bounds),
             outcome.short_of(bounds),
-            outcome.luck(bounds),
+            bounds,
             outcome.noise(),
             self.kept(assignment),
             step,
@@ -274,7 +296,12 @@ class _Search:
         return self._added(base, [one.node for one in order], keep, step)
 
     def _added(self, base: Candidate, nodes: Sequence[str], keep: float, step: str) -> Candidate:
-        """In growing groups; one that is too slow is halved, one that makes it worse is passed over."""
+        """First all that is fast enough, half of it, a quarter, ...: errors cancel, and many may better what no single
+        operator does. Then one by one in growing groups; one that is too slow is halved, one that makes it worse is
+        passed over.
+        """
+        base = self._many_at_once(base, nodes, keep)
+        nodes = [node for node in nodes if node not in base.assignment.in_float]
         at, size = 0, 1
         while at < len(nodes) and base.shortfall and self.going_on():
             group = nodes[at : at + size]
@@ -293,8 +320,24 @@ class _Search:
             at += len(group)
         return base
 
+    def _many_at_once(self, base: Candidate, nodes: Sequence[str], keep: float) -> Candidate:
+        wanted: list[str] = []
+        for node in nodes:
+            if estimated_kept(self.gains, [*base.assignment.in_float, *wanted, node]) >= keep:
+                wanted.append(node)
+        best, count = base, len(wanted)
+        while count > 1 and best.shortfall and self.going_on():
+            assignment = base.assignment.with_float(*wanted[:count])
+            if assignment.in_float < set(self.gains.saved) and self.kept(assignment) >= keep:
+                one = self.raced(assignment, "float", best)
+                if one is not None and one.is_nearer(best):
+                    best = one
+            count //= 2
+        return best
+
     def give_back(self, base: Candidate) -> None:
         """Put back into INT8 what can be without missing a bound, what saves most first."""
+        base = self.without_idle_rows(base)
         if base.missed:
             return
         least = TIES * abs(self.gains.total)

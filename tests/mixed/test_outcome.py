@@ -41,12 +41,35 @@ def test_a_score_counts_by_the_worse_end_of_its_interval():
     assert outcome.shortfall(bounds) == pytest.approx((mean - low) / 2 / (1 - (low + mean) / 2), rel=1e-6)
 
 
-def test_luck_is_what_a_shortfall_has_beyond_what_the_scores_miss():
-    bounds = {"short": Bounds(score=0.99), "long": Bounds(score=0.98), "other": Bounds(score=0.5)}
+def test_luck_beside_another_file_is_the_standard_error_of_the_difference_on_the_same_samples():
+    bounds = {"short": Bounds(score=0.98), "other": Bounds(score=0.5)}
+    draw = np.random.default_rng(5)
+    hard, apart = draw.normal(0.8, 0.1, 400), draw.normal(0.0, 0.01, 400)
+    one, other = (Outcome({"short": ones(*scores)}) for scores in (hard, hard + apart))
+    error = apart.std() / 20 / (1 - 0.98)
+    assert one.luck_beside(other, bounds) == pytest.approx(error, rel=0.1), "what is hard for both is no luck"
+    assert one.luck_beside(one, bounds) == 0
+    assert one.luck_beside(other, {"short": Bounds(sqnr_db=90)}) == 0
+    both = {"short": Bounds(score=0.98), "long": Bounds(score=0.98)}
+    twice = [Outcome({"short": out.buckets["short"], "long": out.buckets["short"]}) for out in (one, other)]
+    assert twice[0].luck_beside(twice[1], both) == pytest.approx(error * 2**0.5, rel=0.1)
+    lower = [Outcome(out.buckets, lower_is_better=True) for out in (one, other)]
+    assert lower[0].luck_beside(lower[1], {"short": Bounds(score=0.02)}) == pytest.approx(error, rel=0.1)
+
+
+def test_how_clearly_one_file_is_quieter():
+    noise = 10.0 ** np.random.default_rng(6).normal(-2, 0.5, 100)
+    loud = Outcome({"short": tuple(One(1.0, one, 0.9, 0.1, 0.5, 1.0) for one in noise)})
+    quiet = Outcome({"short": tuple(One(1.0, one * 0.9, 0.9, 0.1, 0.5, 1.0) for one in noise * noise**0.01)})
+    assert quiet.quieter_than(loud) > 20, "paired: the same tenth on every sample"
+    assert loud.quieter_than(quiet) == -quiet.quieter_than(loud)
+    assert loud.quieter_than(loud) == 0
+    single = Outcome({"short": loud.buckets["short"][:1]})
+    assert single.quieter_than(single) == 0
+
+
+def test_the_buckets_that_something_is_missing_in():
     outcome = Outcome({"short": ones(*[1.0] * 18, 0.5, 0.6), "long": ones(*[1.0] * 19, 0.2)})
-    assert outcome.luck(bounds) == pytest.approx(outcome.shortfall(bounds) - outcome.missed(bounds))
-    assert Outcome({"short": ones(*[0.9] * 20)}).luck(bounds) == pytest.approx(0, abs=1e-9)
-    assert outcome.luck({"short": Bounds(sqnr_db=90)}) == 0
     assert outcome.short_of({"short": Bounds(score=0.99), "long": Bounds(score=0.5)}) == {"short"}
 
 

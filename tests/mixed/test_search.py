@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from harness.mixed.assignment import Assignment
@@ -191,16 +192,34 @@ def test_ranges_are_walked_until_neither_side_is_better(tmp_path, own_cache, cor
     assert dict(searching.finer_ranges(base).assignment.methods) == {"ts": "percentile91"}
 
 
-def test_what_is_level_by_luck_goes_by_the_noise_where_something_is_missing():
-    def one(shortfall, noise, *, elsewhere=0.01, missed=0.0, kept=1.0):
-        row = {name: (One(1.0, power, 0.99, 0.1, 0.9, 1.0),) for name, power in (("s", noise), ("l", elsewhere))}
-        short_of = frozenset({"s"} if shortfall else ())
-        return Candidate(Assignment(), Outcome(row), shortfall, missed, short_of, 0.4, noise + elsewhere, kept, "")
+def test_which_file_is_the_more_right_one_goes_by_the_evidence():
+    """Scores and noise of ten samples, in each file a little off a base's; no base is within its bounds for certain."""
+    draw = np.random.default_rng(7)
+    scores, noise = draw.normal(0.9, 0.02, 10), 10.0 ** draw.normal(-2, 0.2, 10)
+    bounds, turns = {"s": Bounds(score=0.95)}, np.resize([1, -1], 10)
 
-    lucky, calm = one(0.1, 0.02, elsewhere=1e-6), one(0.25, 0.01)
-    assert calm.is_nearer(lucky)
-    assert not lucky.is_nearer(calm)
-    assert lucky.is_nearer(one(0.35, 0.01)), "more than half the luck apart"
-    assert lucky.is_nearer(one(0.1, 0.01, missed=0.01))
-    assert one(0.0, 0.03).is_nearer(calm), "certain"
-    assert Found(0.9, [lucky, calm, one(0.2, 0.001, kept=0.5)]).best is calm
+    def one(better=0.0, quieter_db=0.0, *, spread=0.01, kept=1.0):
+        powers = noise * 10 ** (-(quieter_db + 10 * spread * turns) / 10)
+        rows = zip(powers, scores + better + spread * turns, strict=True)
+        out = Outcome({"s": tuple(One(1.0, power, 0.9, 0.1, score, 1.0) for power, score in rows)})
+        missing = (out.shortfall(bounds), out.missed(bounds), out.short_of(bounds))
+        return Candidate(Assignment(), out, *missing, bounds, out.noise(), kept, "")
+
+    base = one(spread=0.0)
+    assert one(0.01, spread=0.001).is_nearer(base)
+    assert not base.is_nearer(one(0.01, spread=0.001))
+    assert one(-0.001, 1.0).is_nearer(base), "a little less by luck, and clearly quieter"
+    assert not one(-0.01, 0.02, spread=0.001).is_nearer(base), "clearly worse, and hardly quieter"
+    assert not one(0.003, spread=0.01).is_nearer(base, 2.0), "what costs time has to be clearly better"
+    assert one(0.2).is_nearer(base), "within the bounds for certain"
+    assert Found(0.9, [one(0.01, spread=0.001, kept=0.5), base, one(-0.001, 1.0)]).best.kept == 1
+
+
+def test_many_operators_may_better_what_no_single_one_does(loud, corpus):
+    searching = _Search(evaluator(loud, corpus), GAINS, asked(70), kept, lambda: 0.0, lambda _: None)
+    base = searching.tried(Assignment(), "plain")
+    many = searching._many_at_once(base, ["conv", "inner", "last"], 0.55)
+    assert many.assignment.in_float == {"conv", "inner"}, (
+        "all are fast enough for the half of the speed-up, but not three"
+    )
+    assert searching._many_at_once(base, ["conv", "inner", "last"], 0.9) is base
