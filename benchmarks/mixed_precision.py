@@ -63,8 +63,8 @@ TESTS = {"text": 48, "rec": 150, "vad": 600, "wave": 48, "plc": 96}
 to .01; 600 do to .005.
 """
 EACH = {"text": 24, "rec": 40, "vad": 96, "wave": 32, "plc": 40}
-TEST_SEED = 4_000
-"""Of a draw that nobody had looked at when the search's rules were settled; 2000 and 3000 were looked at meanwhile."""
+TEST_SEED = 5_000
+"""Of a draw that nobody had looked at when the search's rules were settled; 2000, 3000 and 4000 were looked at before."""
 MOST_SCANNED = 30_000
 HERE = Path(__file__).parent
 
