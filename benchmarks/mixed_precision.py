@@ -64,7 +64,7 @@ to .01; 600 do to .005.
 """
 EACH = {"text": 24, "rec": 40, "vad": 96, "wave": 32, "plc": 40}
 TEST_SEED = 5_000
-"""Of a draw that nobody had looked at when the search's rules were settled; 2000, 3000 and 4000 were looked at before."""
+"""Of a draw that nobody had looked at when the search's rules were settled; 2000, 3000 and 4000 had been looked at."""
 MOST_SCANNED = 30_000
 HERE = Path(__file__).parent
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from harness.calibration import pipeline
+from harness.calibration.rows import SAMPLES, Spread, spreads
 from harness.corpus.content import Draw, make
 from harness.errors import UsageError
 from harness.explain.beside import beside
@@ -78,12 +80,13 @@ def _findings(
 ) -> list[Finding]:
     """What the rules say of the file that is built from, its tables, the calibration's ranges and the traffic."""
     corpus = bench.corpus(case.model, "calibration")
-    observation = None
+    observation, rows = None, list[Spread]()
     if case.precision is Precision.INT8:
         seen = pipeline.observed(
             bench.prepared(case.model), bench.model(case.model), corpus, Policy.RAGGED, single(bench.model(case.model))
         )
         observation = seen[0][0]
+        rows = spreads(bench.formed(case), itertools.islice(corpus, SAMPLES))
     runs_profiles = bench.environment(case).runtime != "onnxruntime"
     return findings(
         onnx.load(bench.artefacts(case)[0]),
@@ -91,6 +94,7 @@ def _findings(
         baseline,
         roof,
         observation=observation,
+        rows=rows,
         model_spec=bench.model(case.model),
         dialect=bench.dialect(case) if case.precision is Precision.INT8 else None,
         layout=bench.layout(case) if runs_profiles else None,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from harness.calibration.qdq import Weights
     from harness.calibration.ranges import Ranges
+    from harness.calibration.rows import Rows
     from harness.mixed.assignment import Assignment
-    from harness.mixed.rows import Rows
     from harness.spec.calibration import Dialect
 
 __all__ = ["Palette", "mixed_file"]
@@ -182,7 +182,7 @@ def mixed_file(
 ) -> Path:
     """The Q/DQ file of an assignment, cached by content.
 
-    :param prepared: with the assignment's rows rescaled already, see :func:`harness.mixed.rows.rescaled_file`.
+    :param prepared: with the assignment's rows rescaled already, see :func:`harness.calibration.rows.rescaled_file`.
     :param ranges: quantized tensor -> its range, which already follow the assignment's methods.
     :raises CalibrationFailed: see :func:`harness.calibration.qdq.write_qdq`.
     :raises UsageError: the assignment was made for another model.

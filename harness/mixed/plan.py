@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.calibration.qdq import quantized_tensors
+from harness.calibration.rows import rescaled_file
 from harness.errors import UsageError
 from harness.mixed.assignment import Assignment
 from harness.mixed.palette import mixed_file
-from harness.mixed.rows import rescaled_file
 from harness.paths import cache_dir, written
 from harness.results.record import encode, restored
 from harness.spec.calibration import Dialect

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from harness.calibration import pipeline
+from harness.calibration.rows import SAMPLES, WORTH_BITS, rescaled_file, spreads
 from harness.corpus.buckets import PICKING
 from harness.corpus.samples import Corpus
 from harness.errors import DataError, UsageError
@@ -25,7 +26,6 @@ from harness.mixed.evaluate import Evaluator
 from harness.mixed.gains import Gains, Stopwatch, by_kernels, by_products
 from harness.mixed.palette import Palette
 from harness.mixed.plan import Plan, ranges_of
-from harness.mixed.rows import rescaled_file, spreads
 from harness.mixed.search import Settings, estimated_kept, search
 from harness.paths import cache_dir
 from harness.spec.calibration import Calibration, Dialect, Method, Policy
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from harness.calibration.ranges import Ranges
+    from harness.calibration.rows import Rows
     from harness.corpus.samples import Feeds
     from harness.materials import Materials
     from harness.mixed.assignment import Assignment
     from harness.mixed.found import Candidate, Found
     from harness.mixed.outcome import Outcome
-    from harness.mixed.rows import Rows
     from harness.spec.model import Bounds
 
 __all__ = ["METHODS", "Asked", "Searched", "bounds_of", "feeds_and_weights", "search_corpus", "search_model"]
@@ -54,8 +54,6 @@ METHODS = (
 
 _BLOCKS, _NEAR_BLOCKS, _FINAL_BLOCKS = 5, 15, 15
 _NEAR = 0.05
-_SPREAD_SAMPLES, _SPREAD_BITS = 24, 2.0
-"""Calibration samples that rows are compared on; bits by which the mean row has to be smaller than the largest one."""
 _LEAST = 3
 """Samples a bucket that a chosen file is looked at by once more."""
 
@@ -168,8 +166,8 @@ def feeds_and_weights(materials: Materials, key: str, corpus: Corpus) -> tuple[d
 
 def _worth_rescaling(materials: Materials, key: str) -> Rows:
     """Rows that differ so much in size that some of them have few codes left."""
-    samples = itertools.islice(materials.corpus(key, "calibration"), _SPREAD_SAMPLES)
-    return tuple(one.row for one in spreads(materials.prepared(key), samples) if one.bits >= _SPREAD_BITS)
+    samples = itertools.islice(materials.corpus(key, "calibration"), SAMPLES)
+    return tuple(one.row for one in spreads(materials.prepared(key), samples) if one.bits >= WORTH_BITS)
 
 
 def _rescaled(materials: Materials, key: str, dialect: Dialect) -> Callable[[Rows], Palette]:

@@ -12,18 +12,18 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from harness.calibration.rows import served
 from harness.mixed.assignment import Assignment
 from harness.mixed.found import TIES, Candidate, Found
-from harness.mixed.rows import served
 from harness.mixed.sensitivity import measure
 from harness.spec.calibration import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from harness.calibration.rows import Rows
     from harness.mixed.evaluate import Evaluator
     from harness.mixed.gains import Gains
-    from harness.mixed.rows import Rows
     from harness.spec.model import Bounds
 
 __all__ = ["Settings", "estimated_kept", "search"]
@@ -51,7 +51,7 @@ class Settings:
     :param budget_s: no file is begun after so many seconds.
     :param small: samples a bucket for one operator at a time; all of the corpus for whole files.
     :param shortlist: operators that are also taken out one at a time.
-    :param rows: that are worth rescaling, see :func:`harness.mixed.rows.spreads`.
+    :param rows: that are worth rescaling, see :func:`harness.calibration.rows.spreads`.
     """
 
     bounds: Mapping[str, Bounds]

@@ -14,6 +14,7 @@ from harness.accuracy import Score
 from harness.calibration.observe import observe
 from harness.calibration.qdq import tensors_to_observe
 from harness.calibration.ranges import choose
+from harness.calibration.rows import rescaled, rescaled_file, spreads
 from harness.corpus.samples import Corpus
 from harness.errors import UsageError
 from harness.mixed.assignment import Assignment
@@ -21,7 +22,6 @@ from harness.mixed.evaluate import Evaluator
 from harness.mixed.gains import Gains
 from harness.mixed.palette import Palette, mixed_file
 from harness.mixed.plan import Plan, file_of, ranges_of
-from harness.mixed.rows import rescaled, rescaled_file, spreads
 from harness.mixed.search import Settings, search
 from harness.modelfile import prepare, read_facts, weighted_nodes
 from harness.spec.calibration import Dialect, Method

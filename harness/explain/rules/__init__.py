@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from harness.calibration.observe import Observation
+    from harness.calibration.rows import Spread
     from harness.explain.layer import LayerTable, Roofline
     from harness.spec.calibration import Dialect
     from harness.spec.model import Model
@@ -49,6 +50,7 @@ def findings(
     roofline: Roofline | None = None,
     *,
     observation: Observation | None = None,
+    rows: Sequence[Spread] = (),
     model_spec: Model | None = None,
     dialect: Dialect | None = None,
     layout: Layout | None = None,
@@ -60,6 +62,7 @@ def findings(
     :param model: with its weights: FP32, or with Q/DQ. With layer tables: the file that was built from.
     :param tables: of the model, one for each length that was measured; :param baseline: of its float model.
     :param observation: of the FP32 model, tensors named as in ``model`` (:mod:`harness.calibration.observe`).
+    :param rows: of the FP32 model, its nodes named alike (:func:`harness.calibration.rows.spreads`).
     :param model_spec: which axes vary, and how far; without it, rules on lengths are silent.
     :param dialect: what runs it; without it, the file decides.
     :param layout: the profiles; :param lengths: of the traffic, or of a sample of it (a corpus).
@@ -71,6 +74,7 @@ def findings(
             asked=dialect,
             spec=model_spec,
             observation=observation,
+            rows=rows,
             tables=tables,
             baseline=baseline,
             roofline=roofline,
@@ -93,6 +97,7 @@ def silent(subject: Subject) -> list[str]:
         "graph": True,
         "lengths": subject.spec is not None,
         "observation": subject.observation is not None,
+        "rows": bool(subject.rows),
         "tables": bool(subject.tables),
         "baseline": bool(subject.tables and subject.baseline),
         "roofline": bool(subject.tables) and subject.roofline is not None,

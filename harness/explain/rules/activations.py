@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.calibration.observe import BINS, Histogram
+from harness.calibration.rows import WORTH_BITS
 from harness.explain.rules.graph import is_default
 from harness.explain.rules.registry import Told, counted, first, number, rule
 
@@ -72,6 +73,23 @@ def outlier_activations(subject: Subject) -> Iterator[Told]:
             " leave the operator that reads them in float",
             {"count": len(found), "ratio": number(ratio), "largest": number(largest)},
             cost_db=lost,
+        )
+
+
+@rule("quiet-rows", "note", needs="rows")
+def quiet_rows(subject: Subject) -> Iterator[Told]:
+    """Operators whose static scale fits a few rows, and leaves the others few codes."""
+    in_int8 = {one.name for one in subject.weighted if one.quantized or not subject.is_qdq}
+    found = [one for one in subject.rows if one.bits >= WORTH_BITS and one.node in in_int8]
+    if found:
+        found.sort(key=lambda one: -one.bits)
+        yield Told(
+            f"{counted(len(found), 'operator')} with rows (frames, tokens) that are much smaller than the largest one:"
+            f" {found[0].node} reads rows of which the mean one does not use {found[0].bits:.1f} of the eight bits",
+            first(one.node for one in found),
+            "let harness mix divide rows by their own largest value, or leave the operator in float",
+            {"count": len(found), "bits": number(found[0].bits), "largest": number(found[0].largest)},
+            cost_db=20 * float(np.log10(2)) * found[0].bits,
         )
 
 

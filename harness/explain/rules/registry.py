@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
     from harness.calibration.observe import Observation
+    from harness.calibration.rows import Spread
     from harness.explain.finding import Severity
     from harness.explain.layer import Layer, LayerTable, Roofline
     from harness.explain.rules.graph import Graph
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "Check", "Needs", "Rule", "Subject", "Told", "counted", "first", "number", "rule"]
 
-Needs = Literal["graph", "lengths", "observation", "tables", "baseline", "roofline", "traffic"]
+Needs = Literal["graph", "lengths", "observation", "rows", "tables", "baseline", "roofline", "traffic"]
 """What a rule cannot do without, beside the graph."""
 
 _SHOWN = 8
@@ -40,6 +41,7 @@ class Subject:
     :param graph: of the model.
     :param asked: the dialect that it is meant for; None where the file decides.
     :param spec: the axes and lengths; None where nobody told.
+    :param rows: how much the rows that its operators read differ in size.
     :param tables: layer tables of the model, one a length; :param baseline: of its float model.
     :param layout: its profiles; :param lengths: of the traffic, or of a sample of it.
     :param switch_us: what the first run after a change of profile costs more than a further one.
@@ -49,6 +51,7 @@ class Subject:
     asked: Dialect | None = None
     spec: Model | None = None
     observation: Observation | None = None
+    rows: Sequence[Spread] = ()
     tables: Sequence[LayerTable] = ()
     baseline: Sequence[LayerTable] = ()
     roofline: Roofline | None = None

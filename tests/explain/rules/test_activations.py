@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness.calibration.observe import Histogram, Observation, observe
+from harness.calibration.rows import Spread
 from harness.explain.rules import findings
 from harness.spec.calibration import Dialect
 from tests.explain.rules import clean
@@ -96,3 +97,20 @@ def test_what_a_relu_cuts_off_is_no_loss(float_model, tmp_path):
 
 def test_nothing_seen(float_model):
     assert not found(float_model, Observation({"n2": Histogram()}, 0))
+
+
+@pytest.mark.parametrize("dialect", [None, *Dialect], ids=str)
+def test_rows_of_very_different_size(float_model, dialect, tmp_path):
+    model = float_model if dialect is None else qdq(float_model, dialect, tmp_path)
+    names = [node.name for node in float_model.graph.node if node.op_type == "MatMul"]
+    rows = [Spread(names[0], 2.0, 4.5), Spread(names[1], 3.0, 1.9)]
+    (one,) = [one for one in findings(model, rows=rows) if one.kind == "quiet-rows"]
+    assert (one.severity, one.where) == ("note", (names[0],))
+    assert one.evidence == {"count": 1, "bits": 4.5, "largest": 2.0}
+    assert one.cost_db == pytest.approx(27.1, abs=0.1)
+    assert not [one for one in findings(model, rows=rows[1:]) if one.kind == "quiet-rows"]
+
+
+def test_rows_of_an_operator_in_float_are_no_matter(float_model, tmp_path):
+    model = qdq(float_model, Dialect.S8S8, tmp_path)
+    assert not [one for one in findings(model, rows=[Spread("gone", 2.0, 4.5)]) if one.kind == "quiet-rows"]

@@ -23,8 +23,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from harness.calibration.artefacts import target_of
+from harness.calibration.observe import open_session
 from harness.errors import UsageError
-from harness.mixed.evaluate import open_model
 from harness.modelfile import WEIGHTED_TYPES, weighted_nodes
 from harness.onnx_facts import is_whole
 from harness.paths import written
@@ -38,13 +38,17 @@ if TYPE_CHECKING:
 
     from harness.corpus.samples import Feeds
 
-__all__ = ["Rows", "Spread", "rescaled", "rescaled_file", "served", "spreads"]
+__all__ = ["SAMPLES", "WORTH_BITS", "Rows", "Spread", "rescaled", "rescaled_file", "served", "spreads"]
 
 Rows = tuple[tuple[str, float], ...]
 """(weighted node, floor): rows of what the node reads are divided by their largest magnitude, but by no less than the
 floor. Sorted by name.
 """
 
+WORTH_BITS = 2.0
+"""By which the mean row has to be smaller than the largest one to be worth a scale of its own."""
+SAMPLES = 24
+"""Of calibration, that rows are compared on."""
 _FLOOR = 2.0**-12
 """Of the largest row that calibration saw. Silence is not blown up, and in float16 the floor is no subnormal number."""
 _AXES_ARE_INPUTS = 18
@@ -92,8 +96,7 @@ def spreads(prepared: Path, samples: Iterable[Feeds]) -> list[Spread]:
     for tensor, node in readers.items():
         outputs[node.name] = made.new(f"{node.name}/largest")
         model.graph.node.extend(_magnitude(model, made, tensor, outputs[node.name], _axes(node, ranks)))
-        model.graph.output.append(onnx.ValueInfoProto(name=outputs[node.name]))
-    session = open_model(model)
+    session = open_session(model, list(outputs.values()), 1)
     rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in outputs}
     for feeds in samples:
         for name, values in zip(outputs, session.run(list(outputs.values()), feeds), strict=True):
