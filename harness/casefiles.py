@@ -61,7 +61,7 @@ class CaseFiles(Materials):
         super().__init__(entries, matrix, seed)
         self.environments, self.workers = environments, workers
         self.standins = standins or Standins(environments, workers)
-        self._formed: dict[tuple[Path, str], Path] = {}
+        self._formed: dict[tuple[str, Path, str], Path] = {}
         self._calibrated: dict[tuple[str, ...], pipeline.Calibrated] = {}
         self._artefacts: dict[Case, tuple[Path, ...]] = {}
         self._beside: dict[Case, list[dict[str, Path]]] = {}
@@ -174,7 +174,7 @@ class CaseFiles(Materials):
         :raises BuildFailed: a form does not compute what the model does on the first calibration sample.
         """
         environment, source = self.environment(case), self._unformed(case)
-        key = (source, environment.name)
+        key = (case.model, source, environment.name)
         if key not in self._formed:
             made = trt_forms.for_parser(
                 source, environment.runtime, environment.version, self.model(case.model), self.facts(case.model)

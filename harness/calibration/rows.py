@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from harness.corpus.samples import Feeds
 
-__all__ = ["SAMPLES", "WORTH_BITS", "Rows", "Spread", "rescaled", "rescaled_file", "served", "spreads"]
+__all__ = ["ROWS_VERSION", "SAMPLES", "WORTH_BITS", "Rows", "Spread", "rescaled", "rescaled_file", "served", "spreads"]
 
 Rows = tuple[tuple[str, float], ...]
 """(weighted node, floor): rows of what the node reads are divided by their largest magnitude, but by no less than the
@@ -49,8 +49,12 @@ WORTH_BITS = 2.0
 """By which the mean row has to be smaller than the largest one to be worth a scale of its own."""
 SAMPLES = 24
 """Of calibration, that rows are compared on."""
+ROWS_VERSION = 1
+"""Raise it whenever :func:`rescaled` would make another model of the same one."""
 _FLOOR = 2.0**-12
-"""Of the largest row that calibration saw. Silence is not blown up, and in float16 the floor is no subnormal number."""
+"""Of the largest row that calibration saw: silence is not blown up."""
+_LEAST_FLOOR = 2.0**-14
+"""The smallest normal number of float16: a silent row must not be divided by 0 there."""
 _AXES_ARE_INPUTS = 18
 """The opset from which ReduceMax takes its axes as an input."""
 _CONVOLUTIONS = {"Conv", "ConvTranspose"}
@@ -66,8 +70,8 @@ class Spread:
     """How much the rows of what one node reads differ in size.
 
     :param node: the first weighted node that reads the tensor. :param largest: magnitude over all rows.
-    :param bits: of the eight that a row does not use when the largest one sets the scale, the mean over rows:
-        log2(largest / the row's own largest), at most 12.
+    :param bits: of the eight that a row does not use when the largest one sets the scale, the mean over rows that are
+        not silent: log2(largest / the row's own largest), at most 12.
     """
 
     node: str
@@ -77,7 +81,7 @@ class Spread:
     @property
     def row(self) -> tuple[str, float]:
         """To :func:`rescaled`."""
-        return self.node, float(np.float32(self.largest * _FLOOR))
+        return self.node, max(float(np.float32(self.largest * _FLOOR)), _LEAST_FLOOR)
 
 
 def spreads(prepared: Path, samples: Iterable[Feeds]) -> list[Spread]:
@@ -86,11 +90,13 @@ def spreads(prepared: Path, samples: Iterable[Feeds]) -> list[Spread]:
     :param samples: run once each by the FP32 model.
     """
     model = onnx.load(prepared)
-    ranks, weighted = _ranks_of_weights(model), set(weighted_nodes(model))
+    ranks, weighted = _ranks_of_weights(model), _with_rows(model)
     readers: dict[str, onnx.NodeProto] = {}
     for node in model.graph.node:
-        if node.name in weighted and node.input[1] in ranks and not _is_transposed(node):
+        if node.name in weighted:
             readers.setdefault(node.input[0], node)
+    if not readers:
+        return []
     made = _Names(model)
     outputs = {}
     for tensor, node in readers.items():
@@ -108,7 +114,7 @@ def _spread(node: str, rows: NDArray[np.float32]) -> Spread | None:
     largest = float(rows.max())
     if rows.size == 1 or not np.isfinite(largest) or largest <= 0:
         return None
-    bits = -np.log2(np.maximum(rows / largest, _FLOOR))
+    bits = -np.log2(np.maximum(rows[rows > 0] / largest, _FLOOR))
     return Spread(node, largest, float(bits.mean()))
 
 
@@ -116,7 +122,7 @@ def rescaled_file(prepared: Path, rows: Rows) -> Path:
     """:func:`rescaled` as a file, cached by content; ``prepared`` itself where no rows are named."""
     if not rows:
         return prepared
-    target = target_of(prepared, "rescaled", repr(rows))
+    target = target_of(prepared, "rescaled", str(ROWS_VERSION), repr(rows))
     if not is_whole(target):
         model = rescaled(onnx.load(prepared), rows)
         with written(target) as file:
@@ -135,7 +141,10 @@ def rescaled(model: onnx.ModelProto, rows: Rows) -> onnx.ModelProto:
     :raises UsageError: it has no such weighted node.
     """
     made, _ = _rescaled(model, rows)
-    del made.graph.value_info[:]
+    read = {name for node in made.graph.node for name in node.input} | {one.name for one in made.graph.output}
+    constants = [one for one in made.graph.initializer if one.name in read]
+    del made.graph.value_info[:], made.graph.initializer[:]
+    made.graph.initializer.extend(constants)
     return onnx.shape_inference.infer_shapes(made)
 
 
@@ -152,7 +161,7 @@ def _rescaled(model: onnx.ModelProto, rows: Rows) -> tuple[onnx.ModelProto, dict
     made = onnx.ModelProto()
     made.CopyFrom(model)
     floors = dict(rows)
-    weighted = {*weighted_nodes(made)} & {one.name for one in made.graph.node if not _is_transposed(one)}
+    weighted = _with_rows(made)
     if missing := sorted(floors.keys() - weighted):
         raise UsageError(
             f"no weighted node {missing[0]!r} that reads rows",
@@ -188,7 +197,7 @@ class _Rescaling:
         self.by_sample = first.op_type in _CONVOLUTIONS
         self.constants = {one.name: one for one in model.graph.initializer}
         self.outputs = {one.name for one in model.graph.output}
-        self.weighted = set(weighted_nodes(model))
+        self.weighted = _with_rows(model)
         self.stops = {node.input[0] for node in self.graph.node if node.name in others} - {self.origin}
         self.inside: dict[str, _Value] = {self.origin: _Value(Fraction(1), self._rank(first))}
         self.scales: dict[tuple[Fraction, int], str] = {}
@@ -248,14 +257,15 @@ class _Rescaling:
         read = node.input[0]
         alike = (node.op_type in _CONVOLUTIONS) is self.by_sample
         known = all(name in self.constants for name in [node.input[1], *_bias(node)])
-        return alike and known and read in self.inside and read not in self.stops and not _is_transposed(node)
+        return alike and known and read in self.inside and read not in self.stops
 
     def _through(self, node: onnx.NodeProto) -> _Value | None:
         """What a node makes of divided rows; None where it is not homogeneous, or mixes rows."""
         given = [self.inside.get(name) for name in node.input if name]
         if len(node.output) != 1 or node.domain not in {"", "ai.onnx"} or self.stops.intersection(node.input):
             return None
-        read, alone = given[0], given.count(None) == len(given) - 1
+        others = [name for name in node.input[1:] if name]
+        read, alone = given[0], all(name in self.constants for name in others)
         if read is None:
             return None
         if alone and node.op_type in _KEEP_DEGREE:
@@ -269,7 +279,7 @@ class _Rescaling:
 
     def _by_number(self, node: onnx.NodeProto, read: _Value) -> _Value | None:
         """Of one tensor and one constant number."""
-        number = Fraction(1, 2) if node.op_type == "Sqrt" else self._number(node.input[1])
+        number = Fraction(1, 2) if node.op_type == "Sqrt" else self._number(node.input[1], read.rank)
         if number is None or node.op_type in {"Mul", "Div"}:
             return None if number is None else read
         return _Value(read.degree * number, read.rank) if number > 0 else None
@@ -302,10 +312,10 @@ class _Rescaling:
             read = _Value(read.degree, rank)
         return read if stays else None
 
-    def _number(self, name: str) -> Fraction | None:
-        """A constant's value, where it has one only."""
+    def _number(self, name: str, rank: int = 0) -> Fraction | None:
+        """A constant's value, where it has one only, and not more axes than what it meets."""
         tensor = self.constants.get(name)
-        if tensor is None:
+        if tensor is None or len(tensor.dims) > max(rank, 1):
             return None
         array = numpy_helper.to_array(tensor)
         return Fraction(float(array.ravel()[0])) if array.size == 1 and np.isfinite(array).all() else None
@@ -339,32 +349,37 @@ class _Rescaling:
             node.output[0] = self.names.new(f"{output}/divided")
         else:
             true = restored[output] = self.names.new(f"{output}/restored")
-        product = self.names.new(f"{output}/multiplied") if len(bias) else true
-        yield from self._power_of_scale(value)
-        yield self._node("Mul", [node.output[0], self.scales[value.degree, value.rank]], product)
-        if len(bias):
+        product = self.names.new(f"{output}/multiplied") if bias else true
+        # one by one: in float16 the square of a scale may overflow where the product does not
+        degrees = [Fraction(1)] * int(value.degree) + [value.degree % 1] * bool(value.degree % 1)
+        steps = [*(self.names.new(f"{output}/step") for _ in degrees[1:]), product]
+        given = node.output[0]
+        for degree, step in zip(degrees, steps, strict=True):
+            yield from self._scale_for(degree, value.rank)
+            yield self._node("Mul", [given, self.scales[degree, value.rank]], step)
+            given = step
+        if bias:
             yield self._node("Add", [product, self._bias_constant(node, value.rank)], true)
             del node.input[2:]
 
-    def _power_of_scale(self, value: _Value) -> Iterator[onnx.NodeProto]:
-        """The scale to the power and in the rank that a tensor needs, made once."""
-        if (value.degree, value.rank) in self.scales:
+    def _scale_for(self, degree: Fraction, rank: int) -> Iterator[onnx.NodeProto]:
+        """The scale to a power of at most 1 and in the rank that a tensor needs, made once."""
+        if (degree, rank) in self.scales:
             return
         origin = self.inside[self.origin]
         made = self.scales[origin.degree, origin.rank]
-        if value.degree != origin.degree:
+        if degree != origin.degree:
             exponent = self.names.new(f"{self.tag}/degree")
-            self.graph.initializer.append(numpy_helper.from_array(np.array(float(value.degree), np.float32), exponent))
+            self.graph.initializer.append(numpy_helper.from_array(np.array(float(degree), np.float32), exponent))
             made, base = self.names.new(f"{self.tag}/scale"), made
             yield self._node("Pow", [base, exponent], made)
-        if value.rank != origin.rank:
-            more = value.rank > origin.rank
+        if rank != origin.rank:
             axes = self.names.new(f"{self.tag}/axes")
-            low, high = sorted((value.rank, origin.rank))
+            low, high = sorted((rank, origin.rank))
             self.graph.initializer.append(numpy_helper.from_array(np.arange(low, high, dtype=np.int64), axes))
             made, base = self.names.new(f"{self.tag}/scale"), made
-            yield self._node("Unsqueeze" if more else "Squeeze", [base, axes], made)
-        self.scales[value.degree, value.rank] = made
+            yield self._node("Unsqueeze" if rank > origin.rank else "Squeeze", [base, axes], made)
+        self.scales[degree, rank] = made
 
     def _bias_constant(self, node: onnx.NodeProto, rank: int) -> str:
         array = numpy_helper.to_array(self.constants[node.input[2]]).astype(np.float32)
@@ -429,8 +444,16 @@ def _ranks_of_weights(model: onnx.ModelProto) -> dict[str, int]:
     return {one.name: len(one.dims) for one in model.graph.initializer}
 
 
-def _is_transposed(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Gemm" and any(one.name == "transA" and one.i for one in node.attribute)
+def _with_rows(model: onnx.ModelProto) -> set[str]:
+    """Names of the weighted nodes that read rows: no Gemm that turns them, no MatMul that takes their axis away."""
+    ranks, weighted = _ranks_of_weights(model), set(weighted_nodes(model))
+    return {
+        node.name
+        for node in model.graph.node
+        if node.name in weighted
+        and ranks.get(node.input[1], 0) > 1
+        and not (node.op_type == "Gemm" and any(one.name == "transA" and one.i for one in node.attribute))
+    }
 
 
 def _bias(node: onnx.NodeProto) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,5 +59,11 @@ class Assignment:
             frozenset(data["float_outputs"]),
             frozenset(data["float_readers"]),
             tuple(sorted(data["methods"].items())),
-            tuple(sorted(data.get("rows", {}).items())),
+            tuple(sorted((name, _floor(floor)) for name, floor in data.get("rows", {}).items())),
         )
+
+
+def _floor(value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"a floor of {value!r}")
+    return float(value)

@@ -46,15 +46,16 @@ class Candidate:
         in it on the same samples, and the two are added up. What differs by a few lucky decisions alone is outvoted by
         the noise so, and a noise that says little by the score.
 
-        :param evidence: the least sum of both, in standard errors: more than 0 for what costs time.
+        :param evidence: what the sum of both has to exceed: more than 0 for what costs time.
         """
         for mine, theirs in ((self.shortfall, other.shortfall), (self.missed, other.missed)):
             if bool(mine) != bool(theirs):
                 return not mine
         less, luck = other.shortfall - self.shortfall, self.outcome.luck_beside(other.outcome, self.bounds)
-        if less and not luck:  # no score is asked for: nothing here is lucky
-            return less > 0
-        return (less / luck if luck else 0.0) + self.outcome.quieter_than(other.outcome) > evidence
+        quieter = self.outcome.quieter_than(other.outcome)
+        if less and not luck:  # no score is asked for: nothing here is lucky, but what costs time has to be clear
+            return less > 0 and (not evidence or quieter > evidence)
+        return (less / luck if luck else 0.0) + quieter > evidence
 
 
 @dataclass

@@ -132,15 +132,18 @@ class Outcome:
     def quieter_than(self, other: Outcome) -> float:
         """By how many standard errors this file is the less noisy one: mean of paired differences of SQNR in dB.
 
-        0 where nothing can be told: no two samples in any bucket.
+        Where nothing tells the error, because there is no bucket with two samples or all of them differ alike, it is
+        infinite, or 0 for files that are level.
         """
         differences, variance = 0.0, 0.0
         for bucket in self.buckets:
             mine, theirs = (np.array([one.sqnr_db for one in out.buckets[bucket]]) for out in (self, other))
+            differences += float(np.mean(mine - theirs))
             if len(mine) > 1:
-                differences += float(np.mean(mine - theirs))
                 variance += float(np.var(mine - theirs, ddof=1)) / len(mine)
-        return differences / math.sqrt(variance) if variance else 0.0
+        if variance:
+            return differences / math.sqrt(variance)
+        return math.copysign(math.inf, differences) if differences else 0.0
 
     def _score_draws(self, bucket: str) -> NDArray[Any]:
         """The score over each of the bootstrap's draws; NaN where there is none."""

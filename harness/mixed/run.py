@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from harness.calibration import pipeline
-from harness.calibration.rows import SAMPLES, WORTH_BITS, rescaled_file, spreads
+from harness.calibration.rows import ROWS_VERSION, SAMPLES, WORTH_BITS, rescaled_file, spreads
 from harness.corpus.buckets import PICKING
 from harness.corpus.samples import Corpus
-from harness.errors import DataError, UsageError
+from harness.errors import BuildFailed, DataError, UsageError
 from harness.latency import weights_of
 from harness.mixed.corpus import counts_by_cost, unseen
 from harness.mixed.evaluate import Evaluator
@@ -166,17 +166,28 @@ def feeds_and_weights(materials: Materials, key: str, corpus: Corpus) -> tuple[d
 
 def _worth_rescaling(materials: Materials, key: str) -> Rows:
     """Rows that differ so much in size that some of them have few codes left."""
-    samples = itertools.islice(materials.corpus(key, "calibration"), SAMPLES)
-    return tuple(one.row for one in spreads(materials.prepared(key), samples) if one.bits >= WORTH_BITS)
+    prepared, corpus = materials.prepared(key), materials.corpus(key, "calibration")
+    worth = [one.row for one in spreads(prepared, itertools.islice(corpus, SAMPLES)) if one.bits >= WORTH_BITS]
+    return tuple(row for row in worth if _compute_the_same(prepared, (row,), corpus[0]))
+
+
+def _compute_the_same(prepared: Path, rows: Rows, sample: Feeds) -> bool:
+    try:
+        check_equal(prepared, rescaled_file(prepared, rows), sample)
+    except BuildFailed:
+        return False
+    return True
 
 
 def _rescaled(materials: Materials, key: str, dialect: Dialect) -> Callable[[Rows], Palette]:
-    """Palettes of the model with some rows rescaled, each with ranges of its own; the last ones are kept."""
+    """Palettes of the model with some rows rescaled, each with ranges of its own; the last ones are kept.
 
-    @lru_cache(maxsize=2)
+    Ranges go by the model, the calibration samples and the rows, and so what a journal has of them stands.
+    """
+
+    @lru_cache(maxsize=3)
     def palette(rows: Rows) -> Palette:
         file = rescaled_file(materials.prepared(key), rows)
-        check_equal(materials.prepared(key), file, materials.corpus(key, "calibration")[0])
         return Palette.of(file, _ranges(materials, key, dialect, file), dialect, rows=rows)
 
     return palette
@@ -255,7 +266,7 @@ def _journal(
 ) -> Path:
     """Everything that a run's outcome depends on, but the assignment and the samples' indices."""
     described = json.dumps([
-        prepared.name, corpus.digest, dialect.value, onnxruntime.__version__,
+        prepared.name, corpus.digest, dialect.value, onnxruntime.__version__, ROWS_VERSION,
         {method: sorted(ranges.items()) for method, ranges in by_method.items()},
         sorted(f"{entry.model.output} {entry.version} {_score_digest(materials, key)}"
                for key, entry in materials.entries.items()),

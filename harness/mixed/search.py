@@ -8,6 +8,7 @@ needed.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -64,8 +65,8 @@ class Settings:
 
 def estimated_kept(gains: Gains, in_float: Iterable[str]) -> float:
     """Share of the speed-up where nothing can be timed: as if INT8 took half the time of every product."""
-    lost = sum(gains.saved[node] for node in in_float) / (gains.total or 1.0)
-    return 1.0 / (1.0 + lost)
+    lost = sum(gains.saved[node] for node in in_float) / (abs(gains.total) or 1.0)
+    return 1.0 / (1.0 + lost) if lost > -1 else math.inf
 
 
 def search(
@@ -131,9 +132,11 @@ class _Search:
 
     def measured(self, base: Candidate, few: Sequence[int]) -> None:
         in_time = self.within(_SHARE)
-        self.found.sensitivities = measure(
+        found = measure(
             self.evaluator, base.assignment, self.gains.saved, few, self.settings.shortlist, in_time, self.on_step
         )
+        if in_time() or not self.found.sensitivities:  # half of a new ranking is worse than all of the last one
+            self.found.sensitivities = found
 
     def forms(self) -> list[Assignment]:
         """What reads and writes floating point beside INT8; operators whose INT8 kernels are the slower ones."""
@@ -174,7 +177,7 @@ class _Search:
         for row in offered:
             if not base.shortfall or not in_time():
                 break
-            if row[0] in base.assignment.in_float:
+            if served(self.palette.prepared, (row,))[row[0]] <= base.assignment.in_float:
                 continue
             self.on_step(f"rows: {row[0]}")
             plain = self.with_rows(base.assignment, tuple(sorted({*base.assignment.rows, row})))
@@ -300,7 +303,7 @@ class _Search:
         operator does. Then one by one in growing groups; one that is too slow is halved, one that makes it worse is
         passed over.
         """
-        base = self._many_at_once(base, nodes, keep)
+        base = self._many_at_once(base, nodes, keep, step)
         nodes = [node for node in nodes if node not in base.assignment.in_float]
         at, size = 0, 1
         while at < len(nodes) and base.shortfall and self.going_on():
@@ -320,7 +323,7 @@ class _Search:
             at += len(group)
         return base
 
-    def _many_at_once(self, base: Candidate, nodes: Sequence[str], keep: float) -> Candidate:
+    def _many_at_once(self, base: Candidate, nodes: Sequence[str], keep: float, step: str) -> Candidate:
         wanted: list[str] = []
         for node in nodes:
             if estimated_kept(self.gains, [*base.assignment.in_float, *wanted, node]) >= keep:
@@ -329,7 +332,7 @@ class _Search:
         while count > 1 and best.shortfall and self.going_on():
             assignment = base.assignment.with_float(*wanted[:count])
             if assignment.in_float < set(self.gains.saved) and self.kept(assignment) >= keep:
-                one = self.raced(assignment, "float", best)
+                one = self.raced(assignment, step, best)
                 if one is not None and one.is_nearer(best):
                     best = one
             count //= 2

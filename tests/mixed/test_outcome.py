@@ -66,6 +66,9 @@ def test_how_clearly_one_file_is_quieter():
     assert loud.quieter_than(loud) == 0
     single = Outcome({"short": loud.buckets["short"][:1]})
     assert single.quieter_than(single) == 0
+    assert Outcome({"short": quiet.buckets["short"][:1]}).quieter_than(single) == math.inf
+    alike = [Outcome({"short": ones(0.5, 0.5, noise=noise)}) for noise in (0.01, 0.1)]
+    assert (alike[0].quieter_than(alike[1]), alike[1].quieter_than(alike[0])) == (math.inf, -math.inf)
 
 
 def test_the_buckets_that_something_is_missing_in():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -210,6 +212,29 @@ def test_a_stretch_ends_at_what_is_not_homogeneous_or_mixes_rows(middle):
     assert kinds.index("Conv") + 1 == kinds.index("Mul"), "true values stand right behind the first product"
 
 
+def test_an_operand_that_was_made_on_the_way_has_true_values():
+    """The slope is a product with a bias: neither a constant nor divided."""
+    model = made([node("Conv", "x w b", "s", "first"), node("Conv", "x v", "c"), node("PRelu", "c s", "p"),
+                  node("Conv", "p w", "y")], {"w": array(3, 3, 1), "v": array(3, 3, 1), "b": array(3)},
+                 [4, 3, "L"])  # fmt: skip
+    same(model, rescaled(model, (("first", FLOOR),)), rows_of((4, 3, 10)))
+
+
+def test_a_number_with_more_axes_than_what_it_meets_ends_a_stretch():
+    model = made([node("Conv", "x w", "c", "first"), node("Mul", "c k", "m"), node("Conv", "m v b", "y")],
+                 {"w": array(4, 3, 3), "k": np.full((1, 1, 1, 1), 2, np.float32), "v": array(5, 4, 1, 1),
+                  "b": array(5)}, [4, 3, "L"])  # fmt: skip
+    same(model, rescaled(model, (("first", FLOOR),)), rows_of((4, 3, 10)))
+
+
+def test_no_scale_is_squared():
+    """In float16 the square may overflow, and what is 0 would become NaN."""
+    nodes, constants, shape = PLACES["two powers"]
+    model = made([onnx.NodeProto.FromString(one.SerializeToString()) for one in nodes], constants, shape)
+    kinds = operators(rescaled(model, (("first", FLOOR),)))
+    assert (kinds.count("Pow"), kinds.count("Mul")) == (0, 3)
+
+
 LINKS = {
     "relu": lambda n: [node("Relu", f"t{n}", f"t{n + 1}")],
     "leaky": lambda n: [node("LeakyRelu", f"t{n}", f"t{n + 1}", alpha=0.3)],
@@ -248,8 +273,18 @@ def test_any_chain_computes_what_it_did(links, taken):
 def test_a_node_that_is_not_there_is_refused():
     with pytest.raises(UsageError, match="no weighted node 'gone'"):
         rescaled(spectrum(), (("gone", FLOOR),))
+
+
+@pytest.mark.parametrize(("only", "weight"), [
+    (node("Gemm", "x w", "y", "turned", transA=1), array(4, 3)),
+    (node("MatMul", "x w", "y", "vector"), array(5)),
+], ids=["turned", "vector"])  # fmt: skip
+def test_what_reads_no_rows_is_left_alone(only, weight, tmp_path):
+    model = made([onnx.NodeProto.FromString(only.SerializeToString())], {"w": weight}, [4, 5])
     with pytest.raises(UsageError, match="no weighted node"):
-        rescaled(made([node("Gemm", "x w", "y", "turned", transA=1)], {"w": array(4, 3)}, [4, 5]), (("turned", FLOOR),))
+        rescaled(model, ((only.name, FLOOR),))
+    onnx.save(model, tmp_path / "model.onnx")
+    assert spreads(tmp_path / "model.onnx", [{"x": rows_of((4, 5))}]) == []
 
 
 def test_how_far_rows_differ_in_size(tmp_path):
@@ -258,8 +293,10 @@ def test_how_far_rows_differ_in_size(tmp_path):
     x = np.ones((6, 4), np.float32) * np.float32([8, 2, 2, 1, -0.5, 0])[:, None]
     (found,) = spreads(path, [{"x": x[:3]}, {"x": x[3:]}])
     assert (found.node, found.largest) == ("product", 8)
-    assert found.bits == pytest.approx((0 + 2 + 2 + 3 + 4 + 12) / 6)
+    assert found.bits == pytest.approx((0 + 2 + 2 + 3 + 4) / 5), "silence is not counted"
     assert found.row == ("product", 8 / 4096)
+    (quiet,) = spreads(path, [{"x": x * np.float32(1e-5)}])
+    assert quiet.row[1] == 2.0**-14, "in float16 a smaller one were no normal number"
     assert spreads(path, [{"x": x[:1]}]) == [], "one row differs from no other"
     assert spreads(path, [{"x": x[5:]}, {"x": x[5:]}]) == [], "silence has no size"
 
@@ -372,4 +409,7 @@ def test_an_older_tensorrt_gets_the_same_file_in_its_form(tmp_path, own_cache, v
 def test_plans_tell_which_rows(sound):
     assignment = Assignment(rows=sound.rows).with_method("mel/rescaled", "minmax")
     assert Assignment.from_data(assignment.as_data()) == assignment
+    for floor in ("loud", math.nan, 0.0, -1.0, math.inf):
+        with pytest.raises((ValueError, TypeError)):
+            Assignment.from_data({**assignment.as_data(), "rows": {"a": floor}})
     assert "rows" not in Assignment().as_data(), "journals and plans from before stay what they are"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -218,8 +219,28 @@ def test_which_file_is_the_more_right_one_goes_by_the_evidence():
 def test_many_operators_may_better_what_no_single_one_does(loud, corpus):
     searching = _Search(evaluator(loud, corpus), GAINS, asked(70), kept, lambda: 0.0, lambda _: None)
     base = searching.tried(Assignment(), "plain")
-    many = searching._many_at_once(base, ["conv", "inner", "last"], 0.55)
+    many = searching._many_at_once(base, ["conv", "inner", "last"], 0.55, "float")
     assert many.assignment.in_float == {"conv", "inner"}, (
         "all are fast enough for the half of the speed-up, but not three"
     )
-    assert searching._many_at_once(base, ["conv", "inner", "last"], 0.9) is base
+    assert searching._many_at_once(base, ["conv", "inner", "last"], 0.9, "float") is base
+
+
+def test_what_is_kept_where_some_operators_are_slower_in_int8():
+    gains = Gains({"depthwise": -30.0, "product": 40.0, "other": 2.0}, "kernels")
+    assert estimated_kept(gains, ["depthwise"]) == math.inf, "in float it saves more than INT8 does in all"
+    assert estimated_kept(gains, ["depthwise", "product"]) == pytest.approx(1 / (1 + 10 / 12))
+    assert estimated_kept(Gains({"depthwise": -10.0, "product": 20.0}, "kernels"), ["depthwise"]) == math.inf
+
+
+def test_without_a_score_what_costs_time_has_to_be_clear_by_the_noise():
+    def one(sqnr_db):
+        rows = {"s": tuple(One(1.0, 10 ** (-db / 10), 0.9, 0.1, None, 1.0) for db in sqnr_db)}
+        out, bounds = Outcome(rows), {"s": Bounds(sqnr_db=40)}
+        missing = (out.shortfall(bounds), out.missed(bounds), out.short_of(bounds))
+        return Candidate(Assignment(), out, *missing, bounds, out.noise(), 1.0, "")
+
+    base, hardly, clearly = one([20, 22, 24]), one([20, 23, 23.5]), one([23, 25.1, 27])
+    assert hardly.is_nearer(base)
+    assert not hardly.is_nearer(base, 2.0)
+    assert clearly.is_nearer(base, 2.0)
