@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["mix"]
 
 _HELP = """\
-Search for MODEL's mixed precision: the operators to leave in float, ranges by tensor, and what reads or writes floating
-point beside INT8, so that every length bucket meets its accuracy bounds at the least time.
+Search for MODEL's mixed precision: the operators to leave in float, ranges by tensor, rows to quantize in parts of
+their own largest value, and what reads or writes floating point beside INT8, so that every length bucket meets its
+accuracy bounds at the least time.
 
 MODEL is a key of `harness models`, or an FP32 ONNX file with --axis, --range and --data. What is found is kept:
 pytest suites/ --precision fp32,int8,int8-mixed runs it. No test sample is looked at. A search that is broken off
