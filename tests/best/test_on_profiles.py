@@ -49,7 +49,7 @@ def test_layouts_and_routes_are_candidates(bench, tmp_path, monkeypatch):
         settings=Settings(kept=1, finalists=2, policies=(Policy.RAGGED,)), journal=tmp_path / "journal.jsonl",
     )  # fmt: skip
     found = search(bench, asked)
-    assert found.unfinished == ""
+    assert found.unfinished == "", found.notes
     advice = found.layouts.advice
     assert advice is not None
     assert len(found.layouts.lengths) == len(found.layouts.times_us) >= 12
