@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["checked_burst", "judging_clock"]
 
 _JUMP = 1_000.0
+_ASLEEP_NS = 500_000_000
+"""A run of some microseconds that a busy machine keeps from its core for milliseconds is no jump of a clock."""
 
 
 def judging_clock(wanted: Clock | None, available: Sequence[str], *, one_thread: bool) -> Clock:
@@ -39,15 +41,15 @@ def judging_clock(wanted: Clock | None, available: Sequence[str], *, one_thread:
 def checked_burst(burst: Sequence[int], where: str) -> list[int]:
     """The burst's durations, if they can be true.
 
-    :raises DataError: none, zero, negative or not finite ones, or one that is over 1,000 times the shortest (a clock
-        that jumped, or a machine that slept).
+    :raises DataError: none, zero, negative or not finite ones, or one of over half a second that is over 1,000 times
+        the shortest (a clock that jumped, or a machine that slept).
     """
     if not burst:
         raise DataError("a burst without durations", where=where)
     for value in burst:
         if not math.isfinite(value) or value <= 0:
             raise DataError(f"a duration of {value} ns", where=where, todo="this clock is not usable here")
-    if max(burst) > _JUMP * min(burst):
+    if max(burst) > max(_JUMP * min(burst), _ASLEEP_NS):
         raise DataError(
             f"durations from {min(burst)} to {max(burst)} ns in one burst", where=where, todo="the clock jumped"
         )
