@@ -131,7 +131,7 @@ def test_where_builds_are_dear_there_is_an_answer_first_and_layouts_come_last(be
 
     before, clock.at = len(clock.seen), 0.0
     again = search(bench, asked(clock, tmp_path, 900.0))
-    assert again.unfinished == ""
+    assert again.unfinished == "", again.notes
     assert {"short", "build"} <= {what for what, *_ in clock.seen[before:]}
     assert {layout for _, _, layout in clock.seen[before:]} - {"single"}, "layouts were tried"
     assert not any(what == "lengths" for what, *_ in clock.seen[before:]), "measured twice"

@@ -138,7 +138,7 @@ def test_a_budget_that_ends_goes_on_with_the_next_call(bench, asked, tmp_path):
     assert next(ticks) < 42, "no step is begun behind the end"
     assert any("the budget" in one.rejected for one in first.candidates)
     second = search(made, asked(journal=path))
-    assert second.unfinished == ""
+    assert second.unfinished == "", second.notes
     assert second.kept >= first.measured - 1, "short runs of other candidates are others"
     assert second.word == "met"
 
