@@ -25,12 +25,13 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from harness import trt_planes
 from harness.errors import BuildFailed
+from harness.graphs import fresh, names_in
 from harness.onnx_facts import is_whole
 from harness.paths import cache_dir, written
 from harness.sessions import quiet_options
 from harness.spec.versions import numbers_of
 from harness.trt_layer_norm import layer_norm_primitives
-from harness.trt_planes import convolutions_2d, fresh, names_in
+from harness.trt_planes import convolutions_2d
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

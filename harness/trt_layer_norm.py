@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from harness.trt_planes import fresh, names_in
+from harness.graphs import fresh, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

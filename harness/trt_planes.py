@@ -12,12 +12,14 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from harness.graphs import drop_unread, fresh, names_in
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from onnx import GraphProto
 
-__all__ = ["aliases", "convolutions_2d", "fresh", "names_in"]
+__all__ = ["aliases", "convolutions_2d"]
 
 _KEY = "trt_forms.aliases"
 _RANK, _ADDED = 3, 3
@@ -74,7 +76,7 @@ def convolutions_2d(model: ModelProto) -> ModelProto:
     nodes = list(_emitted(graph, plan, weights, axes))
     del graph.node[:]
     graph.node.extend(nodes)
-    _drop_unread(graph)
+    drop_unread(graph)
     _keep_aliases(made, {plane: line for line, plane in plan.planes.items() if plane != line})
     del graph.value_info[:]
     return onnx.shape_inference.infer_shapes(made)
@@ -84,23 +86,6 @@ def aliases(model: ModelProto) -> dict[str, str]:
     """New tensor -> the tensor of the model it was made from that holds the same values, and so has the same range."""
     found = next((entry.value for entry in model.metadata_props if entry.key == _KEY), "{}")
     return dict(json.loads(found))
-
-
-def names_in(graph: GraphProto) -> set[str]:
-    """Names that nodes and tensors have."""
-    names = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
-    for node in graph.node:
-        names.update((node.name, *node.input, *node.output))
-    return names
-
-
-def fresh(stem: str, taken: set[str]) -> str:
-    """``stem``, or ``stem`` and a number, that is not taken; from now on it is."""
-    name, more = stem, 1
-    while name in taken:
-        name, more = f"{stem}_{more}", more + 1
-    taken.add(name)
-    return name
 
 
 def _keep_aliases(model: ModelProto, new: Mapping[str, str]) -> None:
@@ -212,10 +197,3 @@ def _in_rank_4(node: NodeProto, plan: _Plan, weights: Mapping[str, str]) -> Node
                 begin, end = attribute.ints
                 attribute.ints[:] = [begin, 0, end, 0]
     return made
-
-
-def _drop_unread(graph: GraphProto) -> None:
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

@@ -12,8 +12,6 @@ sound does. One division serves such a stretch as a whole.
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -25,6 +23,7 @@ from onnx import helper, numpy_helper
 from harness.calibration.artefacts import target_of
 from harness.calibration.observe import open_session
 from harness.errors import UsageError
+from harness.graphs import drop_unread, fresh, names_in
 from harness.modelfile import WEIGHTED_TYPES, weighted_nodes
 from harness.onnx_facts import is_whole
 from harness.paths import written
@@ -49,7 +48,7 @@ WORTH_BITS = 2.0
 """By which the mean row has to be smaller than the largest one to be worth a scale of its own."""
 SAMPLES = 24
 """Of calibration, that rows are compared on."""
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 """Raise it whenever :func:`rescaled` would make another model of the same one."""
 _FLOOR = 2.0**-12
 """Of the largest row that calibration saw: silence is not blown up."""
@@ -97,11 +96,11 @@ def spreads(prepared: Path, samples: Iterable[Feeds]) -> list[Spread]:
             readers.setdefault(node.input[0], node)
     if not readers:
         return []
-    made = _Names(model)
+    taken = names_in(model.graph)
     outputs = {}
     for tensor, node in readers.items():
-        outputs[node.name] = made.new(f"{node.name}/largest")
-        model.graph.node.extend(_magnitude(model, made, tensor, outputs[node.name], _axes(node, ranks)))
+        outputs[node.name] = fresh(f"{node.name}/largest", taken)
+        model.graph.node.extend(_magnitude(model, taken, tensor, outputs[node.name], _axes(node, ranks)))
     session = open_session(model, list(outputs.values()), 1)
     rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in outputs}
     for feeds in samples:
@@ -141,10 +140,8 @@ def rescaled(model: onnx.ModelProto, rows: Rows) -> onnx.ModelProto:
     :raises UsageError: it has no such weighted node.
     """
     made, _ = _rescaled(model, rows)
-    read = {name for node in made.graph.node for name in node.input} | {one.name for one in made.graph.output}
-    constants = [one for one in made.graph.initializer if one.name in read]
-    del made.graph.value_info[:], made.graph.initializer[:]
-    made.graph.initializer.extend(constants)
+    drop_unread(made.graph)
+    del made.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(made)
 
 
@@ -192,7 +189,7 @@ class _Rescaling:
 
     def __init__(self, model: onnx.ModelProto, first: onnx.NodeProto, floor: float, others: AbstractSet[str]) -> None:
         self.model, self.graph, self.first, self.floor = model, model.graph, first, floor
-        self.names, self.origin = _Names(model), first.input[0]
+        self.taken, self.origin = names_in(model.graph), first.input[0]
         self.ranks = _ranks_of_weights(model)
         self.by_sample = first.op_type in _CONVOLUTIONS
         self.constants = {one.name: one for one in model.graph.initializer}
@@ -206,9 +203,9 @@ class _Rescaling:
     def done(self) -> set[str]:
         """Names of the nodes that compute on divided rows from now on."""
         within = self._stretch()
-        scale = self.names.new(f"{self.tag}/scale")
+        scale = fresh(f"{self.tag}/scale", self.taken)
         self.scales[self.inside[self.origin].degree, self.inside[self.origin].rank] = scale
-        divided = self.names.new(f"{self.tag}/rescaled")
+        divided = fresh(f"{self.tag}/rescaled", self.taken)
         nodes: list[onnx.NodeProto] = []
         restored: dict[str, str] = {}
         for node in self.graph.node:
@@ -326,10 +323,10 @@ class _Rescaling:
         return [] if tensor is None else [int(one) for one in numpy_helper.to_array(tensor).ravel()]
 
     def _divide(self, scale: str, divided: str) -> Iterator[onnx.NodeProto]:
-        largest, floor = self.names.new(f"{self.tag}/largest"), self.names.new(f"{self.tag}/floor")
+        largest, floor = fresh(f"{self.tag}/largest", self.taken), fresh(f"{self.tag}/floor", self.taken)
         self.graph.initializer.append(numpy_helper.from_array(np.array(self.floor, np.float32), floor))
         self.inside[divided] = self.inside[self.origin]
-        yield from _magnitude(self.model, self.names, self.origin, largest, _axes(self.first, self.ranks))
+        yield from _magnitude(self.model, self.taken, self.origin, largest, _axes(self.first, self.ranks))
         yield self._node("Max", [largest, floor], scale)
         yield self._node("Div", [self.origin, scale], divided)
 
@@ -346,13 +343,13 @@ class _Rescaling:
             value = _Value(self.inside[node.input[0]].degree, self._rank(node))
         true = output
         if output in self.outputs:
-            node.output[0] = self.names.new(f"{output}/divided")
+            node.output[0] = fresh(f"{output}/divided", self.taken)
         else:
-            true = restored[output] = self.names.new(f"{output}/restored")
-        product = self.names.new(f"{output}/multiplied") if bias else true
+            true = restored[output] = fresh(f"{output}/restored", self.taken)
+        product = fresh(f"{output}/multiplied", self.taken) if bias else true
         # one by one: in float16 the square of a scale may overflow where the product does not
         degrees = [Fraction(1)] * int(value.degree) + [value.degree % 1] * bool(value.degree % 1)
-        steps = [*(self.names.new(f"{output}/step") for _ in degrees[1:]), product]
+        steps = [*(fresh(f"{output}/step", self.taken) for _ in degrees[1:]), product]
         given = node.output[0]
         for degree, step in zip(degrees, steps, strict=True):
             yield from self._scale_for(degree, value.rank)
@@ -369,15 +366,15 @@ class _Rescaling:
         origin = self.inside[self.origin]
         made = self.scales[origin.degree, origin.rank]
         if degree != origin.degree:
-            exponent = self.names.new(f"{self.tag}/degree")
+            exponent = fresh(f"{self.tag}/degree", self.taken)
             self.graph.initializer.append(numpy_helper.from_array(np.array(float(degree), np.float32), exponent))
-            made, base = self.names.new(f"{self.tag}/scale"), made
+            made, base = fresh(f"{self.tag}/scale", self.taken), made
             yield self._node("Pow", [base, exponent], made)
         if rank != origin.rank:
-            axes = self.names.new(f"{self.tag}/axes")
+            axes = fresh(f"{self.tag}/axes", self.taken)
             low, high = sorted((rank, origin.rank))
             self.graph.initializer.append(numpy_helper.from_array(np.arange(low, high, dtype=np.int64), axes))
-            made, base = self.names.new(f"{self.tag}/scale"), made
+            made, base = fresh(f"{self.tag}/scale", self.taken), made
             yield self._node("Unsqueeze" if rank > origin.rank else "Squeeze", [base, axes], made)
         self.scales[degree, rank] = made
 
@@ -387,50 +384,28 @@ class _Rescaling:
             array = array * next((one.f for one in node.attribute if one.name == "beta"), 1.0)
         else:
             array = array.reshape(-1, *[1] * (rank - 2))
-        name = self.names.new(f"{node.name}/bias")
+        name = fresh(f"{node.name}/bias", self.taken)
         self.graph.initializer.append(numpy_helper.from_array(array.astype(np.float32), name))
         return name
 
     def _node(self, operator: str, inputs: list[str], output: str) -> onnx.NodeProto:
-        return helper.make_node(operator, inputs, [output], self.names.new(f"{self.tag}/{operator}"))
-
-
-class _Names:
-    """Names that no node and no tensor of a model has."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        graph = model.graph
-        self.taken = Counter(
-            itertools.chain(
-                (one.name for one in graph.initializer),
-                (one.name for one in graph.input),
-                *((node.name, *node.output) for node in graph.node),
-            )
-        )
-
-    def new(self, wanted: str) -> str:
-        name, number = wanted, 1
-        while name in self.taken:
-            number += 1
-            name = f"{wanted}.{number}"
-        self.taken[name] += 1
-        return name
+        return helper.make_node(operator, inputs, [output], fresh(f"{self.tag}/{operator}", self.taken))
 
 
 def _magnitude(
-    model: onnx.ModelProto, names: _Names, tensor: str, output: str, axes: list[int]
+    model: onnx.ModelProto, taken: set[str], tensor: str, output: str, axes: list[int]
 ) -> Iterator[onnx.NodeProto]:
     """The largest magnitude of each row, axes kept."""
     maker = next((node.op_type for node in model.graph.node if tensor in node.output), "")
-    absolute = tensor if maker in _NOT_NEGATIVE else names.new(f"{output}/magnitude")
+    absolute = tensor if maker in _NOT_NEGATIVE else fresh(f"{output}/magnitude", taken)
     if absolute != tensor:
-        yield helper.make_node("Abs", [tensor], [absolute], names.new(f"{output}/Abs"))
+        yield helper.make_node("Abs", [tensor], [absolute], fresh(f"{output}/Abs", taken))
     opset = next(one.version for one in model.opset_import if one.domain in {"", "ai.onnx"})
-    name = names.new(f"{output}/ReduceMax")
+    name = fresh(f"{output}/ReduceMax", taken)
     if opset < _AXES_ARE_INPUTS:
         yield helper.make_node("ReduceMax", [absolute], [output], name, axes=axes, keepdims=1)
         return
-    constant = names.new(f"{output}/axes")
+    constant = fresh(f"{output}/axes", taken)
     model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), constant))
     yield helper.make_node("ReduceMax", [absolute, constant], [output], name, keepdims=1)
 

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from harness.calibration.artefacts import target_of
 from harness.calibration.qdq import write_qdq
 from harness.errors import UsageError
+from harness.graphs import drop_unread
 from harness.modelfile import weighted_nodes
 from harness.onnx_facts import is_whole
 from harness.paths import written
@@ -324,7 +325,4 @@ def _drop_unread(model: onnx.ModelProto) -> None:
     if len(left) != len(graph.node):
         del graph.node[:]
         graph.node.extend(left)
-    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    if len(weights) != len(graph.initializer):
-        del graph.initializer[:]
-        graph.initializer.extend(weights)
+    drop_unread(graph)
