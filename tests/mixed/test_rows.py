@@ -31,13 +31,13 @@ from harness.spec.model import Axis, Bounds, Model
 from harness.spec.shapes import bucket_names
 from harness.trt_forms import aliases, for_parser, with_aliases
 
-DRAW = np.random.default_rng(3)
 FLOOR = 1e-3
 SOUND = Model(key="sound", axes=(Axis("x", 0),), axis_name="frames", minimum=4, maximum=64, opt=16, output="y")
 
 
 def array(*shape):
-    return (DRAW.normal(size=shape) / np.sqrt(np.prod(shape[1:]) or 1)).astype(np.float32)
+    """Weights that go by their shape alone: whichever tests run before."""
+    return (np.random.default_rng(shape).normal(size=shape) / np.sqrt(np.prod(shape[1:]) or 1)).astype(np.float32)
 
 
 def made(nodes, constants, shape, outputs=("y",), opset=17):
@@ -71,7 +71,7 @@ def run(model, x):
 
 def rows_of(shape, *, loud=0):
     """Rows of very different size, one of them silent."""
-    x = DRAW.normal(size=shape).astype(np.float32)
+    x = np.random.default_rng([7, *shape]).normal(size=shape).astype(np.float32)
     sizes = 10.0 ** np.linspace(-2, 1, shape[0])
     x *= sizes.reshape(-1, *[1] * (len(shape) - 1)).astype(np.float32) * 2.0**loud
     x[-1] = 0
@@ -199,7 +199,7 @@ def test_fp32_computes_what_it_did(place, opset):
 ], ids=lambda nodes: "-".join(one.op_type for one in nodes))  # fmt: skip
 def test_a_stretch_ends_at_what_is_not_homogeneous_or_mixes_rows(middle):
     constants = {
-        "w": array(4, 4, 3), "v": array(4, 4, 1), "number": np.float32(0.3), "negative": np.float32(-1),
+        "w": np.abs(array(4, 4, 3)), "v": array(4, 4, 1), "number": np.float32(0.3), "negative": np.float32(-1),
         "zero": np.array([0]), "two": np.array([2]), "pads": np.array([1, 0, 0, 0, 0, 0]),
         "inside": np.array([0, 0, 1, 0, 0, 1]),
     }  # fmt: skip
@@ -207,7 +207,7 @@ def test_a_stretch_ends_at_what_is_not_homogeneous_or_mixes_rows(middle):
     model = made([node("Conv", "x w", "c", "first"), *copies, node("Conv", "m v", "y", "second")],
                  constants, [4, 4, "L"])  # fmt: skip
     other = rescaled(model, (("first", FLOOR),))
-    same(model, other, rows_of((4, 4, 10)) + 0.01)
+    same(model, other, np.abs(rows_of((4, 4, 10))) + 0.01)  # sums of one sign: nothing cancels, and 1 / c is well known
     kinds = operators(other)
     assert kinds.index("Conv") + 1 == kinds.index("Mul"), "true values stand right behind the first product"
 
@@ -251,7 +251,7 @@ LINKS = {
 
 
 @given(links=st.lists(st.sampled_from(list(LINKS)), min_size=1, max_size=7), taken=st.sets(st.integers(0, 3)))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, derandomize=True)
 def test_any_chain_computes_what_it_did(links, taken):
     nodes = [node("Conv", "x w", "t0", "first", pads=[1, 1])]
     for number, link in enumerate(links):
@@ -265,7 +265,7 @@ def test_any_chain_computes_what_it_did(links, taken):
     weighted = weighted_nodes(model)
     rows = tuple((name, FLOOR) for place, name in enumerate(weighted) if place in taken or place == 0)
     other = rescaled(model, rows)
-    x = DRAW.normal(size=(4, 4, 8)).astype(np.float32) * np.float32([1, 0.3, 0.1, 0])[:, None, None]
+    x = np.random.default_rng(8).normal(size=(4, 4, 8)).astype(np.float32) * np.float32([1, 0.3, 0.1, 0])[:, None, None]
     for before, after in zip(run(model, x), run(other, x), strict=True):
         assert np.abs(before - after).max() <= 1e-4 * max(np.abs(before).max(), 1e-6)
 
