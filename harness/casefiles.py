@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness import trt_forms
 from harness.calibration import artefacts, pipeline, policies
 from harness.calibration.ready import check_family
-from harness.calibration.rows import rescaled_file
+from harness.calibration.rescaling import rescaled_file
 from harness.errors import UsageError
 from harness.materials import Materials
 from harness.measure.host import host
@@ -169,7 +169,7 @@ class CaseFiles(Materials):
     def formed(self, case: Case) -> Path:
         """The prepared file in the form that the case's runtime takes: itself, or one for an older TensorRT's parser.
 
-        A plan's rescaled rows are in it (:mod:`harness.calibration.rows`).
+        A plan's rescaled rows are in it (:mod:`harness.calibration.rescaling`).
 
         :raises BuildFailed: a form does not compute what the model does on the first calibration sample.
         """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.calibration.rows import Rows
+    from harness.calibration.rescaling import Rows
 
 __all__ = ["Assignment"]
 
@@ -22,7 +22,7 @@ class Assignment:
     :param float_readers: tensors that only weighted operators read through Q/DQ; all others (a residual Add, a
         LayerNormalization) read them in floating point. The writer lets every reader have the quantized values.
     :param methods: (tensor, method): ranges that another method chose than the one of the whole file.
-    :param rows: rows that are divided by their largest value, see :mod:`harness.calibration.rows`. Tensors of
+    :param rows: rows that are divided by their largest value, see :mod:`harness.calibration.rescaling`. Tensors of
         ``methods`` and ``float_readers`` are then those of the model that this makes of the prepared one.
     """
 

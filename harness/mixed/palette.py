@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from harness.calibration.qdq import Weights
     from harness.calibration.ranges import Ranges
-    from harness.calibration.rows import Rows
+    from harness.calibration.rescaling import Rows
     from harness.mixed.assignment import Assignment
     from harness.spec.calibration import Dialect
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.calibration.qdq import quantized_tensors
-from harness.calibration.rows import rescaled_file
+from harness.calibration.rescaling import rescaled_file
 from harness.errors import UsageError
 from harness.mixed.assignment import Assignment
 from harness.mixed.palette import mixed_file

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from harness.calibration import pipeline
-from harness.calibration.rows import ROWS_VERSION, SAMPLES, WORTH_BITS, rescaled_file, spreads
+from harness.calibration.rescaling import ROWS_VERSION, rescaled_file
+from harness.calibration.rows import SAMPLES, WORTH_BITS, spreads
 from harness.corpus.buckets import PICKING
 from harness.corpus.samples import Corpus
 from harness.errors import BuildFailed, DataError, UsageError
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from harness.calibration.ranges import Ranges
-    from harness.calibration.rows import Rows
+    from harness.calibration.rescaling import Rows
     from harness.corpus.samples import Feeds
     from harness.materials import Materials
     from harness.mixed.assignment import Assignment

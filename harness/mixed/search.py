@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.calibration.rows import served
+from harness.calibration.rescaling import served
 from harness.mixed.assignment import Assignment
 from harness.mixed.found import TIES, Candidate, Found
 from harness.mixed.sensitivity import measure
@@ -22,7 +22,7 @@ from harness.spec.calibration import Dialect
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from harness.calibration.rows import Rows
+    from harness.calibration.rescaling import Rows
     from harness.mixed.evaluate import Evaluator
     from harness.mixed.gains import Gains
     from harness.spec.model import Bounds

@@ -16,7 +16,8 @@ from harness.accuracy import Score
 from harness.calibration.observe import observe
 from harness.calibration.qdq import tensors_to_observe
 from harness.calibration.ranges import choose
-from harness.calibration.rows import rescaled, rescaled_file, spreads
+from harness.calibration.rescaling import rescaled, rescaled_file
+from harness.calibration.rows import spreads
 from harness.corpus.samples import Corpus
 from harness.errors import UsageError
 from harness.mixed.assignment import Assignment
